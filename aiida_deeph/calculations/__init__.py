@@ -1,0 +1,1 @@
+"""CalcJobs: each writes one configuration file and runs one `deeph-engine` command."""

@@ -1,0 +1,1 @@
+"""AiiDA's nouns: Hamiltonians, models, datasets."""

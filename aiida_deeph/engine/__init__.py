@@ -1,0 +1,1 @@
+"""The science: runs on any compute node and never imports aiida."""

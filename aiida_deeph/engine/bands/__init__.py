@@ -1,0 +1,1 @@
+"""Bands, densities of states and Fermi levels."""

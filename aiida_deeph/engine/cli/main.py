@@ -1,0 +1,72 @@
+"""Entry point of `deeph-engine`: lazy subcommands and one-line errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from aiida_deeph import __version__
+from aiida_deeph.engine.errors import DeepHError
+
+COMMANDS = {
+    "bands": "Eigenvalues of a DeepH folder along a path or on a mesh.",
+    "bench": "Measure the network: speed, memory, build time.",
+    "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
+    "convert": "Turn raw DFT output into a DeepH folder.",
+    "dos": "Density of states of a DeepH folder.",
+    "evaluate": "Compare a model's predictions with the labels of a dataset.",
+    "export-reference": "Write a model as a checkpoint of the reference DeepH-E3 code.",
+    "import-reference": "Turn a reference DeepH-E3 checkpoint into a model.",
+    "overlap": "Overlap S(R) of any structure without a DFT run.",
+    "predict": "Predict the Hamiltonian H(R) of a structure.",
+    "preprocess": "Turn many raw DFT outputs into a gated dataset.",
+    "pyscf": "Run a periodic Kohn-Sham calculation with PySCF.",
+    "train": "Train a network on a dataset.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommand NAME is `command` in the module `aiida_deeph.engine.cli.NAME`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="deeph-engine")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def engine(debug: bool) -> None:
+    """Deep-learning DFT Hamiltonians: everything that runs on a compute node."""
+
+
+def main() -> None:
+    """Run `deeph-engine`; exit 0 on success, 2 on wrong use, 1 on failure (3 diverged, 4 interrupted)."""
+    try:
+        engine()
+    except DeepHError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"deeph-engine: {error}", err=True)
+        sys.exit(error.exit_status)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"deeph-engine: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Readers of raw output, one folder per code."""

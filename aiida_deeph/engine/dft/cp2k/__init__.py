@@ -1,0 +1,1 @@
+"""CP2K: real-space CSR files."""

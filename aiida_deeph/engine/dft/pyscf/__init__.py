@@ -1,0 +1,1 @@
+"""PySCF: periodic Gaussian calculations from a Python wheel."""

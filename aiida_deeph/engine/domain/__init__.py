@@ -1,0 +1,1 @@
+"""Structures, bases and block-sparse matrices: numpy and scipy only."""

@@ -1,0 +1,62 @@
+"""Atoms in a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Atoms in a (partly) periodic cell.
+
+    :param symbols: element symbol of each atom.
+    :param positions: Cartesian positions, shape (n_atoms, 3), Angstrom; never wrapped, since R refers to them as they are.
+    :param cell: lattice vectors in rows, shape (3, 3), Angstrom.
+    :param pbc: periodicity of each lattice vector.
+    """
+
+    symbols: tuple[str, ...]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    pbc: tuple[bool, bool, bool] = field(default=(True, True, True))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        object.__setattr__(self, "positions", np.ascontiguousarray(self.positions, dtype=np.float64))
+        object.__setattr__(self, "cell", np.ascontiguousarray(self.cell, dtype=np.float64))
+        object.__setattr__(self, "pbc", tuple(bool(p) for p in self.pbc))
+        if self.positions.shape != (len(self.symbols), 3) or self.cell.shape != (3, 3):
+            raise InputError(
+                "structure has wrong shapes",
+                found=f"{len(self.symbols)} symbols, positions {self.positions.shape}, cell {self.cell.shape}",
+                expected="positions (n_atoms, 3) and cell (3, 3)",
+            )
+        if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
+            raise InputError("structure holds NaN or infinite coordinates")
+        if abs(np.linalg.det(self.cell)) < 1e-8:
+            raise InputError("cell has no volume", found=self.cell.tolist(), expected="three independent vectors")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Distinct element symbols in the order of first appearance."""
+        return tuple(dict.fromkeys(self.symbols))
+
+    def pair_vectors(self, atom_pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Vectors from atom i in cell 0 to atom j in cell R, shape (n_pairs, 3), Angstrom.
+
+        :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
+        """
+        i, j = atom_pairs[:, 3], atom_pairs[:, 4]
+        return self.positions[j] - self.positions[i] + atom_pairs[:, :3] @ self.cell
+
+    def permuted(self, order: NDArray[np.int64]) -> Structure:
+        """The same structure with atom `order[n]` at place n."""
+        return Structure(tuple(self.symbols[n] for n in order), self.positions[order], self.cell, self.pbc)

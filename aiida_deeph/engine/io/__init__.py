@@ -1,0 +1,1 @@
+"""Files: DeepH folders and dataset manifests."""

@@ -1,0 +1,1 @@
+"""S(R) of any structure without a DFT run."""

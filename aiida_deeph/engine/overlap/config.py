@@ -1,0 +1,34 @@
+"""What `deeph-engine overlap` reads."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from aiida_deeph.engine.config import Config
+
+
+class OverlapConfig(Config):
+    """S(R) of a structure without a DFT run, written as the DeepH folder `OUTPUT` (POSCAR, info.json, overlap.h5).
+
+    :param structure: a file that ase reads, or a DeepH folder; atoms come out grouped by element.
+    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`) or `cp2k:FILE:NAME` (a basis set of a
+        CP2K file, with FILE relative to the configuration); one for all elements or one per element.
+    :param threshold: a pair of atoms is kept while an overlap of its orbitals can exceed this.
+    :param cutoff: keep all pairs up to this distance instead, Angstrom.
+    :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model records its own.
+    :param model: model folder whose pair cutoffs are taken.
+    """
+
+    structure: str
+    basis: str | dict[str, str]
+    output: str = "overlap"
+    threshold: float = Field(default=1e-8, gt=0)
+    cutoff: float | None = Field(default=None, gt=0)
+    pair_cutoffs: dict[str, float] | None = None
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _one_range(self) -> OverlapConfig:
+        if sum(value is not None for value in (self.cutoff, self.pair_cutoffs, self.model)) > 1:
+            raise ValueError("give at most one of cutoff, pair_cutoffs and model")
+        return self

@@ -1,0 +1,1 @@
+"""H(R) of large structures."""

@@ -1,0 +1,1 @@
+"""Raw DFT output to gated datasets."""

@@ -1,0 +1,45 @@
+"""What `deeph-engine preprocess` reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from aiida_deeph.engine.config import Config
+
+
+class MemberSource(Config):
+    """One labelled structure.
+
+    :param name: name of the member in the dataset; letters, digits, `.`, `_`, `-`.
+    :param path: its raw output, relative to the configuration file.
+    :param code: reader that understands it: a code of the registry, `deeph` or `deeph_legacy`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    path: str
+    code: str
+
+
+class PreprocessConfig(Config):
+    """Turn raw DFT output into a dataset: `OUTPUT/manifest.json`, `OUTPUT/members/NAME/` (DeepH folders).
+
+    Each member passes the gates or is rejected with a reason that stands in the manifest.
+
+    :param cutoff: pairs of atoms further apart are dropped, Angstrom; None keeps every pair of H.
+    :param max_dropped: largest |H| entry that the cutoff may drop before a warning, eV.
+    :param max_hermiticity_error: eV.
+    :param min_overlap_eigenvalue: smallest eigenvalue of S(k), at Gamma and at two further k-points.
+    :param gauge: `as_computed`, or `mu_removed`: H - mu S with mu = (H.S)/(S.S) over all entries.
+    :param max_failed_fraction: a larger share of rejected members is an error.
+    """
+
+    members: tuple[MemberSource, ...] = Field(min_length=1)
+    output: str = "dataset"
+    cutoff: float | None = Field(default=None, gt=0)
+    max_dropped: float = Field(default=1e-2, gt=0)
+    max_hermiticity_error: float = Field(default=1e-5, gt=0)
+    min_overlap_eigenvalue: float = 1e-6
+    gauge: Literal["as_computed", "mu_removed"] = "as_computed"
+    max_failed_fraction: float = Field(default=0.1, ge=0, lt=1)

@@ -1,0 +1,144 @@
+"""What `deeph-engine train` and `deeph-engine evaluate` read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aiida_deeph.engine.config import Config
+
+
+class NetworkConfig(Config):
+    """DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)); the defaults are the published ones.
+
+    :param name: entry in the registry of networks.
+    :param irreps_embed: scalars of the embedding.
+    :param irreps_mid: features of nodes and edges between the blocks.
+    :param lmax: largest l of the spherical harmonics of the edges.
+    :param n_blocks: message-passing blocks.
+    :param n_gaussians: Gaussians of the radial basis.
+    :param radial_end: centre of the last Gaussian, Angstrom; None takes the largest pair distance of the dataset.
+    :param ignore_parity: treat all irreps as even.
+    """
+
+    name: str = "deephe3"
+    irreps_embed: str = "64x0e"
+    irreps_mid: str = "64x0e+32x1o+16x2e+8x3o+8x4e"
+    lmax: int = Field(default=4, ge=0, le=8)
+    n_blocks: int = Field(default=3, ge=1)
+    n_gaussians: int = Field(default=128, ge=2)
+    radial_end: float | None = Field(default=None, gt=0)
+    ignore_parity: bool = False
+
+
+class SplitConfig(Config):
+    """Shares of training, validation and test members, drawn by seed from members sorted by uuid."""
+
+    train: float = Field(default=0.6, gt=0, le=1)
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
+    seed: int = 42
+
+
+class PlateauConfig(Config):
+    """Halve the learning rate when the smoothed validation loss stands still (the reference's scheduler 1)."""
+
+    name: Literal["plateau"] = "plateau"
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    patience: int = 120
+    cooldown: int = 40
+    threshold: float = 0.05
+    smoothing: float = Field(default=0.1, gt=0, le=1)
+
+
+class SlipperyConfig(Config):
+    """Multiply the learning rate by `rate` at epoch `start` and every `interval` epochs after (the reference's 2)."""
+
+    name: Literal["slippery"] = "slippery"
+    start: int = 1400
+    interval: int = 200
+    rate: float = Field(default=0.5, gt=0, lt=1)
+
+
+class CosineConfig(Config):
+    """Linear warm-up, then a cosine down to `final` times the learning rate at the last epoch."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup_epochs: int = Field(default=10, ge=0)
+    final: float = Field(default=1e-2, ge=0, lt=1)
+
+
+class ConstantConfig(Config):
+    """Keep the learning rate (the reference's 0)."""
+
+    name: Literal["constant"] = "constant"
+
+
+Scheduler = Annotated[PlateauConfig | SlipperyConfig | CosineConfig | ConstantConfig, Field(discriminator="name")]
+
+
+class RevertConfig(Config):
+    """Back to the best weights with a smaller learning rate after `patience` bad epochs in a row."""
+
+    factor: float = Field(default=2.0, gt=1, description="an epoch is bad when its validation loss exceeds factor * best")
+    patience: int = 20
+    decay: float = Field(default=0.8, gt=0, lt=1)
+
+
+class TrainConfig(Config):
+    """Train a network; everything is written to the working directory:
+
+    `model/` (best weights), `checkpoint/` (to continue from), `metrics.jsonl` (a line per epoch), `train.json` (the report).
+
+    :param dataset: folder with `manifest.json`.
+    :param batch_size: structures per batch.
+    :param max_edges_per_batch: larger batches are split, their gradients accumulated: the effective batch stays.
+    :param min_learning_rate: stop once the learning rate is below.
+    :param gradient_clip: largest gradient norm; None does not clip.
+    :param ema_decay: exponential moving average of the weights that are validated and saved; None is off.
+    :param max_seconds: stop with a checkpoint after so long; None has no limit.
+    :param checkpoint_every: epochs.
+    :param restart: folder of a `checkpoint/` to continue from, exactly.
+    :param initial_model: model folder whose weights are the start (fine-tuning).
+    :param device: `auto`, `cpu` or `cuda`.
+    :param threads: threads of torch on CPU; None leaves torch's default.
+    """
+
+    dataset: str
+    network: NetworkConfig = NetworkConfig()
+    split: SplitConfig = SplitConfig()
+    epochs: int = Field(default=3000, ge=1)
+    batch_size: int = Field(default=1, ge=1)
+    max_edges_per_batch: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    min_learning_rate: float = Field(default=3e-5, ge=0)
+    scheduler: Scheduler = PlateauConfig()
+    revert: RevertConfig | None = RevertConfig()
+    gradient_clip: float | None = Field(default=None, gt=0)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    seed: int = 42
+    precision: Literal["float32", "float64"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    loader_workers: int = Field(default=0, ge=0)
+    checkpoint_every: int = Field(default=10, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    restart: str | None = None
+    initial_model: str | None = None
+
+
+class EvaluateConfig(Config):
+    """Compare predictions with labels; writes `OUTPUT` (JSON) with errors in eV: all entries, per member, per orbital pair.
+
+    :param members: `train`, `validation`, `test` of the model's recorded split, or `all`.
+    :param strict: predict each direction by itself instead of averaging both to a Hermitian H.
+    """
+
+    dataset: str
+    model: str
+    members: Literal["train", "validation", "test", "all"] = "test"
+    strict: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    output: str = "evaluate.json"
