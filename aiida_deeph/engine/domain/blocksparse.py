@@ -145,7 +145,9 @@ class BlockSparseMatrix:
             )
         rows, columns = self.entry_positions()
         pair = self.pair_of_entry
-        source = self.chunk_boundaries[:-1][partner][pair] + columns.astype(np.int64) * self.chunk_shapes[:, 0][pair] + rows
+        source = (
+            self.chunk_boundaries[:-1][partner][pair] + columns.astype(np.int64) * self.chunk_shapes[:, 0][pair] + rows
+        )
         return self.with_entries(self.entries[source].conj())
 
     def hermitian_part(self) -> BlockSparseMatrix:
@@ -210,7 +212,9 @@ class BlockSparseMatrix:
 
     def _combined(self, other: BlockSparseMatrix, sign: int) -> BlockSparseMatrix:
         if not np.array_equal(self.atom_pairs, other.atom_pairs):
-            raise DataError("two matrices have different atom pairs", remedy="bring one to the pairs of the other with aligned_to")
+            raise DataError(
+                "two matrices have different atom pairs", remedy="bring one to the pairs of the other with aligned_to"
+            )
         return self.with_entries(self.entries + sign * other.entries)
 
     def __add__(self, other: BlockSparseMatrix) -> BlockSparseMatrix:

@@ -20,10 +20,10 @@ from aiida_deeph.engine.errors import DataError
 
 @dataclass(frozen=True)
 class RealSpaceHamiltonian:
-    """Structure, basis, H(R) and S(R) in the conventions of the package: eV, Angstrom, m = -l..l, both directions stored.
+    """Structure, basis, H(R) and S(R) in the package's conventions: eV, Angstrom, m = -l..l, both directions stored.
 
-    :param hamiltonian: H(R) in eV, blocks (n_i, n_j) without spin, (2 n_i, 2 n_j) complex with it; None if only S is known.
-    :param overlap: S(R), real blocks (n_i, n_j) whatever the spin; None if only H is known.
+    :param hamiltonian: H(R) in eV, blocks (n_i, n_j) without spin, (2 n_i, 2 n_j) complex with it; None if unknown.
+    :param overlap: S(R), real blocks (n_i, n_j) whatever the spin; None if unknown.
     :param fermi_energy: eV, on the same zero of energy as H; None if unknown.
     :param n_electrons: valence electrons in the cell; None if unknown.
     :param metadata: where the data came from (code, version, settings): JSON types only.
@@ -48,7 +48,10 @@ class RealSpaceHamiltonian:
             pairs = matrix.atom_pairs
             if len(pairs) and (pairs[:, 3:].min() < 0 or pairs[:, 3:].max() >= len(self.structure)):
                 raise DataError(
-                    "atom index outside the structure", where=name, found=int(pairs[:, 3:].max()), expected=f"0 to {len(self.structure) - 1}"
+                    "atom index outside the structure",
+                    where=name,
+                    found=int(pairs[:, 3:].max()),
+                    expected=f"0 to {len(self.structure) - 1}",
                 )
             wrong = (matrix.chunk_shapes != per_atom[pairs[:, 3:]]).any(axis=1)
             if wrong.any():
@@ -81,13 +84,16 @@ class RealSpaceHamiltonian:
         return self.hamiltonian.to_csr(k, self.rows_per_atom)
 
     def overlap_at(self, k: ArrayLike) -> sp.csr_matrix:
-        """S(k), shape (n_rows, n_rows), in the rows of H: doubled along the spin-major rows of each atom if there is spin.
+        """S(k), shape (n_rows, n_rows), in the rows of H: twice the spatial rows, spin-major in each atom, if spinful.
 
         :param k: fractional k-point, shape (3,).
         :raises DataError: no overlap is present.
         """
         if self.overlap is None:
-            raise DataError("no overlap in this data", remedy="compute it with `deeph-engine overlap` or give a folder with overlap.h5")
+            raise DataError(
+                "no overlap in this data",
+                remedy="compute it with `deeph-engine overlap` or give a folder with overlap.h5",
+            )
         spatial = self.overlap.to_csr(k, self.orbitals_per_atom)
         if self.spin is SpinMode.NONE:
             return spatial
@@ -117,7 +123,10 @@ class RealSpaceHamiltonian:
             return replace(matrix, atom_pairs=pairs)
 
         return replace(
-            self, structure=self.structure.permuted(order), hamiltonian=move(self.hamiltonian), overlap=move(self.overlap)
+            self,
+            structure=self.structure.permuted(order),
+            hamiltonian=move(self.hamiltonian),
+            overlap=move(self.overlap),
         )
 
     def grouped(self) -> tuple[RealSpaceHamiltonian, NDArray[np.int64]]:

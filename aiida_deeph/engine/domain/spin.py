@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
 
-class SpinMode(str, Enum):
+class SpinMode(StrEnum):
     """How spin enters H.
 
     Without spin a block is real, shape (n_i, n_j). With spin, collinear or not, it is complex, shape (2 n_i, 2 n_j),

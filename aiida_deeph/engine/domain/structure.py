@@ -15,7 +15,7 @@ class Structure:
     """Atoms in a (partly) periodic cell.
 
     :param symbols: element symbol of each atom.
-    :param positions: Cartesian positions, shape (n_atoms, 3), Angstrom; never wrapped, since R refers to them as they are.
+    :param positions: Cartesian, shape (n_atoms, 3), Angstrom; never wrapped, since R refers to them as they are.
     :param cell: lattice vectors in rows, shape (3, 3), Angstrom.
     :param pbc: periodicity of each lattice vector.
     """

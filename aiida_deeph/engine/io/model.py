@@ -1,4 +1,4 @@
-"""The model folder without its tensors: `model.json`. The weights beside it (`weights.safetensors`) are read in `nn`."""
+"""The model folder without its tensors: `model.json`. The weights (`weights.safetensors`) are read in `nn`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def read_description(folder: Path, check_weights: bool = True) -> ModelDescripti
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["format_version"]
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise InputError("not a model folder", where=path, found=error, expected="model.json of a trained model") from None
+        raise InputError(
+            "not a model folder", where=path, found=error, expected="model.json of a trained model"
+        ) from None
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InputError(
             "model of a newer format",
