@@ -1,0 +1,62 @@
+"""Eigenvalues of a DeepH folder along a path or on a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiida.orm import BandsData, KpointsData
+
+from aiida_deeph.calculations.base import EngineCalculation
+from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, stage_folder
+from aiida_deeph.calculations.kpoints import check_mesh_or_list, labels_of, mesh_of, points_of
+from aiida_deeph.calculations.staging import Staging
+from aiida_deeph.engine.bands.config import BandsConfig
+from aiida_deeph.engine.errors import InputError
+
+OUTPUT = "bands.json"
+
+
+class BandsCalculation(EngineCalculation):
+    """Bands at `kpoints` (list or mesh), or along `kpath` of the parameters."""
+
+    COMMAND = "bands"
+    CONFIG = BandsConfig
+    FILLED = MappingProxyType({"folder": "hamiltonian", "kpoints": None, "labels": None, "mesh": None, "output": None})
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        define_folder(spec, "hamiltonian", "H and S")
+        spec.input(
+            "kpoints",
+            valid_type=KpointsData,
+            required=False,
+            validator=check_mesh_or_list,
+            help="List of points, with labels, or Gamma-centred mesh; not with parameters.kpath.",
+        )
+        spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV.")
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        if "parameters" not in inputs:
+            return None
+        given = ["kpoints"] if "kpoints" in inputs else []
+        given += ["parameters.kpath"] if inputs["parameters"].get_dict().get("kpath") is not None else []
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            error = InputError(
+                "k-points are unclear", where="inputs", found=found, expected="kpoints or parameters.kpath"
+            )
+            return str(error)
+        return check_one_given(inputs, "hamiltonian")
+
+    def stage(self, staging: Staging) -> dict[str, Any]:
+        staging.retrieve(OUTPUT)
+        fields: dict[str, Any] = {"folder": stage_folder(staging, self.inputs, "hamiltonian"), "output": OUTPUT}
+        if "kpoints" in self.inputs:
+            node = self.inputs.kpoints
+            mesh = mesh_of(node)
+            fields |= {"mesh": mesh} if mesh is not None else {"kpoints": points_of(node), "labels": labels_of(node)}
+        return fields

@@ -1,0 +1,95 @@
+"""What all CalcJobs share: one configuration file, one `deeph-engine` command, one table of exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from aiida.common.datastructures import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import Dict
+
+from aiida_deeph.calculations.staging import CONFIG_FILE, STDOUT_FILE, Staging
+from aiida_deeph.calculations.validation import check_code, check_parameters, check_remote_folders
+from aiida_deeph.engine.config import Config, parse_config
+
+
+class EngineCalculation(CalcJob):
+    """Run `deeph-engine COMMAND config.json`.
+
+    A subclass names its command and configuration, declares its other inputs in `define`, and returns from `stage` the
+    fields of the configuration that those inputs decide. Paths in the configuration are relative to the working
+    directory, so equal inputs give equal files.
+    """
+
+    # Subcommand of deeph-engine; the entry points of the calculation and of its parser are deeph.COMMAND.
+    COMMAND: ClassVar[str]
+    CONFIG: ClassVar[type[Config]]
+    # Fields that `stage` fills, with a value that lets the rest be validated before (None: the field is optional).
+    FILLED: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    # DeepH folder that the job leaves in its working directory, for jobs that link it; empty if none.
+    FOLDER: ClassVar[str] = ""
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        spec.inputs.validator = cls._validate
+        spec.inputs["code"].validator = check_code
+        spec.input(
+            "parameters",
+            valid_type=Dict,
+            default=lambda: Dict({}),
+            validator=cls._validate_parameters,
+            help=f"Fields of {cls.CONFIG.__name__} other than {', '.join(cls.FILLED)}.",
+        )
+        options = spec.inputs["metadata"]["options"]
+        options["parser_name"].default = f"deeph.{cls.COMMAND}"
+        options["input_filename"].default = CONFIG_FILE
+        options["output_filename"].default = STDOUT_FILE
+        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+        options["withmpi"].default = False
+        spec.output("output_parameters", valid_type=Dict, required=False, help="Results, with units in *_units keys.")
+        spec.default_output_node = "output_parameters"
+        cls._define_exit_codes(spec)
+
+    @classmethod
+    def _define_exit_codes(cls, spec) -> None:
+        """2xx wrong inputs, 3xx unrecoverable, 4xx restartable, 7xx finished with a warning.
+
+        What may end otherwise next time (a killed job, a full disk) must not be taken from the cache either.
+        """
+        spec.exit_code(210, "ERROR_INPUT_REFUSED", "The engine refused its input: {message}", invalidates_cache=True)
+        spec.exit_code(310, "ERROR_ENGINE_FAILED", "The engine failed: {message}", invalidates_cache=True)
+        spec.exit_code(320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}", invalidates_cache=True)
+        spec.exit_code(
+            400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}", invalidates_cache=True
+        )
+        spec.exit_code(430, "ERROR_OUT_OF_MEMORY", "The engine ran out of memory: {message}", invalidates_cache=True)
+        spec.exit_code(440, "ERROR_NO_SPACE", "The working directory is full: {message}", invalidates_cache=True)
+
+    @classmethod
+    def _validate_parameters(cls, node: Dict, _: Any) -> str | None:
+        return check_parameters(node.get_dict(), cls.CONFIG, cls.FILLED)
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        """All inputs together; ports that a workflow left out of its own spec are not there."""
+        return validate_calc_job(inputs, namespace) or check_remote_folders(inputs) or cls.check_inputs(inputs)
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Checks that concern several inputs of a subclass: one line of text, or None."""
+        return None
+
+    def stage(self, staging: Staging) -> dict[str, Any]:
+        """Put the inputs where the engine finds them, say what to retrieve, return the fields of the configuration."""
+        raise NotImplementedError
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        staging = Staging(folder)
+        fields = self.stage(staging)
+        config = parse_config(self.CONFIG, {**self.inputs.parameters.get_dict(), **fields}, "parameters")
+        return staging.finish(self.inputs.code, self.COMMAND, config)

@@ -1,0 +1,116 @@
+"""S(R) of any structure without a DFT run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiida.orm import Bool, SinglefileData, StructureData
+
+from aiida_deeph.calculations.base import EngineCalculation
+from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
+from aiida_deeph.calculations.validation import check_elements, check_structure
+from aiida_deeph.data.hamiltonian import HamiltonianData
+from aiida_deeph.data.model import DeepHModelData
+from aiida_deeph.data.structure import atom_symbols
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
+from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
+from aiida_deeph.engine.overlap.config import OverlapConfig
+
+OUTPUT = "overlap"
+
+
+class OverlapCalculation(EngineCalculation):
+    """The overlap stays in the remote folder as a DeepH folder, which predict links; `retrieve` makes a node of it too.
+
+    With `model`, the pairs are those within the model's pair cutoffs.
+    """
+
+    COMMAND = "overlap"
+    CONFIG = OverlapConfig
+    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "output": None, "model": None})
+    FOLDER = OUTPUT
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        spec.input("structure", valid_type=StructureData, validator=check_structure, help="Any structure.")
+        spec.input("model", valid_type=DeepHModelData, required=False, help="Model whose pair cutoffs are taken.")
+        spec.input(
+            "basis_file",
+            valid_type=SinglefileData,
+            required=False,
+            help="File of basis sets, uploaded under its name, for `basis: cp2k:FILENAME:NAME`.",
+        )
+        spec.input("retrieve", valid_type=Bool, default=lambda: Bool(False), help="Whether to bring S back as a node.")
+        spec.output("overlap", valid_type=HamiltonianData, required=False, help="The overlap, with `retrieve`.")
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        if "structure" not in inputs or "parameters" not in inputs:
+            return None
+        symbols = tuple(dict.fromkeys(atom_symbols(inputs["structure"])))
+        parameters = inputs["parameters"].get_dict()
+        return (
+            check_basis(parameters["basis"], symbols)
+            or check_basis_file(parameters["basis"], inputs.get("basis_file"))
+            or ("model" in inputs and (check_range(parameters) or check_elements(inputs["model"], symbols)))
+            or None
+        )
+
+    def stage(self, staging: Staging) -> dict[str, Any]:
+        fields: dict[str, Any] = {"structure": staging.write_structure(self.inputs.structure), "output": OUTPUT}
+        if "model" in self.inputs:
+            fields["pair_cutoffs"] = self.inputs.model.model_description.pair_cutoffs
+        if "basis_file" in self.inputs:
+            staging.copy(self.inputs.basis_file, self.inputs.basis_file.filename, self.inputs.basis_file.filename)
+        staging.retrieve(f"{OUTPUT}/{INFO_FILE}")
+        if self.inputs.retrieve.value:
+            staging.retrieve_for_parser(*(f"{OUTPUT}/{name}" for name in (POSCAR_FILE, INFO_FILE, OVERLAP_FILE)))
+        return fields
+
+
+def check_basis(basis: str | Mapping[str, str], symbols: tuple[str, ...]) -> str | None:
+    """A basis by element names every element of the structure."""
+    missing = [] if isinstance(basis, str) else [symbol for symbol in symbols if symbol not in basis]
+    if not missing:
+        return None
+    return str(
+        InputError(
+            "element without basis",
+            where="structure",
+            found=", ".join(missing),
+            expected=f"one of {', '.join(basis)}",
+            remedy="name a basis for each element in parameters.basis",
+        )
+    )
+
+
+def check_basis_file(basis: str | Mapping[str, str], file: SinglefileData | None) -> str | None:
+    """Files named in the basis are the one that is uploaded."""
+    names = [basis] if isinstance(basis, str) else list(basis.values())
+    wanted = sorted({name.split(":")[1] for name in names if name.startswith("cp2k:") and name.count(":") >= 2})
+    given = [file.filename] if file is not None else []
+    if set(wanted) <= set(given):
+        return None
+    return str(
+        InputError(
+            "basis file is not given",
+            where="parameters.basis",
+            found=", ".join(wanted),
+            expected=", ".join(given) or "no file, since the input basis_file is absent",
+            remedy="give the file as the input basis_file and name it in the basis as it is named there",
+        )
+    )
+
+
+def check_range(parameters: Mapping[str, Any]) -> str | None:
+    """The range comes from the model or from the parameters, not from both."""
+    both = [name for name in ("cutoff", "pair_cutoffs") if parameters.get(name) is not None]
+    if not both:
+        return None
+    return str(
+        InputError("two ranges", where="parameters", found=f"{both[0]} and the input model", expected="one of them")
+    )

@@ -1,0 +1,82 @@
+"""What a job takes with it, brings back and reads on the cluster; every path is relative and free of node uuids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.orm import AbstractCode, Data, RemoteData, StructureData
+
+from aiida_deeph.data.structure import to_engine
+from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.io.structure import write_structure
+
+CONFIG_FILE = "config.json"
+STDOUT_FILE = "deeph.out"
+STDERR_FILE = "deeph.err"
+STRUCTURE_FILE = "structure.xyz"
+
+
+class Staging:
+    """Collects files, copies, links and what is retrieved, and turns them into AiiDA's CalcInfo.
+
+    :param folder: sandbox whose content goes to the working directory.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._info = CalcInfo()
+        self._info.local_copy_list = []
+        self._info.remote_copy_list = []
+        self._info.remote_symlink_list = []
+        self._info.retrieve_list = [STDOUT_FILE, STDERR_FILE]
+        self._info.retrieve_temporary_list = []
+        self._info.provenance_exclude_list = []
+
+    def write(self, path: str, text: str, *, in_provenance: bool = True) -> None:
+        """Put a text file there; what another node holds already can stay out of the job's own node."""
+        target = self._path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        if not in_provenance:
+            self._info.provenance_exclude_list.append(path)
+
+    def write_structure(self, node: StructureData) -> str:
+        """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
+        write_structure(self._path(STRUCTURE_FILE), to_engine(node))
+        return STRUCTURE_FILE
+
+    def copy(self, node: Data, target: str, source: str = ".") -> str:
+        """Upload a node's files (one of them, if named) as `target`."""
+        self._info.local_copy_list.append((node.uuid, source, target))
+        return target
+
+    def link(self, remote: RemoteData, target: str, source: str = ".") -> str:
+        """Link a folder of an earlier job as `target`; nothing is copied."""
+        path = PurePosixPath(remote.get_remote_path()) / source
+        self._info.remote_symlink_list.append((remote.computer.uuid, str(path), target))
+        return target
+
+    def retrieve(self, *paths: str) -> None:
+        """Bring files back into the `retrieved` node, with their folders."""
+        self._info.retrieve_list += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
+
+    def retrieve_for_parser(self, *paths: str) -> None:
+        """Bring files back for the parser alone, which makes a node of them."""
+        self._info.retrieve_temporary_list += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
+
+    def finish(self, code: AbstractCode, command: str, config: Config) -> CalcInfo:
+        """Write the configuration and say how `deeph-engine` is called."""
+        self.write(CONFIG_FILE, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+        run = CodeInfo()
+        run.code_uuid = code.uuid
+        run.cmdline_params = [command, CONFIG_FILE]
+        run.stdout_name = STDOUT_FILE
+        run.stderr_name = STDERR_FILE
+        self._info.codes_info = [run]
+        return self._info
+
+    def _path(self, name: str) -> Path:
+        return Path(self._folder.get_abs_path(name))

@@ -1,0 +1,86 @@
+"""Train a network on a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiida.orm import ArrayData, RemoteData
+
+from aiida_deeph.calculations.base import EngineCalculation
+from aiida_deeph.calculations.dataset_folder import DATASET, define_dataset, stage_dataset
+from aiida_deeph.calculations.staging import Staging
+from aiida_deeph.calculations.validation import check_elements
+from aiida_deeph.data.model import DeepHModelData
+from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE
+from aiida_deeph.engine.training.config import TrainConfig
+
+MODEL = "model"
+CHECKPOINT = "checkpoint"
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "train.json"
+
+
+class TrainCalculation(EngineCalculation):
+    """Train; checkpoints stay in the remote folder, from which a further job continues (`restart_folder`).
+
+    With `metadata.options.max_wallclock_seconds` and no `max_seconds` in the parameters, the training stops itself
+    with a checkpoint a little before the scheduler would.
+    """
+
+    COMMAND = "train"
+    CONFIG = TrainConfig
+    FILLED = MappingProxyType({"dataset": DATASET, "restart": None, "initial_model": None})
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        define_dataset(spec)
+        spec.input(
+            "restart_folder",
+            valid_type=RemoteData,
+            required=False,
+            help="Folder of an interrupted training, continued exactly from its checkpoint.",
+        )
+        spec.input(
+            "initial_model",
+            valid_type=DeepHModelData,
+            required=False,
+            help="Model whose weights are the start (fine-tuning).",
+        )
+        spec.output("model", valid_type=DeepHModelData, required=False, help="The best weights so far.")
+        spec.output(
+            "history",
+            valid_type=ArrayData,
+            required=False,
+            help="Arrays epoch, train_loss, validation_loss (eV^2), validation_mae (eV), learning_rate, seconds.",
+        )
+        spec.exit_code(
+            410, "ERROR_INTERRUPTED", "The training was interrupted after epoch {epoch}; a checkpoint is there."
+        )
+        spec.exit_code(420, "ERROR_DIVERGED", "The training diverged: {message}")
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        if "initial_model" in inputs and "dataset" in inputs:
+            return check_elements(inputs["initial_model"], inputs["dataset"].elements)
+        return None
+
+    def stage(self, staging: Staging) -> dict[str, Any]:
+        fields: dict[str, Any] = {"dataset": stage_dataset(staging, self.inputs.dataset, self.inputs.dataset_folder)}
+        if "restart_folder" in self.inputs:
+            fields["restart"] = staging.link(self.inputs.restart_folder, "restart", CHECKPOINT)
+        if "initial_model" in self.inputs:
+            fields["initial_model"] = staging.copy(self.inputs.initial_model, "initial_model")
+        walltime = self.options.get("max_wallclock_seconds")
+        if walltime is not None and self.inputs.parameters.get("max_seconds") is None:
+            fields["max_seconds"] = seconds_within(walltime)
+        staging.retrieve(METRICS_FILE, REPORT_FILE)
+        staging.retrieve_for_parser(f"{MODEL}/{DESCRIPTION_FILE}", f"{MODEL}/{WEIGHTS_FILE}")
+        return fields
+
+
+def seconds_within(walltime: int) -> float:
+    """Time that a training may take within a walltime: start-up, the last epoch and the checkpoint need the rest."""
+    return max(walltime - max(60.0, 0.05 * walltime), 0.5 * walltime)
