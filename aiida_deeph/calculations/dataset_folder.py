@@ -6,7 +6,8 @@ from aiida.orm import RemoteData
 
 from aiida_deeph.calculations.preprocess import OUTPUT
 from aiida_deeph.calculations.staging import Staging
-from aiida_deeph.data.dataset import MANIFEST_FILE, DatasetData
+from aiida_deeph.data.dataset import DatasetData
+from aiida_deeph.engine.io.dataset import MANIFEST_FILE
 
 DATASET = "dataset"
 MEMBERS = "members"

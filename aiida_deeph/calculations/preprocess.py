@@ -10,8 +10,9 @@ from aiida.orm import RemoteData, Str
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.staging import Staging
-from aiida_deeph.data.dataset import MANIFEST_FILE, DatasetData
+from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.dataset import MANIFEST_FILE
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
 OUTPUT = "dataset"

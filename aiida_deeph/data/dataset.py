@@ -6,41 +6,35 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiida.common.exceptions import ValidationError
 from aiida.orm import Data
 
-from aiida_deeph.engine.config import load_config, parse_config
-
-if TYPE_CHECKING:
-    from aiida_deeph.engine.io.dataset import DatasetManifest, Member
-
-MANIFEST_FILE = "manifest.json"
+from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.io.dataset import MANIFEST_FILE, DatasetManifest, Member, read_manifest
 
 
 class DatasetData(Data):
     """`manifest.json` of a dataset: members by content uuid and sha256, rejected names with reasons, statistics.
 
     The members' files lie in the remote folder of the preprocess job that made the manifest; a job that reads them gets
-    this manifest beside them, so files that have changed since are refused. Nothing here depends on the profile (no uuid
+    this manifest beside them, so files that changed since are refused. Nothing here depends on the profile (no uuid
     of a node, no host path): equal data give equal hashes. Attributes: n_members, elements, spin, pair_cutoffs
     (Angstrom), gauge, rejected (names).
     """
 
     def __init__(self, manifest: DatasetManifest | Mapping[str, Any] | Path | str | None = None, **kwargs) -> None:
-        """Take a manifest: the object, its plain values, the file or the folder that holds it.
+        """Take a manifest: the object, its plain values, its file or the folder that holds it.
 
         :raises InputError: not a manifest.
         """
         super().__init__(**kwargs)
         if manifest is None:
             return
-        from aiida_deeph.engine.io.dataset import DatasetManifest
-
         if isinstance(manifest, Path | str):
             path = Path(manifest)
-            manifest = load_config(DatasetManifest, path / MANIFEST_FILE if path.is_dir() else path)
+            manifest = read_manifest(path if path.is_dir() else path.parent)
         elif not isinstance(manifest, DatasetManifest):
             manifest = parse_config(DatasetManifest, manifest, "manifest")
         values = manifest.model_dump(mode="json")
@@ -52,7 +46,7 @@ class DatasetData(Data):
                 "pair_cutoffs": values["pair_cutoffs"],
                 "pair_cutoffs_units": "angstrom",
                 "gauge": values["gauge"],
-                "rejected": [name for name, _ in values["rejected"]],
+                "rejected": [rejected.name for rejected in manifest.rejected],
             }
         )
         text = json.dumps(values, indent=2) + "\n"
@@ -67,8 +61,6 @@ class DatasetData(Data):
     @property
     def manifest(self) -> DatasetManifest:
         """The whole manifest."""
-        from aiida_deeph.engine.io.dataset import DatasetManifest
-
         values = json.loads(self.base.repository.get_object_content(MANIFEST_FILE))
         return parse_config(DatasetManifest, values, MANIFEST_FILE)
 
