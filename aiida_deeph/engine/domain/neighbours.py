@@ -46,7 +46,9 @@ def pairs_within(structure: Structure, cutoff: float | Mapping[str, float]) -> N
     pairs = pairs[on_site | (_distances(structure, pairs) <= limits + TOLERANCE)]
     by_atoms = pairs[:, [3, 4, 0, 1, 2]]
     low = by_atoms.min(axis=0)
-    return pairs[np.argsort(pair_keys(by_atoms, low, by_atoms.max(axis=0) - low + 1))]
+    order = np.argsort(pair_keys(by_atoms, low, by_atoms.max(axis=0) - low + 1))
+    sorted_pairs: NDArray[np.int64] = pairs[order]
+    return sorted_pairs
 
 
 def pair_cutoffs(structure: Structure, atom_pairs: NDArray[np.int64]) -> dict[str, float]:

@@ -55,7 +55,8 @@ class Structure:
         :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
         """
         i, j = atom_pairs[:, 3], atom_pairs[:, 4]
-        return self.positions[j] - self.positions[i] + atom_pairs[:, :3] @ self.cell
+        vectors: NDArray[np.float64] = self.positions[j] - self.positions[i] + atom_pairs[:, :3] @ self.cell
+        return vectors
 
     def permuted(self, order: NDArray[np.int64]) -> Structure:
         """The same structure with atom `order[n]` at place n."""

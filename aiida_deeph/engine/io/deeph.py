@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.transforms import with_common_pairs
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.structure import atomic_path, format_poscar, read_poscar, write_text_atomic
 
@@ -159,7 +160,7 @@ def write_deeph(
                 remedy="choose another output",
             )
     data, order = data.grouped()
-    hamiltonian, overlap = with_common_pairs(data)
+    data = with_common_pairs(data)
     info = {
         "atoms_quantity": len(data.structure),
         "orbits_quantity": int(data.orbitals_per_atom.sum()),
@@ -175,21 +176,9 @@ def write_deeph(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_FILE).unlink(missing_ok=True)
     write_text_atomic(folder / STRUCTURE_FILE, format_poscar(data.structure))
-    if overlap is not None:
-        write_matrix(folder / OVERLAP_FILE, overlap)
-    if hamiltonian is not None:
-        write_matrix(folder / hamiltonian_file, hamiltonian)
+    if data.overlap is not None:
+        write_matrix(folder / OVERLAP_FILE, data.overlap)
+    if data.hamiltonian is not None:
+        write_matrix(folder / hamiltonian_file, data.hamiltonian)
     write_text_atomic(folder / INFO_FILE, json.dumps(info, indent=2) + "\n")
     return order
-
-
-def with_common_pairs(data: RealSpaceHamiltonian) -> tuple[BlockSparseMatrix | None, BlockSparseMatrix | None]:
-    """H and S on the same atom pairs: those of H, then those that S alone has."""
-    H, S = data.hamiltonian, data.overlap
-    if H is None or S is None or np.array_equal(H.atom_pairs, S.atom_pairs):
-        return H, S
-    only_overlap = match_pairs(H.atom_pairs, S.atom_pairs) < 0
-    pairs = np.concatenate([H.atom_pairs, S.atom_pairs[only_overlap]])
-    if only_overlap.any():
-        H = H.aligned_to(pairs, data.rows_per_atom)
-    return H, S.aligned_to(pairs, data.orbitals_per_atom)

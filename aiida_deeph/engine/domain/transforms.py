@@ -1,0 +1,244 @@
+"""Order and sign of orbitals, layout of spin, zero of energy: the only place that permutes orbitals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.errors import DataError, InputError
+
+# Blocks permuted at a time: bounds the memory of the index arrays.
+CHUNK = 1 << 15
+
+Permutations = Mapping[int, tuple[int, ...]]
+Signs = Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class OrbitalConvention:
+    """How a code orders the orbitals of a shell, and which of them have the opposite sign of ours.
+
+    :param order: `ascending` is m = -l..l; `alternating` is m = 0, 1, -1, 2, -2, ..
+    :param exceptions: l -> values of m in the code's order, where it differs from `order`.
+    :param negated: orbitals whose sign is opposite: `none`, `odd` (odd m) or `odd_positive` (odd m > 0).
+    """
+
+    order: Literal["ascending", "alternating"] = "ascending"
+    exceptions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    negated: Literal["none", "odd", "odd_positive"] = "none"
+
+    def ms(self, l: int) -> tuple[int, ...]:
+        """m of each orbital of a shell in the code's order."""
+        if l in self.exceptions:
+            return self.exceptions[l]
+        ascending = tuple(range(-l, l + 1))
+        return ascending if self.order == "ascending" else tuple(sorted(ascending, key=lambda m: (abs(m), -m)))
+
+    def permutation(self, l: int) -> tuple[int, ...]:
+        """Place in the code's shell of each of our orbitals m = -l..l."""
+        ms = self.ms(l)
+        return tuple(ms.index(m) for m in range(-l, l + 1))
+
+    def signs(self, l: int) -> tuple[int, ...]:
+        """Factor of each of our orbitals m = -l..l."""
+
+        def negative(m: int) -> bool:
+            return m % 2 == 1 and (self.negated == "odd" or (self.negated == "odd_positive" and m > 0))
+
+        return tuple(-1 if negative(m) else 1 for m in range(-l, l + 1))
+
+
+_XYZ = (1, -1, 0)  # p orbitals as x, y, z
+
+CONVENTIONS: Mapping[str, OrbitalConvention] = {
+    "e3nn": OrbitalConvention(),
+    "cp2k": OrbitalConvention(),
+    "pyscf": OrbitalConvention(exceptions={1: _XYZ}),
+    # d as z2, x2-y2, xy, xz, yz; f as m = 0, 1, -1, 2, -2, 3, -3.
+    "openmx": OrbitalConvention("alternating", {1: _XYZ, 2: (0, 2, -2, 1, -1)}),
+    "abacus": OrbitalConvention("alternating", negated="odd"),
+    "siesta": OrbitalConvention(negated="odd"),
+    "aims": OrbitalConvention(negated="odd_positive"),
+}
+
+
+def from_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltonian:
+    """Data whose shells are in a code's order and signs -> the same in ours, m = -l..l.
+
+    :raises InputError: the code's convention is not known.
+    """
+    convention, ls = _convention(code), _angular_momenta(data)
+    return reorder(data, {l: convention.permutation(l) for l in ls}, {l: convention.signs(l) for l in ls})
+
+
+def to_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltonian:
+    """Data in our order and signs -> the same in a code's: the inverse of `from_convention`.
+
+    :raises InputError: the code's convention is not known.
+    """
+    convention, ls = _convention(code), _angular_momenta(data)
+    permutations = {l: tuple(m + l for m in convention.ms(l)) for l in ls}
+    signs = {l: tuple(convention.signs(l)[m] for m in permutations[l]) for l in ls}
+    return reorder(data, permutations, signs)
+
+
+def reorder(data: RealSpaceHamiltonian, permutations_by_l: Permutations, signs_by_l: Signs) -> RealSpaceHamiltonian:
+    """Permute the orbitals inside each shell of H and S: new[k] = signs[l][k] * old[permutations[l][k]].
+
+    :param permutations_by_l: l -> old place of each new orbital of a shell; every l of the basis is needed.
+    :param signs_by_l: l -> factor +1 or -1 of each new orbital.
+    :raises InputError: a table is missing for some l or is no permutation with signs.
+    """
+    for l in _angular_momenta(data):
+        order, signs = permutations_by_l.get(l, ()), signs_by_l.get(l, ())
+        if sorted(order) != list(range(2 * l + 1)) or len(signs) != 2 * l + 1 or {*signs} - {1, -1}:
+            raise InputError("orbital table is wrong", where=f"l = {l}", found=f"{list(order)}, {list(signs)}")
+    orders: dict[str, NDArray[np.int64]] = {}
+    factors: dict[str, NDArray[np.float64]] = {}
+    for symbol, ls in data.basis.shells.items():
+        first = np.cumsum([0, *(2 * l + 1 for l in ls)])[:-1]
+        orders[symbol] = np.concatenate(
+            [begin + np.array(permutations_by_l[l]) for begin, l in zip(first, ls, strict=True)]
+        )
+        factors[symbol] = np.concatenate([np.array(signs_by_l[l], dtype=np.float64) for l in ls])
+    copies = np.arange(data.spin.multiplicity)[:, None]
+    spin_orders = {s: (order + copies * len(order)).ravel() for s, order in orders.items()}
+    spin_factors = {s: np.tile(factor, data.spin.multiplicity) for s, factor in factors.items()}
+    return replace(
+        data,
+        hamiltonian=_permuted_rows(data, data.hamiltonian, spin_orders, spin_factors),
+        overlap=_permuted_rows(data, data.overlap, orders, factors),
+    )
+
+
+def orbital_major_to_spin_major(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
+    """Rows 2 * orbital + spin of each atom of H -> all up, then all down; S is left alone."""
+    return _spin_layout(data, lambda n: np.arange(2 * n).reshape(n, 2).T.ravel())
+
+
+def spin_major_to_orbital_major(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
+    """The inverse of `orbital_major_to_spin_major`."""
+    return _spin_layout(data, lambda n: np.arange(2 * n).reshape(2, n).T.ravel())
+
+
+def with_common_pairs(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
+    """H and S on the same atom pairs: those of H, then those that S alone has; a missing block is zero.
+
+    Both directions matter: H reaches beyond S where nonlocal projectors join orbitals that do not overlap.
+    """
+    H, S = data.hamiltonian, data.overlap
+    if H is None or S is None or np.array_equal(H.atom_pairs, S.atom_pairs):
+        return data
+    only_overlap = match_pairs(H.atom_pairs, S.atom_pairs) < 0
+    pairs = np.concatenate([H.atom_pairs, S.atom_pairs[only_overlap]])
+    if only_overlap.any():
+        H = H.aligned_to(pairs, data.rows_per_atom)
+    return replace(data, hamiltonian=H, overlap=S.aligned_to(pairs, data.orbitals_per_atom))
+
+
+def overlap_with_spin(data: RealSpaceHamiltonian) -> BlockSparseMatrix:
+    """S(R) in the rows of H: [[S, 0], [0, S]] per atom pair if there is spin, S itself without.
+
+    :raises DataError: no overlap is present.
+    """
+    S = data.overlap
+    if S is None:
+        raise DataError("no overlap in this data", remedy="give a folder with overlap.h5")
+    if data.spin is SpinMode.NONE:
+        return S
+    full = BlockSparseMatrix.from_pairs(S.atom_pairs, data.rows_per_atom, dtype=data.spin.dtype)
+    rows, columns = S.entry_positions()
+    n, m = S.chunk_shapes[S.pair_of_entry].T
+    up = full.chunk_boundaries[:-1][S.pair_of_entry] + rows * 2 * m + columns
+    full.entries[up] = S.entries
+    full.entries[up + n * 2 * m + m] = S.entries
+    return full
+
+
+def shifted(data: RealSpaceHamiltonian, energy: float) -> RealSpaceHamiltonian:
+    """H + energy * S, with the Fermi level moved along: the same physics with another zero of energy.
+
+    :param energy: eV.
+    :raises DataError: H or S is missing.
+    """
+    data = with_common_pairs(data)
+    if data.hamiltonian is None:
+        raise DataError("no Hamiltonian in this data", remedy="give a folder with hamiltonian.h5")
+    fermi_energy = None if data.fermi_energy is None else data.fermi_energy + energy
+    return replace(data, hamiltonian=data.hamiltonian + energy * overlap_with_spin(data), fermi_energy=fermi_energy)
+
+
+def gauge_of(data: RealSpaceHamiltonian) -> float:
+    """mu = (H . S) / (S . S) in eV, the products over all entries: the multiple of S that is closest to H.
+
+    H - mu S does not depend on the arbitrary zero of energy of a calculation.
+
+    :raises DataError: H or S is missing.
+    """
+    data = with_common_pairs(data)
+    if data.hamiltonian is None:
+        raise DataError("no Hamiltonian in this data", remedy="give a folder with hamiltonian.h5")
+    S = overlap_with_spin(data).entries
+    return float(np.vdot(S, data.hamiltonian.entries).real / np.vdot(S, S).real)
+
+
+def without_gauge(data: RealSpaceHamiltonian) -> tuple[RealSpaceHamiltonian, float]:
+    """H - mu S with mu of `gauge_of`, and mu in eV; `shifted(result, mu)` gives the data back."""
+    mu = gauge_of(data)
+    return shifted(data, -mu), mu
+
+
+def _convention(code: str) -> OrbitalConvention:
+    try:
+        return CONVENTIONS[code]
+    except KeyError:
+        raise InputError("orbital order is unknown", found=code, expected=f"one of {', '.join(CONVENTIONS)}") from None
+
+
+def _angular_momenta(data: RealSpaceHamiltonian) -> list[int]:
+    return sorted({l for ls in data.basis.shells.values() for l in ls})
+
+
+def _spin_layout(data: RealSpaceHamiltonian, order: Any) -> RealSpaceHamiltonian:
+    if data.spin is SpinMode.NONE:
+        return data
+    orders = {symbol: order(data.basis.n_orbitals(symbol)) for symbol in data.basis.elements}
+    factors = {symbol: np.ones(len(rows)) for symbol, rows in orders.items()}
+    return replace(data, hamiltonian=_permuted_rows(data, data.hamiltonian, orders, factors))
+
+
+def _permuted_rows(
+    data: RealSpaceHamiltonian,
+    matrix: BlockSparseMatrix | None,
+    orders: Mapping[str, NDArray[np.int64]],
+    factors: Mapping[str, NDArray[np.float64]],
+) -> BlockSparseMatrix | None:
+    """Rows and columns of every block permuted, all blocks of one pair of elements at once.
+
+    :param orders: element -> old row of each new row of an atom.
+    :param factors: element -> factor of each new row of an atom.
+    """
+    if matrix is None:
+        return None
+    elements = data.structure.elements
+    index = {symbol: n for n, symbol in enumerate(elements)}
+    kinds = np.array([index[symbol] for symbol in data.structure.symbols], dtype=np.int64)
+    pair_kinds = kinds[matrix.atom_pairs[:, 3]] * len(elements) + kinds[matrix.atom_pairs[:, 4]]
+    entries = np.empty_like(matrix.entries)
+    begins = matrix.chunk_boundaries[:-1]
+    for kind in np.unique(pair_kinds):
+        a, b = (elements[n] for n in divmod(int(kind), len(elements)))
+        source = (orders[a][:, None] * len(orders[b]) + orders[b]).ravel()
+        factor = (factors[a][:, None] * factors[b]).ravel()
+        rows = np.flatnonzero(pair_kinds == kind)
+        for start in range(0, len(rows), CHUNK):
+            begin = begins[rows[start : start + CHUNK], None]
+            entries[begin + np.arange(len(source))] = matrix.entries[begin + source] * factor
+    return matrix.with_entries(entries)

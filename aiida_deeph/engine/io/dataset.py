@@ -1,0 +1,218 @@
+"""The dataset folder: `manifest.json` beside `members/NAME/` (DeepH folders)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from aiida_deeph.engine.config import Config, parse_config
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.deeph import read_deeph
+from aiida_deeph.engine.io.structure import write_text_atomic
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+# Namespace of member uuids; a constant of the format.
+NAMESPACE = uuid.UUID("6e1f0f0e-6a0b-5d59-9a3c-0d2f4c1d7b52")
+# Positions closer than this are the same structure, Angstrom.
+RESOLUTION = 1e-6
+
+
+class Member(Config):
+    """One labelled structure of a dataset.
+
+    :param name: unique in the dataset.
+    :param uuid: made from structure and basis: the same structure has the same uuid in every dataset.
+    :param path: its DeepH folder, relative to the manifest.
+    :param sha256: hash of each of its files.
+    :param n_pairs: atom pairs of H.
+    :param fermi_energy: eV, on the zero of energy of the stored H.
+    """
+
+    name: str
+    uuid: str
+    path: str
+    sha256: dict[str, str]
+    n_atoms: int
+    n_pairs: int
+    fermi_energy: float | None = None
+
+
+class Rejected(Config):
+    """A structure that did not get in, and why."""
+
+    name: str
+    reason: str
+
+
+class DatasetManifest(Config):
+    """All that is known of a dataset besides its matrices.
+
+    :param members: in the order of the preprocessing.
+    :param rejected: members that failed a gate or were duplicates.
+    :param basis: element symbol -> l of each shell, union over the members, by atomic number.
+    :param pair_cutoffs: largest distance of a pair of H, keys `C-H` (sorted by name), Angstrom.
+    :param gauge: `as_computed`, or `mu_removed`: H - mu S is stored.
+    :param statistics: sums and extremes over the members; keys name their unit.
+    :param source: codes, versions and settings that made the labels, and the configuration of the preprocessing.
+    """
+
+    format_version: int = FORMAT_VERSION
+    members: tuple[Member, ...] = Field(min_length=1)
+    rejected: tuple[Rejected, ...] = ()
+    basis: dict[str, tuple[int, ...]]
+    spin: SpinMode
+    pair_cutoffs: dict[str, float]
+    gauge: Literal["as_computed", "mu_removed"] = "as_computed"
+    statistics: dict[str, Any] = Field(default_factory=dict)
+    source: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def orbital_basis(self) -> OrbitalBasis:
+        """The basis as a domain object."""
+        return OrbitalBasis(self.basis)
+
+    def member(self, name: str) -> Member:
+        """The member of that name.
+
+        :raises InputError: there is none.
+        """
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise InputError("no such member", where="dataset", found=name, expected="a name in manifest.json")
+
+
+class SplitShares(Protocol):
+    """Shares of the members; they add up to at most 1."""
+
+    @property
+    def train(self) -> float: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def test(self) -> float: ...
+
+
+def member_uuid(structure: Structure, basis: OrbitalBasis) -> str:
+    """uuid5 of the content: symbols, positions and cell to `RESOLUTION`, periodicity, shells of its elements."""
+    lengths = np.concatenate([structure.cell, structure.positions]) / RESOLUTION
+    head = {
+        "symbols": structure.symbols,
+        "pbc": structure.pbc,
+        "basis": {symbol: basis.shells_of(symbol) for symbol in sorted(structure.elements)},
+    }
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    digest.update(np.rint(lengths).astype("<i8").tobytes())
+    return str(uuid.uuid5(NAMESPACE, digest.hexdigest()))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a folder."""
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def write_manifest(folder: Path, manifest: DatasetManifest) -> None:
+    """Write `manifest.json` in one step."""
+    write_text_atomic(Path(folder) / MANIFEST_FILE, manifest.model_dump_json(indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> DatasetManifest:
+    """Read `manifest.json` of a dataset folder.
+
+    :raises InputError: no dataset folder, or one of a newer format.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format_version"]
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "not a dataset folder", where=path, found=error, expected="manifest.json of `deeph-engine preprocess`"
+        ) from None
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise InputError(
+            "dataset of a newer format",
+            where=path,
+            found=f"format_version {version}",
+            expected=f"at most {FORMAT_VERSION}",
+            remedy="update aiida-deeph",
+        )
+    return parse_config(DatasetManifest, values, path)
+
+
+def split(manifest: DatasetManifest, shares: SplitShares, seed: int) -> dict[str, list[Member]]:
+    """Training, validation and test members: sorted by uuid, shuffled by the seed, cut by the shares.
+
+    Every share is rounded down and the members left over go to the largest remainders; the result depends on the
+    members alone, never on their order.
+
+    :raises InputError: the shares add up to more than 1, or leave no training or no test member.
+    """
+    parts = {"train": shares.train, "validation": shares.validation, "test": shares.test}
+    total = sum(parts.values())
+    if total > 1 + 1e-9:
+        raise InputError("split is wrong", where="split", found=f"shares add up to {total:g}", expected="at most 1")
+    members = sorted(manifest.members, key=lambda member: member.uuid)
+    exact = np.array(list(parts.values())) * len(members)
+    counts = np.floor(exact + 1e-9).astype(int)
+    left = int(np.floor(exact.sum() + 1e-9)) - counts.sum()
+    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
+    for name, count in zip(parts, counts, strict=True):
+        if not count and name != "validation":
+            raise InputError(
+                f"split leaves no {name} member",
+                where="split",
+                found=f"share {parts[name]:g} of {len(members)} members",
+                remedy=f"raise the share or give more members (at least {int(np.ceil(1 / max(parts[name], 0.01)))})",
+            )
+    shuffled = [members[n] for n in np.random.default_rng(seed).permutation(len(members))]
+    ends = np.cumsum([0, *counts])
+    return {name: shuffled[ends[n] : ends[n + 1]] for n, name in enumerate(parts)}
+
+
+def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceHamiltonian:
+    """Read a member of the dataset in `folder`.
+
+    :param verify: compare the hashes of its files first.
+    :raises DataError: a file is missing or changed.
+    """
+    path = Path(folder) / member.path
+    if verify:
+        for name, expected in member.sha256.items():
+            found = _sha256(path / name) if (path / name).is_file() else "no file"
+            if found != expected:
+                raise DataError(
+                    "file of a member changed",
+                    where=path / name,
+                    found=f"sha256 {found[:16]}",
+                    expected=expected[:16],
+                    remedy="preprocess the dataset again",
+                )
+    return read_deeph(path)
+
+
+def merged_source(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metadata of many members as one: a value they share as it is, else the list of distinct values."""
+    merged: dict[str, Any] = {}
+    for key in sorted({key for one in metadata for key in one}):
+        values = [one[key] for one in metadata if key in one]
+        distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+        merged[key] = distinct[0] if len(distinct) == 1 else distinct
+    return merged
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
