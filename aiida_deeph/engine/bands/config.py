@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from aiida_deeph.engine.config import Config
+
+Mesh = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], Field(description="Gamma-centred mesh")]
 
 
 class BandsConfig(Config):
     """Eigenvalues of a DeepH folder at k-points, written to `OUTPUT` (JSON).
 
-    The file holds kpoints (fractional), labels, energies in eV [spin][k][band], fermi_level (eV or null), n_electrons,
-    smallest_overlap_eigenvalue, solver, seconds, peak_memory_gib.
+    The file holds kpoints (fractional), labels, distances (1/Angstrom), cell (Angstrom), energies in eV
+    [spin][k][band], first_band (index of the first of these bands), n_occupied (full bands of an insulator, or null),
+    fermi_level (eV or null), fermi (how it was found, band edges, gap), n_electrons, dft_fermi_level (what the folder
+    says), smallest_overlap_eigenvalue, solver, seconds, peak_memory_gib.
 
     :param folder: DeepH folder with H and S.
     :param kpoints: fractional k-points; exactly one of kpoints, kpath, mesh is given.
@@ -22,6 +26,10 @@ class BandsConfig(Config):
     :param labels: names of some k-points by index, with `kpoints`.
     :param num_bands: bands nearest to `around`; None gives all.
     :param around: eV, or `fermi`.
+    :param n_electrons: valence electrons in the cell; None takes what the folder records.
+    :param fermi_mesh: Gamma-centred mesh for the Fermi level; None takes `mesh`, or one that fits the cell.
+    :param smearing: Fermi-Dirac width for metals, eV.
+    :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
     """
 
     folder: str
@@ -29,27 +37,51 @@ class BandsConfig(Config):
     labels: tuple[tuple[int, str], ...] | None = None
     kpath: str | None = None
     points_per_segment: int = Field(default=40, ge=2)
-    mesh: tuple[int, int, int] | None = None
+    mesh: Mesh | None = None
     num_bands: int | None = Field(default=None, ge=1)
     around: float | Literal["fermi"] = "fermi"
     solver: Literal["auto", "dense", "sparse"] = "auto"
+    n_electrons: float | None = Field(default=None, gt=0)
+    fermi_mesh: Mesh | None = None
+    smearing: float = Field(default=0.02585, gt=0)
+    overlap_threshold: float = Field(default=1e-6, gt=0)
     threads: int | None = Field(default=None, ge=1)
     output: str = "bands.json"
 
+    @model_validator(mode="after")
+    def _one_choice(self) -> BandsConfig:
+        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh)) != 1:
+            raise ValueError("exactly one of kpoints, kpath and mesh")
+        if self.labels is not None and self.kpoints is None:
+            raise ValueError("labels only with kpoints")
+        return self
+
 
 class DosConfig(Config):
-    """Density of states of a DeepH folder, written to `OUTPUT` (JSON): energies (eV), dos (states/eV/cell), fermi_level.
+    """Density of states of a DeepH folder, written to `OUTPUT` (JSON).
+
+    The file holds energies (eV), dos (states/eV/cell), fermi_level. Both spins are counted: the integral up to the
+    Fermi level is the number of electrons. `dos_by_element` holds the Mulliken share of each element, `dos_by_spin` the
+    two channels of collinear data.
 
     :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum.
     :param broadening: Gaussian width, eV.
     :param method: `exact` (all eigenvalues on the mesh), `auto` picks by size.
+    :param projected: resolve the DOS by element, too (needs eigenvectors: two to four times the time).
+    :param n_electrons: valence electrons in the cell; None takes what the folder records.
+    :param smearing: Fermi-Dirac width for the Fermi level of metals, eV.
+    :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
     """
 
     folder: str
-    mesh: tuple[int, int, int] = (1, 1, 1)
+    mesh: Mesh = (1, 1, 1)
     window: tuple[float, float] | None = None
     n_points: int = Field(default=1001, ge=2)
     broadening: float = Field(default=0.05, gt=0)
     method: Literal["auto", "exact"] = "auto"
+    projected: bool = True
+    n_electrons: float | None = Field(default=None, gt=0)
+    smearing: float = Field(default=0.02585, gt=0)
+    overlap_threshold: float = Field(default=1e-6, gt=0)
     threads: int | None = Field(default=None, ge=1)
     output: str = "dos.json"

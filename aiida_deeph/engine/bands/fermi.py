@@ -1,0 +1,158 @@
+"""Fermi level, band edges and occupations from eigenvalues on a k-mesh: numpy only."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiida_deeph.engine.errors import InputError
+
+ROOM_TEMPERATURE = 8.617333262e-5 * 300
+"""k_B * 300 K in eV."""
+
+SMALLEST_GAP = 1e-3
+"""Gaps below this (eV) count as closed: the level is then found by smearing."""
+
+
+@dataclass(frozen=True)
+class FermiLevel:
+    """Where the electrons end.
+
+    :param level: middle of the gap of an insulator, chemical potential of a metal, eV.
+    :param insulator: whether a gap separates full from empty bands at every k-point.
+    :param valence_maximum: highest energy of the full bands, eV; None for a metal.
+    :param conduction_minimum: lowest energy of the empty bands, eV; None for a metal or if no empty band was computed.
+    :param gap: eV; 0 for a metal, None if no empty band was computed.
+    :param smearing: width of the Fermi-Dirac distribution used, eV; 0 for an insulator.
+    """
+
+    level: float
+    insulator: bool
+    valence_maximum: float | None
+    conduction_minimum: float | None
+    gap: float | None
+    smearing: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def gamma_mesh(
+    mesh: tuple[int, int, int], *, time_reversal: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gamma-centred mesh: fractional k-points in (-1/2, 1/2], shape (n_k, 3), and weights that sum to 1, shape (n_k,).
+
+    :param time_reversal: keep one of k and -k.
+    """
+    points = np.array(list(itertools.product(*(range(n) for n in mesh))), dtype=np.int64)
+    weights = np.ones(len(points))
+    if time_reversal:
+        partner = (-points) % np.array(mesh)
+        flat = np.ravel_multi_index(tuple(points.T), mesh)
+        flat_partner = np.ravel_multi_index(tuple(partner.T), mesh)
+        kept = flat <= flat_partner
+        weights = np.where(flat < flat_partner, 2.0, 1.0)[kept]
+        points = points[kept]
+    fractions = points / np.array(mesh, dtype=np.float64)
+    return np.where(fractions > 0.5, fractions - 1, fractions), weights / weights.sum()
+
+
+def mesh_for_spacing(cell: ArrayLike, periodic: tuple[bool, bool, bool], spacing: float) -> tuple[int, int, int]:
+    """Smallest mesh whose points lie at most `spacing` (1/Angstrom, with 2 pi) apart; 1 along non-periodic vectors."""
+    lengths = np.linalg.norm(2 * np.pi * np.linalg.inv(np.asarray(cell)).T, axis=1)
+    counts = [
+        max(1, int(np.ceil(length / spacing - 1e-9))) if p else 1 for length, p in zip(lengths, periodic, strict=True)
+    ]
+    return counts[0], counts[1], counts[2]
+
+
+def n_occupied_bands(n_electrons: float, electrons_per_state: int) -> int | None:
+    """Full bands of an insulator without spin polarisation; None if the electrons do not fill whole bands."""
+    bands = n_electrons / electrons_per_state
+    return round(bands) if abs(bands - round(bands)) < 1e-6 else None
+
+
+def fermi_level(
+    energies: ArrayLike,
+    weights: ArrayLike,
+    n_electrons: float,
+    electrons_per_state: int,
+    smearing: float = ROOM_TEMPERATURE,
+) -> FermiLevel:
+    """Find the level that holds the electrons.
+
+    Insulator: each spin channel has the same number of bands below the level at every k-point and the gap exceeds
+    1 meV; the level is the middle of the gap. Otherwise Fermi-Dirac occupations of width `smearing` give the chemical
+    potential.
+
+    :param energies: shape (n_spin, n_k, n_bands), eV, from the lowest band on.
+    :param weights: of the k-points, sum 1, shape (n_k,).
+    :param electrons_per_state: 2 without spin, 1 with it.
+    :raises InputError: the bands cannot hold the electrons.
+    """
+    e = np.asarray(energies, dtype=np.float64)
+    w = np.asarray(weights, dtype=np.float64)
+    n_spin, _, n_bands = e.shape
+    capacity = n_spin * n_bands * electrons_per_state
+    if not 0 < n_electrons <= capacity + 1e-9:
+        raise InputError(
+            "electrons do not fit into the bands",
+            where="n_electrons",
+            found=f"{n_electrons:g}",
+            expected=f"more than 0 and at most {capacity:g}",
+            remedy="check `occupation` in info.json",
+        )
+    e = np.sort(e, axis=-1)
+    gapped = _insulator(e, n_electrons, electrons_per_state)
+    if gapped is not None:
+        return gapped
+    level = chemical_potential(e, w, n_electrons, electrons_per_state, smearing)
+    return FermiLevel(level, False, None, None, 0.0, smearing)
+
+
+def _insulator(e: NDArray[np.float64], n_electrons: float, electrons_per_state: int) -> FermiLevel | None:
+    """Bands of all channels ordered by their k-averaged energy are filled one after the other."""
+    n_full = n_occupied_bands(n_electrons, electrons_per_state)
+    if n_full is None:
+        return None
+    tops, bottoms = e.max(axis=1).ravel(), e.min(axis=1).ravel()
+    order = np.argsort(bottoms + tops, kind="stable")
+    highest = float(tops[order[:n_full]].max())
+    if n_full == len(order):
+        return FermiLevel(highest, True, highest, None, None, 0.0)
+    lowest = float(bottoms[order[n_full:]].min())
+    if lowest - highest <= SMALLEST_GAP:
+        return None
+    return FermiLevel((highest + lowest) / 2, True, highest, lowest, lowest - highest, 0.0)
+
+
+def occupations(energies: NDArray[np.float64], level: float, smearing: float) -> NDArray[np.float64]:
+    """Fermi-Dirac distribution 1 / (exp((E - level) / smearing) + 1)."""
+    return np.asarray(0.5 * (1 - np.tanh((energies - level) / (2 * smearing))))
+
+
+def chemical_potential(
+    energies: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    electrons_per_state: int,
+    smearing: float,
+) -> float:
+    """Level at which Fermi-Dirac occupations sum to the electrons, by bisection to 1e-10 eV.
+
+    :param energies: shape (n_spin, n_k, n_bands), eV.
+    :param weights: shape (n_k,), sum 1.
+    """
+    low, high = energies.min() - 40 * smearing, energies.max() + 40 * smearing
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        filled = electrons_per_state * np.einsum("skb,k->", occupations(energies, middle, smearing), weights)
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if filled < n_electrons else (low, middle)
+    return float((low + high) / 2)

@@ -1,0 +1,36 @@
+"""`deeph-engine dos`: density of states on a mesh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from aiida_deeph.engine.bands.config import DosConfig
+from aiida_deeph.engine.cli.bands import resolve, use_threads
+
+
+@click.command("dos")
+@click.argument("target", metavar="DEEPH_DIR|CONFIG")
+@click.option("--mesh", type=int, nargs=3, default=None, help="Gamma-centred mesh. [default: 1 1 1]")
+@click.option(
+    "--window", type=float, nargs=2, default=None, help="Energies relative to the Fermi level, eV. [default: all]"
+)
+@click.option("--points", "n_points", type=int, help="Energies at which the DOS is given. [default: 1001]")
+@click.option("--broadening", type=float, help="Width of the Gaussians, eV. [default: 0.05]")
+@click.option("--method", type=click.Choice(["auto", "exact"]), help="[default: auto]")
+@click.option("--projected/--total", default=None, help="Resolve by element. [default: projected]")
+@click.option(
+    "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."
+)
+@click.option("--threads", type=int, help="Threads of the linear algebra.")
+@click.option("--progress/--no-progress", "show_progress", default=None, help="Progress bar. [default: on a terminal]")
+@click.option("--output", metavar="FILE.json", help="[default: dos.json]")
+def command(target: str, show_progress: bool | None, **options: Any) -> None:
+    """Density of states of a DeepH folder, or the one that a CONFIG file (JSON or YAML) describes."""
+    config = resolve(DosConfig, target, options)
+    use_threads(config.threads)
+
+    from aiida_deeph.engine.bands.dos import run_dos
+
+    click.echo(f"density of states written to {run_dos(config, show_progress=show_progress)}")
