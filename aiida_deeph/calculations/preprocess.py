@@ -16,6 +16,7 @@ from aiida_deeph.engine.io.dataset import MANIFEST_FILE
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
 OUTPUT = "dataset"
+REPORT_FILE = "preprocess.json"
 
 
 class PreprocessCalculation(EngineCalculation):
@@ -40,11 +41,8 @@ class PreprocessCalculation(EngineCalculation):
             "reader", valid_type=Str, help="Code that made the labels, as `deeph-engine convert --code` calls it."
         )
         spec.output("dataset", valid_type=DatasetData, required=False, help="The manifest.")
-        spec.exit_code(
-            710,
-            "WARNING_BEYOND_CUTOFF",
-            "The cutoff drops matrix elements up to {found} eV, more than the allowed {allowed} eV.",
-        )
+        spec.exit_code(330, "ERROR_MEMBERS_REJECTED", "Too many labels are unfit: {message}", invalidates_cache=True)
+        spec.exit_code(710, "WARNING_GATE", "The dataset is complete, but a gate warns: {message}")
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -60,5 +58,5 @@ class PreprocessCalculation(EngineCalculation):
             {"name": name, "path": staging.link(remote, f"members/{name}"), "code": reader}
             for name, remote in sorted(self.inputs.labels.items())
         ]
-        staging.retrieve(f"{OUTPUT}/{MANIFEST_FILE}")
+        staging.retrieve(f"{OUTPUT}/{MANIFEST_FILE}", f"{OUTPUT}/{REPORT_FILE}")
         return {"members": members, "output": OUTPUT}

@@ -54,11 +54,12 @@ class TrainCalculation(EngineCalculation):
             "history",
             valid_type=ArrayData,
             required=False,
-            help="Arrays epoch, train_loss, validation_loss (eV^2), validation_mae (eV), learning_rate, seconds.",
+            help="Per epoch: train_loss, validation_loss (eV^2), train_mae, validation_mae (eV), learning_rate, seconds.",
         )
         spec.exit_code(
-            410, "ERROR_INTERRUPTED", "The training was interrupted after epoch {epoch}; a checkpoint is there."
+            410, "ERROR_INTERRUPTED", "The training was interrupted after {epoch} epochs; a checkpoint is there."
         )
+        spec.exit_code(415, "ERROR_NO_CHECKPOINT", "`restart_folder` cannot be continued from: {message}")
         spec.exit_code(420, "ERROR_DIVERGED", "The training diverged: {message}")
 
     @classmethod

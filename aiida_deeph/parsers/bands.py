@@ -1,0 +1,35 @@
+"""Bands of a DeepH folder."""
+
+from __future__ import annotations
+
+from aiida.engine import ExitCode
+
+from aiida_deeph.calculations.bands import OUTPUT
+from aiida_deeph.parsers.bandsdata import make_bands
+from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
+
+ARRAYS = ("energies", "kpoints", "weights", "labels", "distances", "cell", "ghost_states", "folder")
+
+
+class BandsParser(EngineParser):
+    """Attaches the bands; what is no array becomes output_parameters."""
+
+    UNITS = {"fermi_level": "eV", "dft_fermi_level": "eV", "seconds": "s", "peak_memory_gib": "GiB"}
+
+    def attach(self) -> ExitCode | None:
+        values = self.read_json(OUTPUT)
+        try:
+            bands = make_bands(
+                values["energies"],
+                values["kpoints"],
+                weights=values.get("weights"),
+                labels=values.get("labels"),
+                cell=values.get("cell"),
+                like=self.node.inputs.kpoints if "kpoints" in self.node.inputs else None,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise InvalidOutputError(f"{OUTPUT}: {type(error).__name__} {error}") from None
+        self.out("bands", bands)
+        parameters = {key: value for key, value in values.items() if key not in ARRAYS}
+        self.out_parameters({**parameters, "n_ghost_states": len(values.get("ghost_states") or ())})
+        return None

@@ -1,0 +1,27 @@
+"""The manifest of a dataset, who was rejected and why, and a warning where the cutoff drops too much."""
+
+from __future__ import annotations
+
+from aiida.engine import ExitCode
+
+from aiida_deeph.calculations.preprocess import OUTPUT, REPORT_FILE
+from aiida_deeph.data.dataset import DatasetData
+from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.io.dataset import MANIFEST_FILE, DatasetManifest
+from aiida_deeph.parsers.base import EngineParser
+
+
+class PreprocessParser(EngineParser):
+    """Attaches the statistics also where too many members were rejected for a dataset to be made."""
+
+    MESSAGES = (("members rejected", "ERROR_MEMBERS_REJECTED"),)
+
+    def attach(self) -> ExitCode | None:
+        report = self.read_json(f"{OUTPUT}/{REPORT_FILE}")
+        rejected = {one["name"]: one["reason"] for one in report["rejected"]}
+        parameters = {key: report[key] for key in ("n_members", "n_rejected", "statistics", "gates")}
+        self.out_parameters({**parameters, "rejected": rejected})
+        name = f"{OUTPUT}/{MANIFEST_FILE}"
+        self.out("dataset", DatasetData(parse_config(DatasetManifest, self.read_json(name), name)))
+        warnings = report["statistics"].get("warnings")
+        return self.exit_codes.WARNING_GATE.format(message="; ".join(warnings)) if warnings else None
