@@ -1,0 +1,244 @@
+"""Density and potential on one uniform grid, with the orbitals of each k-point kept in memory.
+
+PySCF's multigrid integration evaluates every orbital again in every cycle. The cells that label a training set are
+small: all their Bloch orbitals on the grid fit in memory, and a cycle costs two matrix products per k-point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from pyscf import lib
+from pyscf.pbc import tools
+from pyscf.pbc.dft.multigrid import MultiGridNumInt
+from pyscf.pbc.gto.pseudo import pp_int
+
+# Grid points handled at a time: the temporaries of a block stay in the processor's cache.
+BLOCK = 4096
+
+# Largest prime factor of the number of grid points along an axis: the Fourier transforms stay fast.
+LARGEST_PRIME = 23
+
+Complex = NDArray[np.complex128]
+Real = NDArray[np.float64]
+
+
+def grid_mesh(lattice: Real, ke_cutoff: float) -> list[int]:
+    """Odd numbers of grid points along the lattice vectors that reach a kinetic energy cutoff.
+
+    Odd: no Fourier component lies on the zone boundary, where the derivative of a real function is undefined.
+
+    :param lattice: rows are lattice vectors, shape (3, 3), Bohr.
+    :param ke_cutoff: Hartree.
+    """
+
+    def smooth(n: int) -> bool:
+        for prime in range(3, LARGEST_PRIME + 1, 2):
+            while n % prime == 0:
+                n //= prime
+        return n == 1
+
+    mesh = []
+    for n in tools.cutoff_to_mesh(lattice, ke_cutoff):
+        odd = int(n) | 1
+        while not smooth(odd):
+            odd += 2
+        mesh.append(odd)
+    return mesh
+
+
+def orbital_memory(n_orbitals: int, n_grid: int, n_kpoints: int) -> float:
+    """GiB that the orbitals of `n_kpoints` (k and -k counted once) take on the grid."""
+    return n_orbitals * n_grid * n_kpoints * 16 / 2**30
+
+
+class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
+    """Numerical integration for restricted Kohn-Sham at k-points: PySCF asks it for J + V_xc and pseudopotentials.
+
+    The density gradient and the divergence of the functional's derivative are taken by Fourier transform, so the
+    potential is the exact derivative of the energy on this grid. k and -k share their orbitals: phi(-k) = phi(k)*.
+    """
+
+    _keys = {"local_potential", "effective_potential"}
+
+    def __init__(self, cell: Any) -> None:
+        super().__init__(cell)
+        self.shape = tuple(int(n) for n in cell.mesh)
+        self.weight = cell.vol / np.prod(self.shape)
+        self.half = (*self.shape[:2], self.shape[2] // 2 + 1)
+        fractions = [np.fft.fftfreq(n, 1 / n) for n in self.shape[:2]] + [np.arange(self.half[2], dtype=np.float64)]
+        self._indices = fractions
+        b = cell.reciprocal_vectors()
+        n1, n2, n3 = np.meshgrid(*fractions, indexing="ij", sparse=True)
+        self._gradient = [n1 * b[0, x] + n2 * b[1, x] + n3 * b[2, x] for x in range(3)]
+        square = sum(g * g for g in self._gradient)
+        square[0, 0, 0] = 1.0
+        self._coulomb = 4 * np.pi / square
+        self._coulomb[0, 0, 0] = 0.0
+        self._square = square
+        self._orbitals: dict[tuple[float, ...], Complex | Real] = {}
+        self._remember: set[tuple[float, ...]] = set()
+        self.effective_potential: Real | None = None
+        self._local: Real | None = None
+
+    # Fourier transforms
+
+    def _forward(self, values: Real) -> Complex:
+        return np.asarray(scipy.fft.rfftn(values.reshape(self.shape)))
+
+    def _backward(self, coefficients: Complex) -> Real:
+        return np.asarray(scipy.fft.irfftn(coefficients, s=self.shape)).reshape(-1)
+
+    # orbitals
+
+    def keep(self, kpts: Real) -> None:
+        """Keep the orbitals of these k-points from their first use on.
+
+        :param kpts: Cartesian, shape (n_kpoints, 3), 1 / Bohr.
+        """
+        self._remember = {self._fold(k)[0] for k in kpts}
+
+    def _fold(self, kpt: Real) -> tuple[tuple[float, ...], bool]:
+        """Fractional k in a half of the Brillouin zone as a key, and whether it stands for -k."""
+        fractional = np.asarray(self.cell.get_scaled_kpts(np.asarray(kpt).reshape(1, 3)))[0]
+        plus = np.round(fractional, 9) % 1.0
+        minus = np.round(-fractional, 9) % 1.0
+        key, other = tuple(plus.tolist()), tuple(minus.tolist())
+        return (key, False) if key <= other else (other, True)
+
+    def orbitals(self, key: tuple[float, ...]) -> Complex | Real:
+        """Bloch orbitals on the grid, shape (n_orbitals, n_grid); real where k = -k."""
+        if key not in self._orbitals:
+            missing = sorted(self._remember - set(self._orbitals)) if key in self._remember else [key]
+            values = dict(zip(missing, self._evaluate(missing), strict=True))
+            if key not in self._remember:
+                return values[key]
+            self._orbitals.update(values)
+        return self._orbitals[key]
+
+    def _evaluate(self, keys: list[tuple[float, ...]]) -> list[Complex | Real]:
+        cell = self.cell
+        coordinates = cell.get_uniform_grids(self.shape, wrap_around=False)
+        values = cell.pbc_eval_gto("GTOval_sph", coordinates, kpts=cell.get_abs_kpts(np.array(keys)))
+        return [
+            np.ascontiguousarray(phi.T.real if not np.any(key) else phi.T)
+            for key, phi in zip(keys, values, strict=True)
+        ]
+
+    def density(self, density_matrices: Complex, kpts: Real) -> Real:
+        """rho(r) = 1/N_k sum_k sum_ij phi_i(r) D_ij(k) phi_j(r)*, shape (n_grid,), 1 / Bohr^3."""
+        rho = np.zeros(int(np.prod(self.shape)))
+        seen: dict[tuple[float, ...], list[int]] = {}
+        for n, kpt in enumerate(kpts):
+            seen.setdefault(self._fold(kpt)[0], []).append(n)
+        for key, members in seen.items():
+            # D(-k) = D(k)*: the mean over both is taken so that rounding cannot break the symmetry.
+            D = np.mean(
+                [density_matrices[n].conj() if self._fold(kpts[n])[1] else density_matrices[n] for n in members], axis=0
+            )
+            phi = self.orbitals(key)
+            D = (D + D.conj().T) / 2
+            occupations, vectors = np.linalg.eigh(D.real if np.isrealobj(phi) else D)
+            used = np.abs(occupations) > 1e-12
+            vectors, occupations = vectors[:, used].T.copy(), occupations[used] * (len(members) / len(kpts))
+            for begin in range(0, len(rho), BLOCK):
+                psi = vectors @ phi[:, begin : begin + BLOCK]
+                square = psi * psi if np.isrealobj(psi) else psi.real**2 + psi.imag**2
+                rho[begin : begin + BLOCK] += occupations @ square
+        return rho
+
+    def matrices(self, potential: Real, kpts: Real) -> Complex:
+        """<phi_i | v | phi_j> at k-points, shape (n_kpoints, n_orbitals, n_orbitals).
+
+        :param potential: v(r), shape (n_grid,), Hartree.
+        """
+        result = np.empty((len(kpts), self.cell.nao, self.cell.nao), dtype=np.complex128)
+        done: dict[tuple[float, ...], Complex | Real] = {}
+        for n, kpt in enumerate(kpts):
+            key, conjugated = self._fold(kpt)
+            if key not in done:
+                phi = self.orbitals(key)
+                total = np.zeros((len(phi), len(phi)), dtype=phi.dtype)
+                for begin in range(0, phi.shape[1], BLOCK):
+                    block = phi[:, begin : begin + BLOCK]
+                    total += block.conj() @ (block * potential[begin : begin + BLOCK]).T
+                done[key] = (total + total.conj().T) * (self.weight / 2)
+            result[n] = done[key].conj() if conjugated else done[key]
+        return result
+
+    # what PySCF calls
+
+    def get_pp(self, kpts: Any = None, max_memory: float = 4000) -> Complex:
+        """Matrices of the pseudopotential at k-points, shape (n_kpoints, n_orbitals, n_orbitals), Hartree."""
+        kpts = np.zeros((1, 3)) if kpts is None else np.asarray(kpts).reshape(-1, 3)
+        result = self.matrices(self._long_range_potential(), kpts)
+        for n, short in enumerate(pp_int.get_pp_loc_part2(self.cell, kpts)):
+            result[n] += short
+        for n, nonlocal_part in enumerate(pp_int.get_pp_nl(self.cell, kpts)):
+            result[n] += nonlocal_part
+        return result
+
+    def _long_range_potential(self) -> Real:
+        """-Z erf(r / sqrt(2) r_loc) / r of all atoms, by its Fourier transform
+        -4 pi Z / G^2 exp(-G^2 r_loc^2 / 2); at G = 0, where the neutral cell's divergences cancel, +2 pi Z r_loc^2.
+        """
+        if self._local is None:
+            cell = self.cell
+            total = np.zeros(self.half, dtype=np.complex128)
+            positions = cell.get_scaled_atom_coords()
+            symbols = [cell.atom_symbol(n) for n in range(cell.natm)]
+            for symbol in sorted(set(symbols)):
+                phases = np.zeros(self.half, dtype=np.complex128)
+                for n in (n for n, name in enumerate(symbols) if name == symbol):
+                    x, y, z = (np.exp(-2j * np.pi * i * f) for i, f in zip(self._indices, positions[n], strict=True))
+                    phases += x[:, None, None] * (y[:, None] * z)
+                r_loc = cell._pseudo[symbol][1]
+                charge = float(sum(cell._pseudo[symbol][0]))
+                form = -charge * self._coulomb * np.exp(-self._square * (r_loc**2 / 2))
+                form[0, 0, 0] = 2 * np.pi * charge * r_loc**2
+                total += form * phases
+            self._local = self._backward(total) / self.weight
+        return self._local
+
+    def nr_rks(
+        self,
+        cell: Any,
+        grids: Any,
+        xc_code: str,
+        dm_kpts: Any,
+        relativity: int = 0,
+        hermi: int = 1,
+        kpts: Any = None,
+        kpts_band: Any = None,
+        max_memory: float = 2000,
+        verbose: Any = None,
+    ) -> tuple[float, float, Any]:
+        """Electrons, E_xc and the matrices of J + V_xc (with the energies as attributes, as PySCF wants them)."""
+        kpts = np.asarray(kpts).reshape(-1, 3)
+        rho = self.density(np.asarray(dm_kpts).reshape(len(kpts), cell.nao, cell.nao), kpts)
+        potential, coulomb_energy, xc_energy = self.potential(rho, xc_code)
+        self.effective_potential = potential
+        target = kpts if kpts_band is None else np.asarray(kpts_band).reshape(-1, 3)
+        matrices = lib.tag_array(
+            self.matrices(potential, target), ecoul=coulomb_energy, exc=xc_energy, vj=None, vk=None
+        )
+        return float(rho.sum() * self.weight), xc_energy, matrices
+
+    def potential(self, rho: Real, xc_code: str) -> tuple[Real, float, float]:
+        """J + V_xc on the grid (Hartree), Coulomb and exchange-correlation energies (Hartree per cell)."""
+        rho_G = self._forward(rho)
+        hartree = self._backward(rho_G * self._coulomb)
+        kind = self._xc_type(xc_code)
+        if kind == "GGA":
+            values = np.stack([rho, *(self._backward(1j * g * rho_G) for g in self._gradient)])
+            exc, vxc = self.eval_xc_eff(xc_code, values, deriv=1, xctype=kind)[:2]
+            divergence = sum(1j * g * self._forward(v) for g, v in zip(self._gradient, vxc[1:4], strict=True))
+            v = vxc[0] - self._backward(divergence)
+        else:
+            exc, vxc = self.eval_xc_eff(xc_code, rho, deriv=1, xctype=kind)[:2]
+            v = vxc.reshape(-1)
+        coulomb_energy = 0.5 * float(rho @ hartree) * self.weight
+        return v + hartree, coulomb_energy, float(rho @ exc.reshape(-1)) * self.weight

@@ -1,0 +1,109 @@
+"""The files that a PySCF run leaves: `pyscf.h5` (matrices) and `results.json` (numbers)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.structure import atomic_path
+
+FORMAT_VERSION = 1
+MATRICES_FILE = "pyscf.h5"
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class PyscfOutput:
+    """What `pyscf.h5` holds.
+
+    :param shells: element -> l of each shell, in PySCF's order of shells.
+    :param kpoints: fractional, shape (n_kpoints, 3).
+    :param hamiltonian: H(k) in eV, PySCF's order of orbitals, shape (n_kpoints, n_orbitals, n_orbitals).
+    :param overlap: S(k), shape (n_kpoints, n_orbitals, n_orbitals).
+    :param results: the content of `results.json`.
+    """
+
+    structure: Structure
+    shells: Mapping[str, tuple[int, ...]]
+    kpoints: NDArray[np.float64]
+    hamiltonian: NDArray[np.complex128]
+    overlap: NDArray[np.complex128]
+    results: Mapping[str, Any]
+
+
+def write_matrices(
+    directory: Path,
+    structure: Structure,
+    shells: Mapping[str, list[int]],
+    kpoints: NDArray[np.float64],
+    hamiltonian: NDArray[np.complex128],
+    overlap: NDArray[np.complex128],
+    results: Mapping[str, Any],
+) -> Path:
+    """Write `pyscf.h5` in one step.
+
+    :param kpoints: fractional, shape (n_kpoints, 3).
+    :param hamiltonian: H(k) in eV, shape (n_kpoints, n_orbitals, n_orbitals).
+    :param overlap: S(k), the same shape.
+    """
+    path = directory / MATRICES_FILE
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["results"] = json.dumps(dict(results))
+        file.attrs["shells"] = json.dumps(dict(shells))
+        file["symbols"] = np.array(structure.symbols, dtype="S4")
+        file["positions"], file["cell"], file["pbc"] = structure.positions, structure.cell, np.array(structure.pbc)
+        file["kpoints"] = kpoints
+        file["hamiltonian"], file["overlap"] = hamiltonian, overlap
+        file["hamiltonian"].attrs["unit"] = "eV"
+    return path
+
+
+def read_matrices(directory: Path) -> PyscfOutput:
+    """Read `pyscf.h5`.
+
+    :raises InputError: the file is missing or of a newer format.
+    :raises DataError: the file is damaged.
+    """
+    path = directory / MATRICES_FILE
+    if not path.is_file():
+        raise InputError(
+            "no PySCF run here", where=directory, expected=f"{MATRICES_FILE} as `deeph-engine pyscf` leaves it"
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            version = int(file.attrs["format_version"])
+            if version > FORMAT_VERSION:
+                raise InputError(
+                    "PySCF run of a newer format",
+                    where=path,
+                    found=version,
+                    expected=f"at most {FORMAT_VERSION}",
+                    remedy="update aiida-deeph",
+                )
+            symbols = tuple(symbol.decode() for symbol in file["symbols"][:])
+            structure = Structure(symbols, file["positions"][:], file["cell"][:], tuple(file["pbc"][:].tolist()))
+            shells = {symbol: tuple(ls) for symbol, ls in json.loads(file.attrs["shells"]).items()}
+            output = PyscfOutput(
+                structure,
+                shells,
+                file["kpoints"][:],
+                file["hamiltonian"][:],
+                file["overlap"][:],
+                json.loads(file.attrs["results"]),
+            )
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError("PySCF output is damaged", where=path, found=error, remedy="run PySCF again") from None
+    shape = (len(output.kpoints), *2 * (output.results.get("n_orbitals"),))
+    if output.hamiltonian.shape != shape or output.overlap.shape != shape:
+        raise DataError("PySCF output is damaged", where=path, found=output.hamiltonian.shape, expected=shape)
+    return output

@@ -1,0 +1,177 @@
+"""PySCF output -> H(R), S(R): inverse Fourier transform of the k-mesh and the nearest images of each atom pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.pyscf.output import MATRICES_FILE, read_matrices
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.transforms import from_convention
+from aiida_deeph.engine.errors import DataError
+
+# A pair of atoms is kept if an entry of its H (eV) or of its S exceeds this.
+THRESHOLD = 1e-7
+
+# Images whose distances differ by less count as equally near and share the matrix element, Angstrom.
+TIE = 1e-4
+
+# Classes of atom pairs handled at a time: bounds the memory of their images.
+CHUNK = 1 << 14
+
+
+class PyscfReader:
+    """Reads what `deeph-engine pyscf` wrote.
+
+    :param threshold: pairs of atoms are kept while |H| (eV) or |S| exceeds it.
+    """
+
+    code = "pyscf"
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self.threshold = threshold
+
+    def read(self, directory: Path) -> RealSpaceHamiltonian:
+        """H(R) and S(R) of one run.
+
+        `metadata["range_residual_eV"]` is the largest |H| at the distance where the supercell of the k-mesh begins to
+        fold H onto itself: the k-mesh is dense enough if it is small.
+
+        :raises InputError: no PySCF run.
+        :raises DataError: the run did not converge, or its file is damaged.
+        """
+        directory = Path(directory)
+        output = read_matrices(directory)
+        results = dict(output.results)
+        if not results.get("converged"):
+            raise DataError(
+                "density did not converge",
+                where=directory / MATRICES_FILE,
+                found=f"{results.get('scf_cycles')} cycles, gradient {results.get('orbital_gradient')} Hartree",
+                remedy="raise max_cycle, or set a smearing",
+            )
+        structure, basis = output.structure, OrbitalBasis(output.shells)
+        kmesh = np.array(results["settings"]["kmesh"], dtype=np.int64)
+        sizes = basis.orbitals_per_atom(structure.symbols)
+        if sizes.sum() != output.hamiltonian.shape[1]:
+            raise DataError(
+                "matrices do not fit the basis", where=directory / MATRICES_FILE, found=output.hamiltonian.shape
+            )
+        images = _Images(structure, kmesh)
+        cells = images.cells
+        H, S = (_to_real_space(M, output.kpoints, cells) for M in (output.hamiltonian, output.overlap))
+        largest = np.maximum(_block_maxima(H, sizes), _block_maxima(S, sizes))
+        classes = np.argwhere(largest > self.threshold)
+        pairs, source, folded = images.nearest(classes)
+        weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
+        H_blocks, S_blocks = (_blocks(M, sizes, classes[source, 0], pairs, weights) for M in (H, S))
+        metadata = {
+            "code": "pyscf",
+            "version": results.get("version"),
+            "converged": True,
+            "settings": results["settings"],
+            "energy_eV": results.get("energy"),
+            "pair_threshold": self.threshold,
+            "range_residual_eV": _range_residual(structure, classes, folded, H_blocks),
+        }
+        data = RealSpaceHamiltonian(
+            structure,
+            basis,
+            hamiltonian=H_blocks,
+            overlap=S_blocks,
+            fermi_energy=results.get("fermi_energy"),
+            n_electrons=results.get("n_electrons"),
+            metadata=metadata,
+        )
+        return from_convention(data, "pyscf")
+
+
+class _Images:
+    """The periodic images of atom pairs in the supercell that a k-mesh spans.
+
+    :param cells: one cell R of each class modulo the supercell, shape (n_kpoints, 3).
+    """
+
+    def __init__(self, structure: Structure, kmesh: NDArray[np.int64]) -> None:
+        self.structure = structure
+        self.cells = np.stack(np.meshgrid(*map(np.arange, kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
+        spread = np.ptp(np.linalg.solve(structure.cell.T, structure.positions.T), axis=1)
+        reach = 2 + np.ceil(spread / kmesh).astype(np.int64)
+        steps = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")
+        self._steps = np.stack(steps, axis=-1).reshape(-1, 3) * kmesh
+        # The calculation repeats the cell along every vector, but H(R) has R = 0 where the structure is not periodic.
+        self._allowed = ~(self._steps[:, ~np.array(structure.pbc)] != 0).any(axis=1)
+
+    def nearest(self, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Nearest image of each class of pairs, or all that are equally near.
+
+        :param classes: rows (index in `cells`, i, j), shape (n_classes, 3).
+        :return: pairs (R1, R2, R3, i, j), shape (n_pairs, 5); the class of each, shape (n_pairs,); distance of the
+            nearest image of each class that shares its matrix element or was left out, Angstrom, shape (n_classes,).
+        """
+        pairs, source, folded = [np.zeros((0, 5), dtype=np.int64)], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        for begin in range(0, len(classes), CHUNK):
+            row, i, j = classes[begin : begin + CHUNK].T
+            cells = self.cells[row][:, None, :] + self._steps
+            between = self.structure.positions[j] - self.structure.positions[i]
+            distances = np.linalg.norm(cells @ self.structure.cell + between[:, None, :], axis=2)
+            candidates = np.where(self._allowed, distances, np.inf)
+            n, image = np.nonzero(candidates < candidates.min(axis=1, keepdims=True) + TIE)
+            pairs.append(np.concatenate([cells[n, image], i[n, None], j[n, None]], axis=1))
+            source.append(begin + n)
+            distances[np.arange(len(row)), candidates.argmin(axis=1)] = np.inf
+            folded.append(distances.min(axis=1))
+        return np.concatenate(pairs), np.concatenate(source), np.concatenate(folded)
+
+
+def _to_real_space(
+    matrices: NDArray[np.complex128], kpoints: NDArray[np.float64], cells: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """M(R) = 1/N_k sum_k exp(-2 pi i k.R) M(k), shape (n_cells, n, n): the inverse of M(k) = sum_R exp(2 pi i k.R) M(R)."""
+    phases = np.exp(-2j * np.pi * cells @ kpoints.T) / len(kpoints)
+    result = np.tensordot(phases, matrices, axes=1)
+    return np.ascontiguousarray(result.real)
+
+
+def _block_maxima(matrices: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Largest |entry| of the block of each atom pair, shape (n_cells, n_atoms, n_atoms)."""
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return np.maximum.reduceat(np.maximum.reduceat(np.abs(matrices), first, axis=1), first, axis=2)
+
+
+def _blocks(
+    matrices: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> BlockSparseMatrix:
+    """Blocks of atom pairs, `weights` times the block in the cell `rows` of each."""
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    entries = [
+        (matrices[row, first[i] : first[i + 1], first[j] : first[j + 1]] * weight).ravel()
+        for row, (i, j), weight in zip(rows, pairs[:, 3:], weights, strict=True)
+    ]
+    return BlockSparseMatrix.from_pairs(pairs, sizes, np.concatenate(entries) if entries else None).sorted()
+
+
+def _range_residual(
+    structure: Structure, classes: NDArray[np.int64], folded: NDArray[np.float64], hamiltonian: BlockSparseMatrix
+) -> float:
+    """Largest |H| of a pair as far apart as the nearest image that was folded onto a pair of its elements, eV."""
+    kinds = np.unique(structure.symbols, return_inverse=True)[1]
+
+    def kind(atoms: NDArray[np.int64]) -> NDArray[np.int64]:
+        low, high = np.sort(kinds[atoms], axis=1).T
+        return np.asarray(low * (kinds.max() + 1) + high)
+
+    limits = np.full((kinds.max() + 1) ** 2, np.inf)
+    np.minimum.at(limits, kind(classes[:, 1:]), folded)
+    distances = np.linalg.norm(structure.pair_vectors(hamiltonian.atom_pairs), axis=1)
+    far = distances >= limits[kind(hamiltonian.atom_pairs[:, 3:])] - TIE
+    return float(hamiltonian.norms()[far].max(initial=0.0))

@@ -1,0 +1,231 @@
+"""Run PySCF: a restricted Kohn-Sham calculation at k-points that leaves H(k) and S(k) in `pyscf.h5`."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, RESULTS_FILE, write_matrices
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.structure import read_structure, write_text_atomic
+from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
+
+# Largest entry of the orbital gradient at convergence, Hartree. The energy converges with its square, the density and
+# thus H only linearly: an energy criterion alone leaves errors of 1e-4 eV in H.
+GRADIENT_TOLERANCE = 1e-6
+
+# Memory that the orbitals on the grid may take; beyond it PySCF's multigrid integration takes over, GiB.
+ORBITAL_MEMORY = 4.0
+
+# k-points of a band structure that are handled at a time.
+BAND_BATCH = 8
+
+
+def run_pyscf(config: PyscfConfig, directory: Path, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Converge the density and write `pyscf.h5` and `results.json` into `directory`.
+
+    A run that does not converge is no error: both files are written and say so.
+
+    :param directory: where the structure is found and the results are written.
+    :param report: receives one line per SCF cycle.
+    :return: what `results.json` holds.
+    :raises InputError: a wrong structure, basis, pseudopotential or functional, or an odd number of electrons.
+    """
+    from pyscf import __version__, lib
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    lib.num_threads(config.threads or 1)
+    structure = read_structure(directory / config.structure)
+    cell = build_cell(structure, config)
+    fractional = np.stack(np.meshgrid(*(np.arange(n) / n for n in config.kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
+    field, last = _mean_field(cell, fractional, config, report)
+    matrices = _Matrices(field, cell, last)
+    H, S = matrices.hamiltonian(fractional, on_mesh=True), matrices.overlap(fractional)
+    fermi, homo, lumo = _fermi_energy(field, config)
+    results: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "code": "pyscf",
+        "version": __version__,
+        "converged": bool(field.converged),
+        "energy": float(field.e_tot) * HARTREE_TO_EV,
+        "energy_units": "eV",
+        "fermi_energy": fermi,
+        "fermi_energy_units": "eV",
+        "homo": homo,
+        "lumo": lumo,
+        "n_electrons": float(cell.nelectron),
+        "n_atoms": len(structure),
+        "n_orbitals": int(cell.nao),
+        "n_kpoints": len(fractional),
+        "grid": [int(n) for n in cell.mesh],
+        "scf_cycles": int(last.get("cycle", -1)) + 1,
+        "orbital_gradient": float(last.get("norm_gorb", np.nan)),
+    }
+    if config.bands is not None and field.converged:
+        points = np.array(config.bands, dtype=np.float64).reshape(-1, 3)
+        results["bands"] = {"kpoints": points.tolist(), "energies": matrices.bands(points, report).tolist()}
+    results["seconds"] = time.perf_counter() - wall
+    results["cpu_seconds"] = time.process_time() - cpu
+    results["settings"] = config.model_dump(mode="json", exclude={"bands"})
+    write_matrices(directory, structure, shells_of(cell), fractional, H, S, results)
+    write_text_atomic(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    report(
+        f"{'converged' if field.converged else 'NOT CONVERGED'} in {results['scf_cycles']} cycles, "
+        f"E = {results['energy']:.8f} eV, {results['seconds']:.1f} s"
+    )
+    return results
+
+
+def build_cell(structure: Structure, config: PyscfConfig) -> Any:
+    """PySCF's cell.
+
+    :raises InputError: basis or pseudopotential unknown for an element, or an odd number of electrons.
+    """
+    from pyscf.pbc import gto
+
+    from aiida_deeph.engine.dft.pyscf.grid import grid_mesh
+
+    cell = gto.Cell()
+    cell.atom = [
+        (s, p) for s, p in zip(structure.symbols, (structure.positions / BOHR_TO_ANGSTROM).tolist(), strict=True)
+    ]
+    cell.a = structure.cell / BOHR_TO_ANGSTROM
+    cell.unit = "Bohr"
+    cell.basis, cell.pseudo = config.basis, config.pseudo
+    cell.mesh = grid_mesh(cell.a, config.ke_cutoff)
+    cell.verbose = 0
+    cell.spin = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cell.build(dump_input=False, parse_arg=False)
+    except Exception as error:  # PySCF has a class of its own for each failure
+        raise InputError(
+            "PySCF refuses the structure, basis or pseudopotential",
+            where=f"basis {config.basis}, pseudo {config.pseudo}",
+            found=f"{type(error).__name__} {error}",
+            expected=f"names that PySCF knows for {', '.join(structure.elements)}",
+        ) from None
+    missing = [symbol for symbol in structure.elements if symbol not in cell._pseudo]
+    if missing:
+        raise InputError("element without pseudopotential", where=f"pseudo {config.pseudo}", found=", ".join(missing))
+    if cell.nelectron % 2:
+        raise InputError(
+            "odd number of electrons",
+            where=config.structure,
+            found=cell.nelectron,
+            expected="an even number: the calculation is spin-restricted",
+            remedy="double the cell",
+        )
+    return cell
+
+
+def shells_of(cell: Any) -> dict[str, list[int]]:
+    """l of each shell of each element, in the order of PySCF's orbitals."""
+    shells: dict[str, list[int]] = {}
+    for atom in range(cell.natm):
+        symbol = cell.atom_symbol(atom)
+        if symbol not in shells:
+            shells[symbol] = [
+                int(cell.bas_angular(b)) for b in cell.atom_shell_ids(atom) for _ in range(cell.bas_nctr(b))
+            ]
+    return shells
+
+
+def _mean_field(
+    cell: Any, fractional: np.ndarray, config: PyscfConfig, report: Callable[[str], None]
+) -> tuple[Any, dict[str, Any]]:
+    """The converged (or given up) mean field and the variables of its last cycle."""
+    from pyscf.pbc import dft, scf
+    from pyscf.pbc.dft.multigrid import MultiGridNumInt
+
+    from aiida_deeph.engine.dft.pyscf.grid import GridNumInt, orbital_memory
+
+    kpts = cell.get_abs_kpts(fractional)
+    field = dft.KRKS(cell, kpts)
+    field.xc = config.xc
+    try:
+        kind, hybrid = field._numint._xc_type(config.xc), field._numint.libxc.is_hybrid_xc(config.xc)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise InputError("functional unknown to PySCF", where="xc", found=config.xc, expected=error) from None
+    if hybrid or kind not in ("LDA", "GGA"):
+        raise InputError(
+            "functional is not supported", where="xc", found=config.xc, expected="an LDA or a GGA, no hybrid"
+        )
+    if orbital_memory(cell.nao, int(np.prod(cell.mesh)), len(kpts) // 2 + 1) <= ORBITAL_MEMORY:
+        field._numint = GridNumInt(cell)
+        field._numint.keep(kpts)
+    else:
+        field._numint = MultiGridNumInt(cell)
+    if config.smearing is not None:
+        field = scf.addons.smearing(field, sigma=config.smearing / HARTREE_TO_EV, method="fermi")
+    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, GRADIENT_TOLERANCE, False
+    field.max_cycle = config.max_cycle
+    last: dict[str, Any] = {}
+    start = time.perf_counter()
+
+    def after_cycle(variables: dict[str, Any]) -> None:
+        for name in ("cycle", "norm_gorb", "h1e", "vhf", "s1e"):
+            last[name] = variables[name]
+        report(
+            f"cycle {variables['cycle'] + 1:3d}  E = {variables['e_tot'] * HARTREE_TO_EV:16.8f} eV  "
+            f"change {(variables['e_tot'] - variables['last_hf_e']) * HARTREE_TO_EV:10.2e} eV  "
+            f"gradient {variables['norm_gorb']:8.2e} Ha  {time.perf_counter() - start:7.1f} s"
+        )
+
+    field.callback = after_cycle
+    field.kernel()
+    return field, last
+
+
+def _fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]:
+    """Fermi level (mid-gap if there is a gap), highest occupied and lowest unoccupied energy, eV."""
+    energies, occupations = np.concatenate(field.mo_energy), np.concatenate(field.mo_occ)
+    occupied, empty = energies[occupations > 1.0], energies[occupations <= 1.0]
+    homo, lumo = float(occupied.max()), float(empty.min()) if len(empty) else float(occupied.max())
+    mu = field.mu if config.smearing is not None else (homo + lumo) / 2
+    return float(mu) * HARTREE_TO_EV, homo * HARTREE_TO_EV, lumo * HARTREE_TO_EV
+
+
+class _Matrices:
+    """H(k) in eV and S(k) from the converged potential, at any k-point."""
+
+    def __init__(self, field: Any, cell: Any, last: dict[str, Any]) -> None:
+        self.field, self.cell, self.last = field, cell, last
+
+    def hamiltonian(self, fractional: np.ndarray, on_mesh: bool = False) -> np.ndarray:
+        """H(k) in eV, shape (n_kpoints, n_orbitals, n_orbitals), complex."""
+        if on_mesh:
+            # Not the Fock matrix of the last cycle, which DIIS has mixed with those before.
+            H = np.asarray(self.last["h1e"]) + np.asarray(self.last["vhf"])
+        else:
+            kpts = self.cell.get_abs_kpts(fractional)
+            field, dm = self.field, self.field.make_rdm1()
+            H = np.asarray(field.get_hcore(self.cell, kpts))
+            H = H + np.asarray(field.get_veff(self.cell, dm, kpts=field.kpts, kpts_band=kpts))
+        H = np.asarray(H, dtype=np.complex128)
+        return (H + H.conj().transpose(0, 2, 1)) * (HARTREE_TO_EV / 2)
+
+    def overlap(self, fractional: np.ndarray) -> np.ndarray:
+        """S(k), shape (n_kpoints, n_orbitals, n_orbitals), complex."""
+        kpts = self.cell.get_abs_kpts(fractional)
+        return np.asarray(self.cell.pbc_intor("int1e_ovlp", hermi=1, kpts=kpts), dtype=np.complex128)
+
+    def bands(self, fractional: np.ndarray, report: Callable[[str], None]) -> np.ndarray:
+        """Eigenvalues in eV, shape (n_kpoints, n_orbitals)."""
+        energies = []
+        for begin in range(0, len(fractional), BAND_BATCH):
+            points = fractional[begin : begin + BAND_BATCH]
+            H, S = self.hamiltonian(points), self.overlap(points)
+            energies += [scipy.linalg.eigh(h, s, eigvals_only=True) for h, s in zip(H, S, strict=True)]
+            report(f"bands {min(begin + BAND_BATCH, len(fractional))} of {len(fractional)} k-points")
+        return np.array(energies)
