@@ -81,7 +81,9 @@ Scheduler = Annotated[PlateauConfig | SlipperyConfig | CosineConfig | ConstantCo
 class RevertConfig(Config):
     """Back to the best weights with a smaller learning rate after `patience` bad epochs in a row."""
 
-    factor: float = Field(default=2.0, gt=1, description="an epoch is bad when its validation loss exceeds factor * best")
+    factor: float = Field(
+        default=2.0, gt=1, description="an epoch is bad when its validation loss exceeds factor * best"
+    )
     patience: int = 20
     decay: float = Field(default=0.8, gt=0, lt=1)
 
@@ -89,12 +91,12 @@ class RevertConfig(Config):
 class TrainConfig(Config):
     """Train a network; everything is written to the working directory:
 
-    `model/` (best weights), `checkpoint/` (to continue from), `metrics.jsonl` (a line per epoch), `train.json` (the report).
+    `model/` (best weights), `checkpoint/` (to continue from), `metrics.jsonl` (a line per epoch), `train.json`.
 
     :param dataset: folder with `manifest.json`.
     :param batch_size: structures per batch.
     :param max_edges_per_batch: larger batches are split, their gradients accumulated: the effective batch stays.
-    :param min_learning_rate: stop once the learning rate is below.
+    :param min_learning_rate: stop once the learning rate is below; a cosine ends with its last epoch instead.
     :param gradient_clip: largest gradient norm; None does not clip.
     :param ema_decay: exponential moving average of the weights that are validated and saved; None is off.
     :param max_seconds: stop with a checkpoint after so long; None has no limit.
@@ -129,7 +131,7 @@ class TrainConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """Compare predictions with labels; writes `OUTPUT` (JSON) with errors in eV: all entries, per member, per orbital pair.
+    """Compare predictions with labels; writes `OUTPUT` (JSON): errors in eV, all entries, by member, by orbital pair.
 
     :param members: `train`, `validation`, `test` of the model's recorded split, or `all`.
     :param strict: predict each direction by itself instead of averaging both to a Hermitian H.

@@ -1,0 +1,170 @@
+"""`deeph-engine predict`: H(R) of one structure from a trained model."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aiida_deeph import __version__
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.neighbours import pairs_within
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.deeph import INFO_FILE, read_deeph, write_deeph
+from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.io.structure import read_structure, write_text_atomic
+from aiida_deeph.engine.nn.device import find_device
+from aiida_deeph.engine.nn.storage import load_model
+from aiida_deeph.engine.prediction.chunked import predict_entries
+from aiida_deeph.engine.prediction.config import PredictConfig
+
+REPORT_FILE = "prediction.json"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted.
+
+    :param overlap: S(R) of the structure, if it is known.
+    :param n_electrons: valence electrons, if they are known.
+    """
+
+    structure: Structure
+    overlap: BlockSparseMatrix | None = None
+    n_electrons: float | None = None
+
+
+def read_target(path: Path, description: ModelDescription) -> Target:
+    """A structure file, or a DeepH folder with or without overlap.
+
+    :raises InputError: no such structure, an element unknown to the model, or another basis than the model's.
+    """
+    if not path.exists():
+        raise InputError("no such structure", where=path, expected="a DeepH folder or a structure file")
+    if not (path.is_dir() and (path / INFO_FILE).is_file()):
+        structure = read_structure(path)
+        description.require_elements(structure.symbols)
+        return Target(structure)
+    # A Hamiltonian that may lie there is not read: the file name given here never exists.
+    data = read_deeph(path, hamiltonian_file=".none")
+    description.require_elements(data.structure.symbols)
+    for symbol in data.structure.elements:
+        if data.basis.shells_of(symbol) != description.orbital_basis.shells_of(symbol):
+            raise InputError(
+                "basis of the overlap is not that of the model",
+                where=f"{path}, {symbol}",
+                found=list(data.basis.shells_of(symbol)),
+                expected=list(description.basis[symbol]),
+                remedy="compute the overlap in the basis of the training data",
+            )
+    return Target(data.structure, data.overlap, data.n_electrons)
+
+
+def outside_overlap(overlap: BlockSparseMatrix | None, atom_pairs: NDArray[np.int64]) -> float | None:
+    """Largest |S| in pairs where the model predicts no H; None without overlap."""
+    if overlap is None:
+        return None
+    outside = match_pairs(atom_pairs, overlap.atom_pairs) < 0
+    return float(overlap.norms()[outside].max(initial=0.0))
+
+
+def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path:
+    """Write the predicted H(R), with the overlap if the structure came with one, as a DeepH folder.
+
+    The pairs are those within the model's range for each element pair; where the overlap has more, H is zero.
+    `prediction.json` beside the matrices says what it took.
+
+    :param show_progress: None shows a bar when stderr is a terminal.
+    :return: the folder.
+    :raises InputError: the structure does not fit the model.
+    :raises DataError: the model predicts NaN.
+    """
+    start = time.monotonic()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = find_device(config.device)
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    network, description = load_model(Path(config.model), dtype=dtype, device=device)
+    target = read_target(Path(config.structure), description)
+    structure = target.structure
+    pairs = pairs_within(structure, description.pair_cutoffs)
+    loaded = time.monotonic()
+    entries = predict_entries(
+        network,
+        structure,
+        pairs,
+        description,
+        edges_per_chunk=config.edges_per_chunk,
+        dtype=dtype,
+        device=device,
+        progress=sys.stderr.isatty() if show_progress is None else show_progress,
+    )
+    predicted = time.monotonic()
+    if not np.isfinite(entries).all():
+        raise DataError("model predicts NaN", where=config.model, remedy="train it again, or predict in float64")
+    rows = description.orbital_basis.orbitals_per_atom(structure.symbols) * description.spin.multiplicity
+    # In float32 the entries stay so, in memory and on disk: half of what a large structure needs.
+    matrix = BlockSparseMatrix.from_pairs(pairs, rows, entries)
+    del entries
+    hermiticity_error = None
+    if not config.strict:
+        averaged = matrix.hermitian_part()
+        hermiticity_error = 2 * float(np.abs(averaged.entries - matrix.entries).max(initial=0.0))
+        matrix = averaged
+    metadata = {
+        "code": "deeph-engine",
+        "version": __version__,
+        "predicted": True,
+        "gauge": description.gauge,
+        "model_sha256": description.weights_sha256,
+        "hermitian": not config.strict,
+        "precision": config.precision,
+    }
+    output = Path(config.output)
+    data = RealSpaceHamiltonian(
+        structure=structure,
+        basis=description.orbital_basis,
+        spin=description.spin,
+        hamiltonian=matrix,
+        overlap=target.overlap,
+        n_electrons=target.n_electrons,
+        metadata=metadata,
+    )
+    write_deeph(output, data)
+    report = {
+        "n_atoms": len(structure),
+        "n_pairs": len(pairs),
+        "n_entries": len(matrix.entries),
+        "seconds": time.monotonic() - start,
+        "network_seconds": predicted - loaded,
+        "peak_memory_GiB": peak_memory(device),
+        "overlap": target.overlap is not None,
+        "largest_overlap_outside": outside_overlap(target.overlap, pairs),
+        "hermiticity_error_eV": hermiticity_error,
+        "gauge": description.gauge,
+        "model_sha256": description.weights_sha256,
+        "strict": config.strict,
+        "precision": config.precision,
+        "device": str(device),
+        "version": __version__,
+    }
+    write_text_atomic(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+    return output
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest resident memory of this process so far, or what torch took on the GPU, GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    # Linux counts in kiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,111 @@
+"""The folder `checkpoint/`: all that a training needs to go on exactly where it was."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.io.structure import atomic_path
+from aiida_deeph.engine.training.config import TrainConfig
+
+CHECKPOINT_FOLDER = "checkpoint"
+CHECKPOINT_FILE = "state.pt"
+CHECKPOINT_VERSION = 1
+
+#: A continued training may differ from its first part in these alone; all else shapes the result.
+FREE_FIELDS = frozenset(
+    {
+        "dataset",
+        "epochs",
+        "max_seconds",
+        "checkpoint_every",
+        "restart",
+        "device",
+        "threads",
+        "loader_workers",
+        "max_edges_per_batch",
+        "min_learning_rate",
+        "initial_model",
+    }
+)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain types; a crash leaves the former checkpoint whole."""
+    with atomic_path(folder / CHECKPOINT_FILE) as temporary:
+        torch.save({**state, "version": CHECKPOINT_VERSION}, temporary)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a state; tensors and plain types alone are accepted, so that a checkpoint can run no code.
+
+    :raises InputError: no checkpoint there, or one of a newer version.
+    :raises DataError: the file is damaged or holds other things.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise InputError(
+            "no checkpoint to continue from", where=path, remedy="give the folder `checkpoint` of a former training"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        version = int(state["version"])
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "checkpoint is damaged",
+            where=path,
+            found=str(error)[:80],
+            remedy="train from the start, or from an older checkpoint",
+        ) from None
+    if version > CHECKPOINT_VERSION:
+        raise InputError(
+            "checkpoint of a newer version",
+            where=path,
+            found=version,
+            expected=CHECKPOINT_VERSION,
+            remedy="update aiida-deeph",
+        )
+    return dict(state)
+
+
+def require_same_run(state: dict[str, Any], config: TrainConfig, split: dict[str, list[str]], where: Path) -> None:
+    """Refuse to continue with other settings or other data than the first part had.
+
+    :param split: uuid of the members of each part, in order.
+    :raises InputError: naming the field that differs.
+    """
+    former, present = state["config"], config.model_dump(mode="json")
+    for field in sorted(set(present) - FREE_FIELDS):
+        if former.get(field) != present[field]:
+            raise InputError(
+                "setting differs from that of the checkpoint",
+                where=field,
+                found=present[field],
+                expected=former.get(field),
+                remedy="keep the settings, or train anew from initial_model",
+            )
+    if state["split"] != split:
+        raise InputError(
+            "dataset differs from that of the checkpoint",
+            where=where,
+            found=f"{sum(map(len, split.values()))} members",
+            expected="the members that the training began with",
+            remedy="keep the dataset, or train anew from initial_model",
+        )
+
+
+def description_of(state: dict[str, Any]) -> ModelDescription:
+    """The model that the checkpoint trains.
+
+    :raises DataError: the description is damaged.
+    """
+    try:
+        return ModelDescription.model_validate(state["description"])
+    except (KeyError, ValidationError) as error:
+        raise DataError("checkpoint without model description", found=str(error)[:80]) from None

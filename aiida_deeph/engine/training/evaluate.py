@@ -1,0 +1,100 @@
+"""`deeph-engine evaluate`: predictions of a model against the labels of a dataset."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
+from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.nn.device import find_device
+from aiida_deeph.engine.nn.storage import load_model
+from aiida_deeph.engine.progress import track
+from aiida_deeph.engine.training.config import EvaluateConfig
+from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
+from aiida_deeph.engine.training.error_tables import ErrorTables
+from aiida_deeph.engine.training.report import write_json_atomic
+
+
+def chosen_members(config: EvaluateConfig, manifest: DatasetManifest, description: ModelDescription) -> list[Member]:
+    """Members to evaluate: all of the dataset, or a part of the split that the model was trained with.
+
+    :raises InputError: the model has no recorded split, or the dataset lacks members of it.
+    """
+    if config.members == "all":
+        return list(manifest.members)
+    recorded = description.training.get("split", {}).get(config.members)
+    if recorded is None:
+        raise InputError(
+            "model without a recorded split",
+            where=config.model,
+            expected="a model trained here",
+            remedy='set members to "all"',
+        )
+    known = {member.uuid: member for member in manifest.members}
+    missing = [entry["name"] for entry in recorded if entry["uuid"] not in known]
+    if missing:
+        raise InputError(
+            f"dataset lacks {len(missing)} {config.members} member(s) of the model",
+            where=config.dataset,
+            found=f"no {', '.join(missing[:5])}",
+            remedy='give the dataset that the model was trained on, or set members to "all"',
+        )
+    if not recorded:
+        raise InputError(
+            f"the model's split has no {config.members} member", where=config.model, remedy="choose other members"
+        )
+    return [known[entry["uuid"]] for entry in recorded]
+
+
+@torch.no_grad()
+def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> dict[str, Any]:
+    """Predict the members and write the errors (`config.output`), energies in eV.
+
+    :param show_progress: None shows a bar when stderr is a terminal.
+    :return: the content of the file.
+    :raises InputError: model and dataset do not fit.
+    """
+    start = time.monotonic()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = find_device(config.device)
+    dataset = Path(config.dataset)
+    manifest = read_manifest(dataset)
+    network, description = load_model(Path(config.model), dtype=torch.float32, device=device)
+    description.require_elements(tuple(manifest.basis))
+    for field, found, expected in (
+        ("spin", manifest.spin.value, description.spin.value),
+        ("gauge", manifest.gauge, description.gauge),
+    ):
+        if found != expected:
+            raise InputError(
+                "dataset does not fit the model", where=f"{dataset}, {field}", found=found, expected=expected
+            )
+    members = chosen_members(config, manifest, description)
+    settings = GraphSettings.of_model(description, "float32")
+    tables = ErrorTables(description.orbital_basis, max(description.pair_cutoffs.values(), default=0.0))
+    network.eval()
+    for member in track(members, "evaluation", show=show_progress):
+        data = load_member(dataset, member)
+        graph = labelled_graph(data, settings).to(device)
+        assert data.hamiltonian is not None  # labelled_graph has refused such a member
+        label = data.hamiltonian.sorted()
+        predicted = label.with_entries(network(graph).cpu().numpy().astype(label.entries.dtype))
+        if not config.strict:
+            predicted = predicted.hermitian_part()
+        tables.add(member.name, data.structure, predicted, label)
+    report = {
+        **tables.as_json(),
+        "members_of": config.members,
+        "n_members": len(members),
+        "strict": config.strict,
+        "seconds": time.monotonic() - start,
+        "device": str(device),
+    }
+    write_json_atomic(Path(config.output), report)
+    return report

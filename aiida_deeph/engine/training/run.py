@@ -1,0 +1,318 @@
+"""`deeph-engine train`: from a dataset folder to a trained model folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import nn
+
+from aiida_deeph.engine.errors import DivergenceError, InputError, Interrupted
+from aiida_deeph.engine.io.dataset import DatasetManifest, Member, read_manifest, split
+from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.nn.device import find_device
+from aiida_deeph.engine.nn.registry import build_network, describe_network
+from aiida_deeph.engine.nn.storage import load_model, save_model
+from aiida_deeph.engine.training.batches import BatchSource
+from aiida_deeph.engine.training.cache import GraphCache
+from aiida_deeph.engine.training.checkpoint import (
+    CHECKPOINT_FOLDER,
+    description_of,
+    load_checkpoint,
+    require_same_run,
+    save_checkpoint,
+)
+from aiida_deeph.engine.training.config import TrainConfig
+from aiida_deeph.engine.training.data import GraphSet, GraphSettings
+from aiida_deeph.engine.training.loop import TrainingLoop
+from aiida_deeph.engine.training.report import (
+    METRICS_FILE,
+    REPORT_FILE,
+    EpochPrinter,
+    MetricsFile,
+    write_json_atomic,
+)
+from aiida_deeph.engine.training.stop import StopRequest
+
+MODEL_FOLDER = "model"
+GRAPH_FOLDER = "graphs"
+#: The best model is written to disk at most once in so many seconds; checkpoints and the end always write it.
+SECONDS_BETWEEN_MODELS = 30.0
+
+Split = dict[str, list[Member]]
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """One process on one device, or one rank among those that torchrun started.
+
+    :param device: `auto`, `cpu` or `cuda`.
+    :param precision: `float32` or `float64`.
+    :raises InputError: no such device here.
+    """
+    accelerator = find_device(device).type
+    digits: Any = "64-true" if precision == "float64" else "32-true"
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=digits)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return Fabric(
+        accelerator=accelerator, devices=local, num_nodes=world // local, precision=digits, strategy=DDPStrategy()
+    )
+
+
+def graph_cache(dataset: Path, working_directory: Path) -> GraphCache:
+    """Graphs lie beside the dataset, where the next training finds them, or here if that folder is read-only."""
+    return GraphCache((dataset if os.access(dataset, os.W_OK) else working_directory) / GRAPH_FOLDER)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins.
+
+    :param state: of the checkpoint, if one is continued.
+    """
+
+    network: nn.Module
+    description: ModelDescription
+    state: dict[str, Any] | None = None
+
+
+def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> Start:
+    """Network and description: of the checkpoint, of the initial model, or new from the seed.
+
+    :raises InputError: the checkpoint or the model does not fit the dataset.
+    """
+    where = Path(config.dataset)
+    if config.restart is not None:
+        state = load_checkpoint(Path(config.restart))
+        require_same_run(state, config, split_uuids(parts), where)
+        description = description_of(state)
+        return Start(build_network(description), description, state)
+    if config.initial_model is not None:
+        network, description = load_model(Path(config.initial_model), dtype=torch.float32, device="cpu")
+        return Start(network, adapted_description(description, manifest, where))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        description = describe_network(
+            config.network, manifest.orbital_basis, manifest.spin, dict(manifest.pair_cutoffs)
+        )
+        return Start(build_network(description), description)
+
+
+def adapted_description(description: ModelDescription, manifest: DatasetManifest, where: Path) -> ModelDescription:
+    """Description of a model that is trained on with another dataset: its pairs are those of both.
+
+    :raises InputError: an element, its basis, the spin mode or the gauge differs.
+    """
+    description.require_elements(tuple(manifest.basis))
+    for name, found, expected in (
+        *((f"basis of {s}", list(ls), list(description.basis[s])) for s, ls in manifest.basis.items()),
+        ("spin", manifest.spin.value, description.spin.value),
+        ("gauge", manifest.gauge, description.gauge),
+    ):
+        if found != expected:
+            raise InputError(
+                "dataset does not fit the initial model", where=f"{where}, {name}", found=found, expected=expected
+            )
+    cutoffs = {
+        key: max(manifest.pair_cutoffs.get(key, 0.0), description.pair_cutoffs.get(key, 0.0))
+        for key in sorted({*manifest.pair_cutoffs, *description.pair_cutoffs})
+    }
+    origin = {**description.origin, "initial_model_sha256": description.weights_sha256}
+    return description.model_copy(update={"pair_cutoffs": cutoffs, "origin": origin, "metrics": {}})
+
+
+def split_uuids(parts: Split) -> dict[str, list[str]]:
+    """Members of each part by uuid."""
+    return {name: [member.uuid for member in members] for name, members in parts.items()}
+
+
+def train(config: TrainConfig, working_directory: Path = Path(), *, quiet: bool = False) -> dict[str, Any]:
+    """Train and write `model/`, `checkpoint/`, `metrics.jsonl`, `train.json` into the working directory.
+
+    :param quiet: print nothing.
+    :return: the content of `train.json`.
+    :raises InputError: configuration, dataset, checkpoint or initial model do not fit.
+    :raises DivergenceError: the loss became NaN or grew beyond hope; the best model is on disk.
+    :raises Interrupted: stopped by a signal or the time limit; model and checkpoint are on disk.
+    """
+    with StopRequest(config.max_seconds) as stop:
+        return _Run(config, working_directory, quiet).train(stop)
+
+
+class _Run:
+    """One training with all its files."""
+
+    def __init__(self, config: TrainConfig, folder: Path, quiet: bool) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.config, self.folder = config, folder
+        dataset = Path(config.dataset)
+        self.manifest = read_manifest(dataset)
+        self.parts = split(self.manifest, config.split, config.split.seed)
+        self.fabric = make_fabric(config.device, config.precision)
+        self.fabric.launch()
+        self.quiet = quiet or not self.fabric.is_global_zero
+        start = find_start(config, self.manifest, self.parts)
+        self.description = start.description.model_copy(
+            update={"gauge": self.manifest.gauge, "data": self._data_source(), "training": {}}
+        )
+        settings = GraphSettings.of_model(self.description, config.precision)
+        cache = graph_cache(dataset, folder)
+        with self.fabric.rank_zero_first():
+            n_graphs = len(self.parts["train"]) + len(self.parts["validation"])
+            with Progress("graphs", n_graphs, enabled=False if self.quiet else None) as progress:
+                sets = [
+                    GraphSet(dataset, self.parts[p], settings, cache, progress=progress)
+                    for p in ("train", "validation")
+                ]
+        train_source, validation_source = (
+            BatchSource(graphs, self.fabric.device, workers=config.loader_workers if name == "train" else 0)
+            for name, graphs in zip(("train", "validation"), sets, strict=True)
+        )
+        torch.manual_seed(config.seed + self.fabric.global_rank)
+        self.network = start.network.to(settings.dtype)
+        self.n_parameters = sum(p.numel() for p in self.network.parameters())
+        self.stop = StopRequest()
+        self.loop = TrainingLoop(
+            config,
+            self.fabric,
+            self.network,
+            train_source,
+            validation_source,
+            on_epoch=self._on_epoch,
+            on_best=self._on_best,
+            on_checkpoint=self._on_checkpoint,
+            stop=lambda: self.stop.reason,
+        )
+        if start.state is not None:
+            self.loop.load_state_dict(start.state)
+        self.saved_epoch = -1
+        self.saved_at = time.monotonic()
+
+    def train(self, stop: StopRequest) -> dict[str, Any]:
+        self.stop = stop
+        with ExitStack() as files:
+            self.metrics = (
+                MetricsFile(self.folder / METRICS_FILE, self.loop.rows) if self.fabric.is_global_zero else None
+            )
+            if self.metrics is not None:
+                files.callback(self.metrics.close)
+            self.printer = EpochPrinter(self.config.epochs, self.loop.epoch, quiet=self.quiet)
+            files.callback(self.printer.close)
+            self._announce()
+            try:
+                reason = self.loop.run()
+            except DivergenceError as error:
+                self._finish("diverged", str(error))
+                raise
+        if reason in ("epochs", "min_learning_rate"):
+            self._on_checkpoint()
+            return self._finish("finished", reason)
+        self._finish("interrupted", reason)
+        raise Interrupted(
+            f"training stopped by {reason} in epoch {self.loop.epoch}",
+            where=self.folder / CHECKPOINT_FOLDER,
+            remedy="continue with restart set to this folder",
+        )
+
+    # -- what the loop reports -------------------------------------------------------------------------------------
+
+    def _on_epoch(self, row: dict[str, Any]) -> None:
+        if self.metrics is not None:
+            self.metrics.write(row)
+        self.printer.epoch(row)
+
+    def _on_best(self) -> None:
+        if time.monotonic() - self.saved_at >= SECONDS_BETWEEN_MODELS:
+            self._save_model()
+
+    def _on_checkpoint(self) -> None:
+        state = self.loop.state_dict()
+        if not self.fabric.is_global_zero:
+            return
+        self._save_model()
+        state |= {
+            "config": self.config.model_dump(mode="json"),
+            "description": self.description.model_dump(mode="json"),
+            "split": split_uuids(self.parts),
+        }
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
+
+    def _save_model(self) -> None:
+        """Write the best weights, unless they are on disk already."""
+        best = self.loop.best
+        if not self.fabric.is_global_zero or best.epoch < 0 or best.epoch == self.saved_epoch:
+            return
+        network = build_network(self.description).to(dtype=next(iter(self.network.parameters())).dtype)
+        network.load_state_dict(best.weights)
+        metrics = {"validation_loss_eV2": best.loss, "validation_mae_eV": best.mae}
+        training = {
+            "config": self.config.model_dump(mode="json", exclude={"dataset", "restart", "initial_model"}),
+            "split": self._split_names(),
+            "epochs": self.loop.epoch,
+            "best_epoch": best.epoch,
+            "seconds": self.loop.seconds,
+            "parameters": self.n_parameters,
+            **self._hardware(),
+        }
+        save_model(
+            self.folder / MODEL_FOLDER,
+            network,
+            self.description.model_copy(update={"metrics": metrics, "training": training}),
+        )
+        self.saved_epoch = best.epoch
+        self.saved_at = time.monotonic()
+
+    def _finish(self, status: str, reason: str) -> dict[str, Any]:
+        self._save_model()
+        best = self.loop.best
+        found = best.epoch >= 0
+        report = {
+            "status": status,
+            "reason": reason,
+            "epochs": self.loop.epoch,
+            "best_epoch": best.epoch if found else None,
+            "best_validation_loss": best.loss if found else None,
+            "best_validation_loss_units": "eV^2",
+            "best_validation_mae": best.mae if found else None,
+            "best_validation_mae_units": "eV",
+            **{f"n_{name}": len(members) for name, members in self.parts.items()},
+            "split": self._split_names(),
+            "parameters": self.n_parameters,
+            "seconds": self.loop.seconds,
+            **self._hardware(),
+        }
+        if self.fabric.is_global_zero:
+            write_json_atomic(self.folder / REPORT_FILE, report)
+        self.printer.message(f"{status} ({reason}) after {self.loop.epoch} epochs, {self.loop.seconds:.1f} s")
+        return report
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        counts = ", ".join(f"{len(members)} {name}" for name, members in self.parts.items())
+        device = self._hardware()["device"]
+        self.printer.message(
+            f"{self.n_parameters} parameters on {device}; members: {counts}; starting at epoch {self.loop.epoch}"
+        )
+
+    def _split_names(self) -> dict[str, list[dict[str, str]]]:
+        return {name: [{"name": m.name, "uuid": m.uuid} for m in members] for name, members in self.parts.items()}
+
+    def _hardware(self) -> dict[str, Any]:
+        device = self.fabric.device
+        name = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+        return {"device": name, "world_size": self.fabric.world_size, "torch": torch.__version__}
+
+    def _data_source(self) -> dict[str, Any]:
+        return {**self.manifest.source, "n_members": len(self.manifest.members)}
