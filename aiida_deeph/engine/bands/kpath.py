@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,9 @@ def _crystal_points(cell: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]
             name: np.array(k, dtype=np.float64) for name, k in Cell(cell).bandpath(npoints=0).special_points.items()
         }
     # One atom at the origin: the lattice alone decides, so a perturbed cell keeps the points of its lattice.
-    found = seekpath.get_path_orig_cell((cell, [[0.0, 0.0, 0.0]], [1]), symprec=TOLERANCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # seekpath's way of calling spglib
+        found = seekpath.get_path_orig_cell((cell, [[0.0, 0.0, 0.0]], [1]), symprec=TOLERANCE)
     points = {name.replace("GAMMA", "G"): np.array(k, dtype=np.float64) for name, k in found["point_coords"].items()}
     return {name.replace("_", ""): k for name, k in points.items()}
 
