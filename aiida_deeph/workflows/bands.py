@@ -1,0 +1,183 @@
+"""Bands and density of states of H(R), S(R)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain
+from aiida.plugins import CalculationFactory, DataFactory
+
+from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.functions.bands import band_kpoints
+from aiida_deeph.workflows.protocol import ProtocolMixin
+from aiida_deeph.workflows.resumable import ResumableMixin
+
+BandsCalculation = CalculationFactory("deeph.bands")
+DosCalculation = CalculationFactory("deeph.dos")
+HamiltonianData = DataFactory("deeph.hamiltonian")
+FOLDER_INPUTS = ("hamiltonian", "hamiltonian_folder")
+
+
+class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
+    """k-points, bands, and the density of states if the namespace `dos` is filled.
+
+    k-points: `kpoints` as they are; else along `kpath`; else along the lattice's own path through its special points.
+    """
+
+    _protocol = "bands"
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input(
+            "hamiltonian", valid_type=HamiltonianData, required=False, help="H(R) and S(R), or `hamiltonian_folder`."
+        )
+        spec.input(
+            "hamiltonian_folder", valid_type=orm.RemoteData, required=False, help="The same where a job left it."
+        )
+        spec.input(
+            "structure",
+            valid_type=orm.StructureData,
+            required=False,
+            help="Structure of which the path is taken, if `hamiltonian_folder` is given without `kpoints`.",
+        )
+        spec.input(
+            "kpoints", valid_type=orm.KpointsData, required=False, help="List of k-points, or a Gamma-centred mesh."
+        )
+        spec.input(
+            "kpath",
+            valid_type=orm.Str,
+            serializer=orm.to_aiida_type,
+            required=False,
+            help="e.g. `G-K-M-G` or `G-X|Y-G`.",
+        )
+        spec.input(
+            "points_per_segment",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Int(40),
+            help="Along the path.",
+        )
+        spec.expose_inputs(BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints"))
+        spec.expose_inputs(
+            DosCalculation,
+            namespace="dos",
+            exclude=FOLDER_INPUTS,
+            namespace_options={"required": False, "populate_defaults": False},
+        )
+        spec.inputs.validator = cls._validate
+        spec.outline(cls.choose_kpoints, cls.run_jobs, cls.results)
+        spec.output("bands", valid_type=orm.BandsData, help="Eigenvalues, eV.")
+        spec.output("dos", valid_type=orm.ArrayData, required=False, help="Density of states.")
+        spec.output("output_parameters", valid_type=orm.Dict, help="Fermi level, gap, solver, seconds.")
+        spec.output("dos_parameters", valid_type=orm.Dict, required=False, help="The same of the density of states.")
+        spec.default_output_node = "output_parameters"
+        spec.exit_code(310, "ERROR_BANDS_FAILED", message="The bands failed with exit status {status}: {message}")
+        spec.exit_code(
+            320, "ERROR_DOS_FAILED", message="The density of states failed with exit status {status}: {message}"
+        )
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        if not any(name in namespace for name in FOLDER_INPUTS):
+            return None
+        given = [name for name in FOLDER_INPUTS if name in inputs]
+        if len(given) != 1:
+            return f"give one of hamiltonian and hamiltonian_folder, found {' and '.join(given) or 'none'}"
+        if "kpoints" in inputs and "kpath" in inputs:
+            return "give kpoints or kpath, not both"
+        if given == ["hamiltonian_folder"] and not {"kpoints", "structure"} & set(inputs):
+            return "give the structure, or kpoints, with hamiltonian_folder: the path depends on the lattice"
+        return None
+
+    def choose_kpoints(self) -> None:
+        """k-points of the bands."""
+        if "kpoints" in self.inputs:
+            self.ctx.kpoints = self.inputs.kpoints
+            return
+        structure = self.inputs.get("structure") or self.inputs.hamiltonian.get_structure()
+        path = self.inputs.kpath.value if "kpath" in self.inputs else None
+        settings = orm.Dict({"path": path, "points_per_segment": self.inputs.points_per_segment.value})
+        self.ctx.kpoints = self.call_once(band_kpoints, "kpoints", structure=structure, settings=settings)
+
+    def run_jobs(self) -> ToContext:
+        """Bands and density of states side by side."""
+        folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
+        inputs = {**self.exposed_inputs(BandsCalculation, namespace="bands"), **folder, "kpoints": self.ctx.kpoints}
+        jobs = AttributeDict(
+            bands=self.submit_once(
+                BandsCalculation,
+                inputs,
+                name="bands",
+                label=f"bands {self.node.label}".strip(),
+                description="eigenvalues along the k-points",
+            )
+        )
+        if "dos" in self.inputs:
+            inputs = {**self.exposed_inputs(DosCalculation, namespace="dos"), **folder}
+            jobs["dos"] = self.submit_once(
+                DosCalculation,
+                inputs,
+                name="dos",
+                label=f"dos {self.node.label}".strip(),
+                description="density of states",
+            )
+        return ToContext(**jobs)
+
+    def results(self) -> ExitCode | None:
+        """Attach what came out; a failed density of states does not take the bands away."""
+        exit_code: ExitCode | None = None
+        if "dos" in self.ctx:
+            if self.ctx.dos.is_finished_ok:
+                self.out("dos", self.ctx.dos.outputs.dos)
+                self.out("dos_parameters", self.ctx.dos.outputs.output_parameters)
+            else:
+                exit_code = self.exit_codes.ERROR_DOS_FAILED.format(
+                    status=self.ctx.dos.exit_status, message=self.ctx.dos.exit_message
+                )
+        node = self.ctx.bands
+        if not node.is_finished_ok:
+            exit_code = self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
+            return exit_code
+        self.out("bands", node.outputs.bands)
+        self.out("output_parameters", node.outputs.output_parameters)
+        return exit_code
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        hamiltonian: orm.Data,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        kpath: str | None = None,
+        kpoints: orm.KpointsData | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol; a density of states is computed unless the overrides hold `dos: null`.
+
+        :param hamiltonian: HamiltonianData, or the RemoteData of a job that left one.
+        """
+        values = cls.bands_inputs(code, protocol, overrides, options)
+        name = "hamiltonian_folder" if isinstance(hamiltonian, orm.RemoteData) else "hamiltonian"
+        return filled_builder(
+            cls, {**values, name: hamiltonian, "kpath": kpath or values.get("kpath"), "kpoints": kpoints}
+        )
+
+    @classmethod
+    def bands_inputs(
+        cls,
+        code: orm.AbstractCode,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Inputs of a protocol as nested plain values, without the Hamiltonian."""
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        jobs = {
+            name: job_inputs(code, inputs[name], options) for name in ("bands", "dos") if inputs.get(name) is not None
+        }
+        return {**{key: value for key, value in inputs.items() if key not in ("bands", "dos")}, **jobs}

@@ -1,0 +1,342 @@
+"""Many labels, one dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_, while_
+from aiida.plugins import CalculationFactory
+
+from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
+from aiida_deeph.workflows.functions.perturb import PerturbationConfig, cell_name, perturb_structures
+from aiida_deeph.workflows.label.base import LabelWorkChain
+from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
+from aiida_deeph.workflows.pool import PoolMixin
+from aiida_deeph.workflows.protocol import ProtocolMixin
+
+PreprocessCalculation = CalculationFactory("deeph.preprocess")
+
+# Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
+BATCH = 50
+WARNING = 700
+
+
+def validate_perturbation(node: orm.Dict | None, _: Any) -> str | None:
+    """Message if the settings are wrong."""
+    if node is None:
+        return None
+    try:
+        parse_config(PerturbationConfig, node.get_dict(), "perturbation")
+    except DeepHError as error:
+        return str(error)
+    return None
+
+
+def validate_positive(node: orm.Int | None, _: Any) -> str | None:
+    """Message if a count is below one."""
+    return f"found {node.value}, expected at least 1" if node is not None and node.value < 1 else None
+
+
+def validate_share(node: orm.Float | None, _: Any) -> str | None:
+    """Message if a share is not within [0, 1)."""
+    return f"found {node.value}, expected 0 <= share < 1" if node is not None and not 0 <= node.value < 1 else None
+
+
+class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
+    """Label structures by DFT, a bounded number at a time, and turn the raw output into one dataset.
+
+    With `perturbation`, the structures are parents around which cells are drawn; without it, they are labelled as they are.
+    """
+
+    _protocol = "dataset"
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input_namespace(
+            "structures", valid_type=orm.StructureData, dynamic=True, help="Structures to label, or parents of cells."
+        )
+        spec.input(
+            "perturbation",
+            valid_type=orm.Dict,
+            serializer=orm.to_aiida_type,
+            required=False,
+            validator=validate_perturbation,
+            help="How cells are drawn around the structures: n, amplitude, distribution, strain, supercell, seed.",
+        )
+        spec.input(
+            "label_workchain",
+            valid_type=orm.Str,
+            serializer=orm.to_aiida_type,
+            validator=validate_label_workchain,
+            help="Entry point of the workchain that labels, e.g. `deeph.label.pyscf`.",
+        )
+        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("structure", "bands_kpoints"))
+        spec.expose_inputs(PreprocessCalculation, namespace="preprocess", exclude=("labels", "reader"))
+        spec.input(
+            "max_concurrent",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Int(4),
+            validator=validate_positive,
+            help="Labels in flight at a time; the next is submitted as soon as one ends.",
+        )
+        spec.input(
+            "max_failed_fraction",
+            valid_type=orm.Float,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Float(0.1),
+            validator=validate_share,
+            help="Share of labels that may fail.",
+        )
+        spec.inputs.validator = cls._validate
+        spec.outline(
+            cls.setup,
+            if_(cls.has_perturbation)(while_(cls.cells_missing)(cls.perturb)),
+            cls.start_pool,
+            while_(cls.pool_open)(cls.fill_pool),
+            cls.inspect_labels,
+            cls.run_preprocess,
+            cls.results,
+        )
+        spec.output("dataset", valid_type=orm.Data, help="The manifest of the dataset.")
+        spec.output("dataset_folder", valid_type=orm.RemoteData, help="Where the members lie.")
+        spec.output(
+            "output_parameters", valid_type=orm.Dict, help="Members, failed and rejected ones by name with the reason."
+        )
+        spec.default_output_node = "output_parameters"
+        spec.exit_code(
+            310,
+            "ERROR_TOO_MANY_FAILED_LABELS",
+            message="{failed} of {total} labels failed, more than the allowed share.",
+        )
+        spec.exit_code(
+            320, "ERROR_PREPROCESS_FAILED", message="The preprocess job failed with exit status {status}: {message}"
+        )
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
+        if "structures" in inputs and not inputs["structures"]:
+            return "`structures` is empty: give at least one structure"
+        if "label" not in inputs or "label_workchain" not in inputs or "code" not in inputs["label"]:
+            return None
+        workchain = label_class(inputs["label_workchain"].value)
+        common = {name: inputs["label"][name] for name in ("code", "parameters") if name in inputs["label"]}
+        for name, structure in inputs.get("structures", {}).items():
+            message = workchain._validate({**common, "structure": structure}, None)
+            if message:
+                return f"structures.{name}: {message}"
+        return None
+
+    def setup(self) -> None:
+        """Empty context."""
+        self.ctx.cells = AttributeDict()
+        self.ctx.failed = {}
+        self.ctx.folders = {}
+
+    def has_perturbation(self) -> bool:
+        """Whether cells are drawn around the structures."""
+        return "perturbation" in self.inputs
+
+    def cells_missing(self) -> bool:
+        """Whether more cells are to be drawn."""
+        return len(self.ctx.cells) < self.inputs.perturbation["n"]
+
+    def perturb(self) -> None:
+        """Draw the next batch of cells."""
+        first = len(self.ctx.cells)
+        cells = self.call_once(
+            perturb_structures,
+            f"perturb_{first:04d}",
+            settings=self.inputs.perturbation,
+            first=orm.Int(first),
+            last=orm.Int(first + BATCH),
+            **self.inputs.structures,
+        )
+        self.ctx.cells.update({name: node.uuid for name, node in cells.items()})
+
+    def pool_members(self) -> list[str]:
+        """Names of the cells."""
+        if "perturbation" in self.inputs:
+            return [cell_name(index) for index in range(self.inputs.perturbation["n"])]
+        return sorted(self.inputs.structures)
+
+    def pool_size(self) -> int:
+        """Labels in flight."""
+        size: int = self.inputs.max_concurrent.value
+        return size
+
+    def submit_member(self, name: str) -> orm.ProcessNode:
+        """Submit one label."""
+        cells = self.ctx.cells
+        structure = orm.load_node(cells[name]) if name in cells else self.inputs.structures[name]
+        workchain = label_class(self.inputs.label_workchain.value)
+        inputs = {**self.exposed_inputs(LabelWorkChain, namespace="label"), "structure": structure}
+        number, total = self.pool_members().index(name) + 1, len(self.pool_members())
+        return self.submit_once(
+            workchain,
+            inputs,
+            name=f"label_{name}",
+            label=f"label {name}",
+            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {number} of {total}",
+        )
+
+    def member_ended(self, name: str, node: orm.ProcessNode) -> None:
+        """Note the folder of a label, or why it failed."""
+        if node.is_finished_ok:
+            self.ctx.folders[name] = node.outputs.remote_folder.uuid
+        else:
+            self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
+            self.report(f"label {name} failed: {self.ctx.failed[name]}")
+
+    def pool_stopped(self) -> bool:
+        """No further label once too many have failed."""
+        return self._too_many_failed()
+
+    def _too_many_failed(self) -> bool:
+        allowed = math.floor(self.inputs.max_failed_fraction.value * len(self.pool_members()) + 1e-9)
+        return len(self.ctx.failed) > allowed or len(self.ctx.failed) == len(self.pool_members())
+
+    def pool_status(self) -> str:
+        """Labels done, running, failed."""
+        return f"labels: {super().pool_status()}, {len(self.ctx.failed)} failed"
+
+    def inspect_labels(self) -> ExitCode | None:
+        """End when too many labels failed, naming them."""
+        if not self._too_many_failed():
+            return None
+        self.out("output_parameters", self.call_once(report_failure, "report_labels", labels=self._label_report()))
+        exit_code: ExitCode = self.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.format(
+            failed=len(self.ctx.failed), total=len(self.pool_members())
+        )
+        return exit_code
+
+    def _label_report(self) -> orm.Dict:
+        return orm.Dict({"n_labels": len(self.pool_members()), "failed": dict(sorted(self.ctx.failed.items()))})
+
+    def run_preprocess(self) -> ToContext:
+        """Read, check and convert all labels in one job, where they lie."""
+        inputs = self.exposed_inputs(PreprocessCalculation, namespace="preprocess")
+        inputs["labels"] = {name: orm.load_node(uuid) for name, uuid in self.ctx.folders.items()}
+        inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).reader)
+        node = self.submit_once(
+            PreprocessCalculation,
+            inputs,
+            name="preprocess",
+            label="preprocess",
+            description=f"gate and convert {len(self.ctx.folders)} labels into a dataset",
+        )
+        return ToContext(preprocess=node)
+
+    def results(self) -> ExitCode | None:
+        """Attach the dataset."""
+        node = self.ctx.preprocess
+        if "dataset" not in node.outputs or (node.exit_status or 0) not in (0, *range(WARNING, WARNING + 100)):
+            self.out("output_parameters", self.call_once(report_failure, "report_labels", labels=self._label_report()))
+            exit_code: ExitCode = self.exit_codes.ERROR_PREPROCESS_FAILED.format(
+                status=node.exit_status, message=node.exit_message
+            )
+            return exit_code
+        if node.exit_status:
+            self.report(f"preprocess<{node.pk}> finished with a warning: {node.exit_message}")
+        self.out("dataset", node.outputs.dataset)
+        self.out("dataset_folder", node.outputs.remote_folder)
+        report = self.call_once(
+            report_dataset,
+            "report_dataset",
+            labels=self._label_report(),
+            preprocess=node.outputs.output_parameters,
+            dataset=node.outputs.dataset,
+        )
+        self.out("output_parameters", report)
+        return None
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, orm.AbstractCode],
+        structures: Mapping[str, orm.StructureData],
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        label: str = "deeph.label.pyscf",
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol.
+
+        :param codes: `engine` (deeph-engine) and `dft`; one code that is both may stand for both.
+        :param structures: structures to label, or parents if the overrides hold `perturbation`.
+        :param label: entry point of the labelling workchain.
+        :raises InputError: anything that cannot run.
+        """
+        values = cls.dataset_inputs(codes, structures, protocol, overrides, options, label)
+        return filled_builder(cls, values)
+
+    @classmethod
+    def dataset_inputs(
+        cls,
+        codes: Mapping[str, orm.AbstractCode],
+        structures: Mapping[str, orm.StructureData],
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        label: str = "deeph.label.pyscf",
+    ) -> dict[str, Any]:
+        """Inputs of a protocol as nested plain values and nodes."""
+        engine, dft = codes_of(codes)
+        if not structures:
+            raise InputError("no structures", where="structures", expected="at least one")
+        inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in (overrides or {}).items() if k != "label"})
+        workchain = checked_label_class(label)
+        perturbation = inputs.get("perturbation")
+        supercell = (
+            parse_config(PerturbationConfig, perturbation, "perturbation").supercell if perturbation else (1, 1, 1)
+        )
+        label_inputs = workchain.label_inputs(
+            dft, list(structures.values()), protocol, (overrides or {}).get("label"), options, supercell
+        )
+        return {
+            **inputs,
+            "structures": dict(structures),
+            "label_workchain": label,
+            "label": label_inputs,
+            "preprocess": job_inputs(engine, inputs.get("preprocess", {}), options),
+        }
+
+
+def checked_label_class(label: str) -> type[LabelWorkChain]:
+    """The workchain of an entry point.
+
+    :raises InputError: it is none that labels.
+    """
+    message = validate_label_workchain(orm.Str(label), None)
+    if message:
+        raise InputError(message)
+    return label_class(label)
+
+
+def codes_of(codes: Mapping[str, orm.AbstractCode]) -> tuple[orm.AbstractCode, orm.AbstractCode]:
+    """The engine and the DFT code.
+
+    :raises InputError: a name that is neither, or none.
+    """
+    unknown = sorted(set(codes) - {"engine", "dft"})
+    if unknown or not codes:
+        raise InputError("wrong codes", where="codes", found=", ".join(unknown) or "none", expected="engine and dft")
+    engine = codes.get("engine") or codes["dft"]
+    return engine, codes.get("dft") or engine
+
+
+def reason_of(node: orm.ProcessNode) -> str:
+    """Why a process did not succeed, in a few words."""
+    if node.is_excepted:
+        return f"excepted: {node.exception}"
+    if node.is_killed:
+        return "was killed"
+    return f"[{node.exit_status}] {node.exit_message}"

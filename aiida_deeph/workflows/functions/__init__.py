@@ -1,0 +1,1 @@
+"""CalcFunctions of the workflows: what is computed between the jobs, with provenance."""

@@ -1,0 +1,1 @@
+"""Labelling: one DFT run of one structure, the same interface for every code."""

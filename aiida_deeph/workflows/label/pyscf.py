@@ -1,0 +1,46 @@
+"""Labelling with PySCF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida.plugins import CalculationFactory
+
+from aiida_deeph.workflows.label.base import LabelWorkChain
+from aiida_deeph.workflows.label.bases import elements_without_basis
+
+PyscfCalculation = CalculationFactory("deeph.pyscf")
+
+
+class PyscfLabelWorkChain(LabelWorkChain):
+    """Label a structure with PySCF."""
+
+    _process_class = PyscfCalculation
+    _protocol = "label_pyscf"
+    plugin = "deeph.pyscf"
+    reader = "pyscf"
+    not_converged = (410,)
+    incomplete = (301, 302, 303)
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements that the Gaussian basis does not hold."""
+        return elements_without_basis("pyscf", parameters.get("basis", "gth-szv"), symbols)
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """`pyscf:` and the name of the basis."""
+        return f"pyscf:{parameters.get('basis', 'gth-szv')}"
+
+    def job_inputs(self) -> dict[str, Any]:
+        """PySCF's job takes the common inputs as they are."""
+        names = ("structure", "parameters", "kpoints", "bands_kpoints")
+        return {name: self.inputs[name] for name in names if name in self.inputs}
+
+    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+        """More cycles at first, then Fermi smearing of 0.05 eV as well."""
+        if attempt > 2:
+            return None
+        improved = {**parameters, "max_cycle": 2 * parameters.get("max_cycle", 60)}
+        return improved if attempt == 1 else {**improved, "smearing": parameters.get("smearing") or 0.05}

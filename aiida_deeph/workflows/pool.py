@@ -1,0 +1,112 @@
+"""A bounded number of children at a time, refilled as each one ends."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine.processes.workchains.awaitable import Awaitable
+from plumpy import ProcessState
+
+from aiida_deeph.workflows.resumable import ResumableMixin
+
+
+class PoolMixin(ResumableMixin):
+    """For WorkChains that run many children of one kind: the outline holds
+
+        while_(cls.pool_open)(cls.fill_pool)
+
+    and the class says which children there are (`pool_members`), how one is submitted (`submit_member`) and what is done
+    with one that ended (`member_ended`). A WorkChain normally sleeps until all children that it waits for have ended;
+    here it wakes at the first, so that no batch waits for its slowest member.
+
+    In the context: `pool_running` (name -> pk), `pool_done` (names), both plain so that checkpoints stay small.
+    """
+
+    def pool_members(self) -> list[str]:
+        """Names of all children, in the order of their submission."""
+        raise NotImplementedError
+
+    def pool_size(self) -> int:
+        """Largest number of children at a time."""
+        raise NotImplementedError
+
+    def submit_member(self, name: str) -> orm.ProcessNode:
+        """Submit the child of this name, through `submit_once`."""
+        raise NotImplementedError
+
+    def member_ended(self, name: str, node: orm.ProcessNode) -> None:
+        """Look at a child that ended; called exactly once for each per run of the step, must not submit anything."""
+
+    def pool_stopped(self) -> bool:
+        """Whether no further child shall be submitted; those that run are still waited for."""
+        return False
+
+    def start_pool(self) -> None:
+        """Empty the pool; a step of the outline before the loop."""
+        self.ctx.pool_running = {}  # type: ignore[attr-defined]
+        self.ctx.pool_done = []  # type: ignore[attr-defined]
+
+    def pool_open(self) -> bool:
+        """Whether children run or are still to be submitted."""
+        left = len(self.pool_members()) > len(self.ctx.pool_done) + len(self.ctx.pool_running)  # type: ignore[attr-defined]
+        return bool(self.ctx.pool_running) or (left and not self.pool_stopped())  # type: ignore[attr-defined]
+
+    def fill_pool(self) -> None:
+        """Take out the children that ended, submit as many as there is room for, and wait for the next to end."""
+        ctx = self.ctx  # type: ignore[attr-defined]
+        running, done = dict(ctx.pool_running), list(ctx.pool_done)
+        for name, pk in list(running.items()):
+            node = orm.load_node(pk)
+            if node.is_terminated:
+                self.member_ended(name, node)
+                done.append(name)
+                del running[name]
+        known = {*running, *done}
+        waiting = (name for name in self.pool_members() if name not in known)
+        ctx.pool_running, ctx.pool_done = running, done
+        while len(running) < self.pool_size() and not self.pool_stopped() and (name := next(waiting, None)) is not None:
+            running[name] = self.submit_member(name).pk
+        ctx.pool_waiting = AttributeDict()
+        self.to_context(**{f"pool_waiting.{name}": orm.load_node(pk) for name, pk in running.items()})  # type: ignore[attr-defined]
+
+    def pool_status(self) -> str:
+        """One line for the status column of `verdi process list`."""
+        ctx = self.ctx  # type: ignore[attr-defined]
+        return f"{len(ctx.pool_done)} of {len(self.pool_members())} done, {len(ctx.pool_running)} running"
+
+    def _update_process_status(self) -> None:
+        if self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running:  # type: ignore[attr-defined]
+            self.set_status(self.pool_status())  # type: ignore[attr-defined]
+        else:
+            super()._update_process_status()  # type: ignore[misc]
+
+    # One subscription per child and life of this process: a child that is waited for again after a refill is not
+    # subscribed to again, but looked at, in case that it ended between the step and this wait.
+    def _action_awaitables(self) -> None:
+        watched: set[int] = self.__dict__.setdefault("_watched", set())
+        for awaitable in list(self._awaitables):  # type: ignore[attr-defined]
+            if awaitable.pk not in watched:
+                watched.add(awaitable.pk)
+                callback = functools.partial(self.call_soon, self._on_awaitable_finished, awaitable)  # type: ignore[attr-defined]
+                self.runner.call_on_process_finish(awaitable.pk, callback)  # type: ignore[attr-defined]
+            elif orm.load_node(awaitable.pk).is_terminated:
+                self.call_soon(self._on_awaitable_finished, awaitable)  # type: ignore[attr-defined]
+        if len(self.ctx.get("pool_running", ())) > len(self._awaitables) > 0:  # type: ignore[attr-defined]
+            self.call_soon(self._wake)  # type: ignore[attr-defined]
+
+    def _wake(self) -> None:
+        if self.state == ProcessState.WAITING:  # type: ignore[attr-defined]
+            self.resume()  # type: ignore[attr-defined]
+
+    def _on_awaitable_finished(self, awaitable: Awaitable) -> Any:
+        current = next((known for known in self._awaitables if known.pk == awaitable.pk), None)  # type: ignore[attr-defined]
+        if current is None:
+            return
+        if not current.key.startswith("pool_waiting."):
+            super()._on_awaitable_finished(current)  # type: ignore[misc]
+            return
+        self._resolve_awaitable(current, orm.load_node(current.pk))  # type: ignore[attr-defined]
+        self._wake()

@@ -1,0 +1,230 @@
+"""H(R) of a structure without a DFT run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
+from aiida.plugins import CalculationFactory, DataFactory
+
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.protocol import ProtocolMixin
+from aiida_deeph.workflows.resumable import ResumableMixin
+
+OverlapCalculation = CalculationFactory("deeph.overlap")
+PredictCalculation = CalculationFactory("deeph.predict")
+DeepHModelData = DataFactory("deeph.model")
+
+OUT_OF_MEMORY = (110, 430)
+RETRYABLE = (100, 120, 140, 400)
+
+
+def unknown_elements(model: orm.Data, structure: orm.StructureData) -> list[str]:
+    """Elements of a structure that a model was not trained on."""
+    return sorted(structure.get_symbols_set() - set(model.elements))
+
+
+class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
+    """Overlap, then prediction; out of memory, the edges are taken in smaller chunks (the result does not depend on it)."""
+
+    _protocol = "predict"
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input("structure", valid_type=orm.StructureData, help="The structure, as large as you like.")
+        spec.input("model", valid_type=DeepHModelData, help="The trained model.")
+        spec.expose_inputs(OverlapCalculation, namespace="overlap", exclude=("structure", "model"))
+        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("model", "overlap", "overlap_folder"))
+        spec.input(
+            "max_attempts",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Int(4),
+            help="Runs of each job at most.",
+        )
+        spec.inputs.validator = cls._validate
+        spec.outline(
+            cls.setup,
+            while_(cls.overlap_missing)(cls.run_overlap, cls.inspect_overlap),
+            while_(cls.prediction_missing)(cls.run_predict, cls.inspect_predict),
+            cls.results,
+        )
+        spec.output(
+            "hamiltonian",
+            valid_type=DataFactory("deeph.hamiltonian"),
+            required=False,
+            help="H(R) and S(R), if retrieved.",
+        )
+        spec.output("remote_folder", valid_type=orm.RemoteData, help="Where they lie.")
+        spec.output("output_parameters", valid_type=orm.Dict, help="Atoms, pairs, seconds, memory.")
+        spec.default_output_node = "output_parameters"
+        spec.exit_code(310, "ERROR_OVERLAP_FAILED", message="The overlap failed with exit status {status}: {message}")
+        spec.exit_code(
+            320, "ERROR_PREDICTION_FAILED", message="The prediction failed with exit status {status}: {message}"
+        )
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
+        if "model" not in inputs or "structure" not in inputs:
+            return None
+        unknown = unknown_elements(inputs["model"], inputs["structure"])
+        if unknown:
+            return f"the model was not trained on {', '.join(unknown)}, only on {', '.join(sorted(inputs['model'].elements))}"
+        return None
+
+    def setup(self) -> None:
+        """No attempt so far."""
+        self.ctx.overlap_attempts = 0
+        self.ctx.predict_attempts = 0
+        self.ctx.overlap_done = False
+        self.ctx.predict_done = False
+        self.ctx.edges_per_chunk = None
+
+    def overlap_missing(self) -> bool:
+        """Whether the overlap is still to be computed."""
+        return not self.ctx.overlap_done
+
+    def prediction_missing(self) -> bool:
+        """Whether H is still to be predicted."""
+        return not self.ctx.predict_done
+
+    def run_overlap(self) -> ToContext:
+        """S(R) within the model's pair cutoffs."""
+        self.ctx.overlap_attempts += 1
+        inputs = self.exposed_inputs(OverlapCalculation, namespace="overlap")
+        inputs |= {"structure": self.inputs.structure, "model": self.inputs.model}
+        node = self.submit_once(
+            OverlapCalculation,
+            inputs,
+            name=f"overlap_{self.ctx.overlap_attempts:02d}",
+            label="overlap",
+            description=f"S(R) of {self.inputs.structure.get_formula()} without a DFT run",
+        )
+        return ToContext(overlap=node)
+
+    def inspect_overlap(self) -> ExitCode | None:
+        """Go on, try again, or give up."""
+        node = self.ctx.overlap
+        if node.is_finished_ok:
+            self.ctx.overlap_done = True
+        elif node.exit_status not in RETRYABLE or self.ctx.overlap_attempts >= self.inputs.max_attempts.value:
+            exit_code: ExitCode = self.exit_codes.ERROR_OVERLAP_FAILED.format(
+                status=node.exit_status, message=node.exit_message
+            )
+            return exit_code
+        return None
+
+    def run_predict(self) -> ToContext:
+        """H(R) from the overlap and the model."""
+        self.ctx.predict_attempts += 1
+        inputs = self.exposed_inputs(PredictCalculation, namespace="predict")
+        inputs |= {"model": self.inputs.model, "overlap_folder": self.ctx.overlap.outputs.remote_folder}
+        if self.ctx.edges_per_chunk is not None:
+            inputs["parameters"] = orm.Dict(
+                {**inputs["parameters"].get_dict(), "edges_per_chunk": self.ctx.edges_per_chunk}
+            )
+        node = self.submit_once(
+            PredictCalculation,
+            inputs,
+            name=f"predict_{self.ctx.predict_attempts:02d}",
+            label="predict",
+            description=f"H(R) of {self.inputs.structure.get_formula()} by the model",
+        )
+        return ToContext(predict=node)
+
+    def inspect_predict(self) -> ExitCode | None:
+        """Go on, try again with smaller chunks, or give up."""
+        node = self.ctx.predict
+        if node.is_finished_ok:
+            self.ctx.predict_done = True
+            return None
+        if node.exit_status in OUT_OF_MEMORY:
+            default = PredictCalculation.CONFIG.model_fields["edges_per_chunk"].default
+            known = self.ctx.edges_per_chunk or self.inputs.predict.parameters.get("edges_per_chunk", default)
+            self.ctx.edges_per_chunk = max(1, known // 4)
+            self.report(f"out of memory: {self.ctx.edges_per_chunk} edges at a time")
+        if (
+            node.exit_status not in (*RETRYABLE, *OUT_OF_MEMORY)
+            or self.ctx.predict_attempts >= self.inputs.max_attempts.value
+        ):
+            exit_code: ExitCode = self.exit_codes.ERROR_PREDICTION_FAILED.format(
+                status=node.exit_status, message=node.exit_message
+            )
+            return exit_code
+        return None
+
+    def results(self) -> None:
+        """Attach the prediction."""
+        node = self.ctx.predict
+        if "hamiltonian" in node.outputs:
+            self.out("hamiltonian", node.outputs.hamiltonian)
+        self.out("remote_folder", node.outputs.remote_folder)
+        self.out("output_parameters", node.outputs.output_parameters)
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        structure: orm.StructureData,
+        model: orm.Data,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        basis: str | dict[str, str] | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol.
+
+        :param basis: the basis in the words of `deeph-engine overlap`; by default the one that the model's data name.
+        :raises InputError: an element that the model does not know, or a basis that nothing names.
+        """
+        unknown = unknown_elements(model, structure)
+        if unknown:
+            raise InputError(
+                "element unknown to the model",
+                where="structure",
+                found=", ".join(unknown),
+                expected=", ".join(model.elements),
+            )
+        basis = basis or basis_of(model)
+        values = cls.predict_inputs(code, protocol, overrides, options, basis)
+        return filled_builder(cls, {**values, "structure": structure, "model": model})
+
+    @classmethod
+    def predict_inputs(
+        cls,
+        code: orm.AbstractCode,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        basis: str | dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Inputs of a protocol as nested plain values, without structure and model."""
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        overlap = dict(inputs.get("overlap", {}))
+        parameters = dict(overlap.get("parameters", {}))
+        if basis is not None:
+            parameters.setdefault("basis", basis)
+        if "basis" not in parameters:
+            raise InputError(
+                "basis of the overlap unknown",
+                where="overlap.parameters.basis",
+                found="none in the model's data",
+                expected="`pyscf:NAME` or `cp2k:FILE:NAME`",
+                remedy="give the basis that the labels were computed with",
+            )
+        overlap["parameters"] = parameters
+        return {
+            **inputs,
+            "overlap": job_inputs(code, overlap, options),
+            "predict": job_inputs(code, inputs.get("predict", {}), options),
+        }
+
+
+def basis_of(model: orm.Data) -> str | dict[str, str] | None:
+    """The basis of the model's training data in the words of `deeph-engine overlap`, if the data name it."""
+    basis: str | dict[str, str] | None = model.model_description.data.get("overlap_basis")
+    return basis

@@ -1,0 +1,96 @@
+"""Protocols: named sets of inputs in YAML, merged with overrides that mirror the ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from aiida.engine import PortNamespace
+
+from aiida_deeph.engine.errors import InputError
+
+FOLDER = Path(__file__).parent / "protocols"
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`base` with the values of `changes`, key by key through all levels; neither argument is modified."""
+    result = dict(base)
+    for key, value in (changes or {}).items():
+        known = result.get(key)
+        result[key] = merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def check_overrides(ports: PortNamespace, overrides: Mapping[str, Any], where: str = "overrides") -> None:
+    """Refuse keys that are no port; what lies inside a port (a Dict of parameters) is checked by the port itself.
+
+    :raises InputError: naming the key, where it stands and the keys that exist.
+    """
+    if not isinstance(overrides, Mapping):
+        raise InputError(
+            "overrides are no mapping", where=where, found=repr(overrides)[:60], expected="keys and values"
+        )
+    for key, value in overrides.items():
+        if key not in ports:
+            if ports.dynamic:
+                continue
+            raise InputError(
+                "unknown key",
+                where=where,
+                found=key,
+                expected="one of " + ", ".join(sorted(ports)),
+                remedy="overrides mirror the input ports; see `verdi plugin list aiida.workflows`",
+            )
+        port = ports[key]
+        if isinstance(port, PortNamespace) and value is not None:
+            check_overrides(port, value, f"{where}.{key}")
+
+
+class ProtocolMixin:
+    """`get_protocol_inputs` and its relatives, over the file `protocols/NAME.yaml`."""
+
+    _protocol: ClassVar[str]
+
+    @classmethod
+    def _protocol_content(cls) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load((FOLDER / f"{cls._protocol}.yaml").read_text(encoding="utf-8"))
+        return content
+
+    @classmethod
+    def get_available_protocols(cls) -> dict[str, str]:
+        """Name of each protocol and what it is for."""
+        return {name: values["description"] for name, values in cls._protocol_content()["protocols"].items()}
+
+    @classmethod
+    def get_default_protocol(cls) -> str:
+        """Name of the protocol that is taken when none is given."""
+        name: str = cls._protocol_content()["default_protocol"]
+        return name
+
+    @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Plain inputs of a protocol with the overrides merged in.
+
+        :raises InputError: no such protocol, or an override that is no port.
+        """
+        content = cls._protocol_content()
+        name = protocol or content["default_protocol"]
+        if name not in content["protocols"]:
+            raise InputError(
+                "unknown protocol", where=cls.__name__, found=name, expected="one of " + ", ".join(content["protocols"])
+            )
+        inputs = merge(content["default_inputs"], content["protocols"][name])
+        inputs.pop("description")
+        check_overrides(
+            cls.spec().inputs, {k: v for k, v in (overrides or {}).items() if k not in cls._protocol_only(content)}
+        )  # type: ignore[attr-defined]
+        return merge(inputs, overrides)
+
+    @classmethod
+    def _protocol_only(cls, content: Mapping[str, Any]) -> set[str]:
+        """Keys of the file from which inputs are derived without being ports (a k-point density, for instance)."""
+        return set(content.get("derived", ()))

@@ -1,0 +1,68 @@
+"""Outline steps that may run twice: what was submitted before a kill is found again, not submitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import Process, ToContext, append_
+
+
+class ResumableMixin:
+    """For WorkChains: a child is known by the label of its CALL link.
+
+    A step that was killed half-way runs again from its beginning when the daemon is back; children that it had submitted
+    are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
+    """
+
+    def child(self, label: str) -> orm.ProcessNode | None:
+        """The child that was called under this label, if there is one."""
+        links = self.node.base.links.get_outgoing(  # type: ignore[attr-defined]
+            link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label
+        ).all()
+        return links[0].node if links else None
+
+    def submit_once(
+        self, process_class: type[Process], inputs: Mapping[str, Any], *, name: str, label: str, description: str
+    ) -> orm.ProcessNode:
+        """Submit a child unless it was submitted before.
+
+        :param name: label of the CALL link.
+        :param label: label of the child, as `verdi process list` can show it.
+        :param description: one sentence saying what the child is for.
+        """
+        known = self.child(name)
+        if known is not None:
+            return known
+        metadata = {**inputs.get("metadata", {}), "call_link_label": name, "label": label, "description": description}
+        node = self.submit(process_class, **{**inputs, "metadata": metadata})  # type: ignore[attr-defined]
+        self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")  # type: ignore[attr-defined]
+        return node
+
+    def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
+        """Outputs of a calcfunction, taken from an earlier call under the same name if that finished."""
+        known = self.child(name)
+        if known is not None and known.is_finished_ok:
+            outputs = {
+                link.link_label: link.node for link in known.base.links.get_outgoing(link_type=LinkType.CREATE).all()
+            }
+            return outputs["result"] if set(outputs) == {"result"} else outputs
+        return function(**inputs, metadata={"call_link_label": name, "label": name})
+
+
+class ResumableRestartMixin(ResumableMixin):
+    """For subclasses of BaseRestartWorkChain: its submission made repeatable, and children that carry a label."""
+
+    def run_process(self) -> ToContext:
+        """Run the next process unless this very iteration was already submitted."""
+        node = self.child(f"iteration_{self.ctx.iteration + 1:02d}")  # type: ignore[attr-defined]
+        if node is not None:
+            self.ctx.iteration += 1  # type: ignore[attr-defined]
+            return ToContext(children=append_(node))
+        metadata = self.ctx.inputs.setdefault("metadata", {})  # type: ignore[attr-defined]
+        metadata.setdefault("label", self.node.label)  # type: ignore[attr-defined]
+        metadata.setdefault("description", self.node.description)  # type: ignore[attr-defined]
+        result: ToContext = super().run_process()  # type: ignore[misc]
+        return result

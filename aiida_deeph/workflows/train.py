@@ -1,0 +1,235 @@
+"""Train with recoveries, then test on held-out members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import (
+    BaseRestartWorkChain,
+    ExitCode,
+    ProcessBuilder,
+    ProcessHandlerReport,
+    ProcessSpec,
+    ToContext,
+    process_handler,
+    while_,
+)
+from aiida.plugins import CalculationFactory, DataFactory
+
+from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.protocol import ProtocolMixin
+from aiida_deeph.workflows.resumable import ResumableRestartMixin
+
+TrainCalculation = CalculationFactory("deeph.train")
+EvaluateCalculation = CalculationFactory("deeph.evaluate")
+DatasetData = DataFactory("deeph.dataset")
+
+INTERRUPTED, DIVERGED, OUT_OF_MEMORY = 410, 420, 430
+SCHEDULER_MEMORY, SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING = 110, 120, 140, 400
+
+
+class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain):
+    """Train a network: an interrupted run goes on from its checkpoint, a diverged one from its best weights with a lower
+    learning rate, one that ran out of memory in smaller pieces of each batch. Then evaluate the model."""
+
+    _process_class = TrainCalculation
+    _protocol = "train"
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input("dataset", valid_type=DatasetData, help="The manifest of the dataset.")
+        spec.input("dataset_folder", valid_type=orm.RemoteData, help="Where its members lie.")
+        spec.expose_inputs(TrainCalculation, namespace="train", exclude=("dataset", "dataset_folder"))
+        spec.expose_inputs(EvaluateCalculation, namespace="evaluate", exclude=("dataset", "dataset_folder", "model"))
+        spec.input(
+            "max_divergences",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Int(3),
+            help="Restarts after a divergence.",
+        )
+        spec.input(
+            "learning_rate_factor",
+            valid_type=orm.Float,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Float(0.5),
+            validator=lambda node, _: (
+                None if node is None or 0 < node.value < 1 else f"found {node.value}, expected 0 < factor < 1"
+            ),
+            help="What a divergence multiplies the learning rate with.",
+        )
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.results,
+            cls.run_evaluate,
+            cls.inspect_evaluate,
+        )
+        spec.expose_outputs(TrainCalculation, include=("model", "history", "output_parameters"))
+        spec.output("evaluation", valid_type=orm.Dict, help="Errors on the held-out members.")
+        spec.output(
+            "errors", valid_type=orm.Dict, required=False, help="Errors per member, pair of shells and distance, eV."
+        )
+        spec.exit_code(
+            310, "ERROR_DIVERGED", message="The training diverged {count} times; the best model so far is an output."
+        )
+        spec.exit_code(
+            320,
+            "ERROR_OUT_OF_MEMORY",
+            message="Out of memory even with a single structure's smallest share of a batch.",
+        )
+        spec.exit_code(
+            330,
+            "ERROR_EVALUATION_FAILED",
+            message="The evaluation failed with exit status {status}; the model is an output.",
+        )
+        spec.exit_code(340, "ERROR_NO_MODEL", message="The training finished without a model.")
+
+    def setup(self) -> None:
+        """Inputs of the first run."""
+        super().setup()
+        self.ctx.inputs = self.exposed_inputs(TrainCalculation, namespace="train")
+        self.ctx.inputs["dataset"] = self.inputs.dataset
+        self.ctx.inputs["dataset_folder"] = self.inputs.dataset_folder
+        self.ctx.inputs.setdefault("metadata", {}).update(
+            label="train", description=f"train on {self.inputs.dataset.n_members} members"
+        )
+        self.ctx.divergences = 0
+
+    def _change(self, **values: Any) -> None:
+        self.ctx.inputs["parameters"] = orm.Dict({**self.ctx.inputs["parameters"].get_dict(), **values})
+
+    def _continue_from(self, node: orm.CalcJobNode) -> None:
+        self.ctx.inputs["restart_folder"] = node.outputs.remote_folder
+        self.ctx.inputs.pop("initial_model", None)
+
+    def _keep(self, node: orm.CalcJobNode) -> None:
+        """Attach what a failed run left, best model included; the last one that has a model counts."""
+        for known in [node, *reversed(self.ctx.children)]:
+            if "model" in known.outputs:
+                self._attach_outputs(known)
+                return
+
+    @process_handler(priority=500, exit_codes=TrainCalculation.exit_codes.ERROR_INTERRUPTED)
+    def handle_interrupted(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Told to stop, or out of time, with a checkpoint: go on from there."""
+        self._continue_from(node)
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=490, exit_codes=TrainCalculation.exit_codes.ERROR_DIVERGED)
+    def handle_diverged(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Best weights so far, lower learning rate, new optimiser."""
+        self.ctx.divergences += 1
+        if self.ctx.divergences > self.inputs.max_divergences.value:
+            self._keep(node)
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_DIVERGED.format(count=self.ctx.divergences))
+        default = TrainCalculation.CONFIG.model_fields["learning_rate"].default
+        rate = self.ctx.inputs["parameters"].get("learning_rate", default) * self.inputs.learning_rate_factor.value
+        self._change(learning_rate=rate)
+        self.ctx.inputs.pop("restart_folder", None)
+        best = next((known.outputs.model for known in reversed(self.ctx.children) if "model" in known.outputs), None)
+        if best is not None:
+            self.ctx.inputs["initial_model"] = best
+        self.report(
+            f"diverged: learning rate {rate:.3g} from {'the best weights' if best is not None else 'the beginning'}"
+        )
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=480)
+    def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Half of the edges at a time; gradients accumulate, so that the effective batch stays the same."""
+        if node.exit_status not in (OUT_OF_MEMORY, SCHEDULER_MEMORY):
+            return None
+        known = self.ctx.inputs["parameters"].get("max_edges_per_batch")
+        edges = (known or self._edges_per_batch()) // 2
+        if edges < 1:
+            self._keep(node)
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_OUT_OF_MEMORY)
+        self._change(max_edges_per_batch=edges)
+        self.report(f"out of memory: at most {edges} edges at a time")
+        return ProcessHandlerReport(True)
+
+    def _edges_per_batch(self) -> int:
+        """Largest number of edges in a batch of this dataset."""
+        largest = max(member.n_pairs for member in self.inputs.dataset.members)
+        return int(largest * self.ctx.inputs["parameters"].get("batch_size", 1))
+
+    @process_handler(priority=470)
+    def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Cut off by the scheduler, cancelled, or a node that died: the last checkpoint, or the beginning without one."""
+        if node.exit_status not in (SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING):
+            return None
+        if has_checkpoint(node):
+            self._continue_from(node)
+        self.report(
+            f"exit status {node.exit_status}: {'from the checkpoint' if has_checkpoint(node) else 'from the beginning'}"
+        )
+        return ProcessHandlerReport(True)
+
+    def run_evaluate(self) -> ToContext | ExitCode:
+        """Test the model on members that it has not seen."""
+        if "model" not in self.outputs:
+            return self.exit_codes.ERROR_NO_MODEL
+        inputs = self.exposed_inputs(EvaluateCalculation, namespace="evaluate")
+        inputs |= {
+            "dataset": self.inputs.dataset,
+            "dataset_folder": self.inputs.dataset_folder,
+            "model": self.outputs["model"],
+        }
+        node = self.submit_once(
+            EvaluateCalculation,
+            inputs,
+            name="evaluate",
+            label="evaluate",
+            description="errors of the model on held-out members",
+        )
+        return ToContext(evaluate=node)
+
+    def inspect_evaluate(self) -> ExitCode | None:
+        """Attach the errors."""
+        node = self.ctx.evaluate
+        if not node.is_finished_ok:
+            exit_code: ExitCode = self.exit_codes.ERROR_EVALUATION_FAILED.format(status=node.exit_status)
+            return exit_code
+        self.out("evaluation", node.outputs.output_parameters)
+        if "errors" in node.outputs:
+            self.out("errors", node.outputs.errors)
+        return None
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        dataset: orm.Data,
+        dataset_folder: orm.RemoteData,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol."""
+        values = cls.train_inputs(code, protocol, overrides, options)
+        return filled_builder(cls, {**values, "dataset": dataset, "dataset_folder": dataset_folder})
+
+    @classmethod
+    def train_inputs(
+        cls,
+        code: orm.AbstractCode,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Inputs of a protocol as nested plain values, without the dataset."""
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        return {**inputs, **{name: job_inputs(code, inputs.get(name, {}), options) for name in ("train", "evaluate")}}
+
+
+def has_checkpoint(node: orm.CalcJobNode) -> bool:
+    """Whether a run that was cut off came far enough to have written a checkpoint."""
+    if "history" not in node.outputs:
+        return False
+    default = TrainCalculation.CONFIG.model_fields["checkpoint_every"].default
+    every = node.inputs.parameters.get("checkpoint_every", default)
+    return len(node.outputs.history.get_array("epoch")) > every
