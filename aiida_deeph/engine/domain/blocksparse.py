@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,14 @@ def match_pairs(pairs: Integers, wanted: Integers) -> Integers:
     place = np.minimum(np.searchsorted(keys, targets, sorter=order), len(keys) - 1)
     rows = order[place]
     return np.where(keys[rows] == targets, rows, -1)
+
+
+def equal_kinds(kinds: Integers, size: int = 1 << 10) -> Iterator[tuple[int, Integers]]:
+    """Each distinct kind with the indices that have it, at most `size` at a time: bounds the memory of index arrays."""
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        for start in range(0, len(rows), size):
+            yield int(kind), rows[start : start + size]
 
 
 @dataclass(frozen=True)
@@ -120,9 +128,11 @@ class BlockSparseMatrix:
 
     def entry_positions(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Row and column of each entry inside its own block, both of shape (n_entries,)."""
-        local = np.arange(len(self.entries), dtype=np.int64) - self.chunk_boundaries[:-1][self.pair_of_entry]
-        rows, columns = np.divmod(local, self.chunk_shapes[:, 1][self.pair_of_entry])
-        return rows.astype(np.int32), columns.astype(np.int32)
+        rows, columns = np.empty((2, len(self.entries)), dtype=np.int32)
+        for n, m, pairs in self._equal_shapes():
+            place = self.chunk_boundaries[pairs, None] + np.arange(n * m)
+            rows[place], columns[place] = np.divmod(np.arange(n * m, dtype=np.int32), m)
+        return rows, columns
 
     def conjugate_pairs(self) -> Integers:
         """For each pair (R, i, j) the row of its partner (-R, j, i), -1 where it is missing, shape (n_pairs,)."""
@@ -143,12 +153,20 @@ class BlockSparseMatrix:
                 found=f"{int((partner < 0).sum())} such pairs",
                 expected="(-R, j, i) beside every (R, i, j)",
             )
-        rows, columns = self.entry_positions()
-        pair = self.pair_of_entry
-        source = (
-            self.chunk_boundaries[:-1][partner][pair] + columns.astype(np.int64) * self.chunk_shapes[:, 0][pair] + rows
-        )
-        return self.with_entries(self.entries[source].conj())
+        if not np.array_equal(self.chunk_shapes[partner], self.chunk_shapes[:, ::-1]):
+            raise DataError("a block and its reverse have different shapes", expected="(n, m) and (m, n)")
+        entries = np.empty_like(self.entries)
+        for n, m, pairs in self._equal_shapes():
+            transposed = np.arange(n * m).reshape(m, n).T.ravel()
+            source = self.entries[self.chunk_boundaries[partner[pairs], None] + transposed]
+            entries[self.chunk_boundaries[pairs, None] + np.arange(n * m)] = source.conj()
+        return self.with_entries(entries)
+
+    def _equal_shapes(self) -> Iterator[tuple[int, int, Integers]]:
+        """Rows, columns and indices of pairs whose blocks have that shape."""
+        widest = int(self.chunk_shapes.max(initial=0)) + 1
+        for code, pairs in equal_kinds(self.chunk_shapes[:, 0] * widest + self.chunk_shapes[:, 1]):
+            yield *divmod(code, widest), pairs
 
     def hermitian_part(self) -> BlockSparseMatrix:
         """(M + M^dagger) / 2: both directions of every pair averaged."""

@@ -43,7 +43,7 @@ def pairs_within(structure: Structure, cutoff: float | Mapping[str, float]) -> N
         limits = np.array([[cutoff.get(pair_key(a, b), -np.inf) for b in species] for a in species]).ravel()[codes]
     else:
         limits = np.full(len(pairs), cutoff)
-    pairs = pairs[on_site | (_distances(structure, pairs) <= limits + TOLERANCE)]
+    pairs = pairs[on_site | (pair_distances(structure, pairs) <= limits + TOLERANCE)]
     by_atoms = pairs[:, [3, 4, 0, 1, 2]]
     low = by_atoms.min(axis=0)
     order = np.argsort(pair_keys(by_atoms, low, by_atoms.max(axis=0) - low + 1))
@@ -58,7 +58,7 @@ def pair_cutoffs(structure: Structure, atom_pairs: NDArray[np.int64]) -> dict[st
     """
     species, codes = _pair_codes(structure, atom_pairs)
     largest = np.full(len(species) ** 2, -np.inf)
-    np.maximum.at(largest, codes, _distances(structure, atom_pairs))
+    np.maximum.at(largest, codes, pair_distances(structure, atom_pairs))
     result: dict[str, float] = {}
     for code in np.flatnonzero(np.isfinite(largest)):
         key = pair_key(*(species[n] for n in divmod(int(code), len(species))))
@@ -66,15 +66,7 @@ def pair_cutoffs(structure: Structure, atom_pairs: NDArray[np.int64]) -> dict[st
     return dict(sorted(result.items()))
 
 
-def _pair_codes(structure: Structure, atom_pairs: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Elements and, for each pair, index of its ordered element pair in their square, shape (n_pairs,)."""
-    species = structure.elements
-    index = {symbol: n for n, symbol in enumerate(species)}
-    kinds = np.array([index[symbol] for symbol in structure.symbols], dtype=np.int64)
-    return species, kinds[atom_pairs[:, 3]] * len(species) + kinds[atom_pairs[:, 4]]
-
-
-def _distances(structure: Structure, atom_pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+def pair_distances(structure: Structure, atom_pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """|r_j + R - r_i|, shape (n_pairs,), Angstrom; bit-identical for (R, i, j) and (-R, j, i).
 
     Sums are taken element by element: a matrix product may round the two directions differently, and a pair at the
@@ -84,6 +76,14 @@ def _distances(structure: Structure, atom_pairs: NDArray[np.int64]) -> NDArray[n
     vectors = structure.positions[atom_pairs[:, 4]] - structure.positions[atom_pairs[:, 3]] + shift
     x, y, z = vectors.T
     return np.asarray(np.sqrt(x * x + y * y + z * z), dtype=np.float64)
+
+
+def _pair_codes(structure: Structure, atom_pairs: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Elements and, for each pair, index of its ordered element pair in their square, shape (n_pairs,)."""
+    species = structure.elements
+    index = {symbol: n for n, symbol in enumerate(species)}
+    kinds = np.array([index[symbol] for symbol in structure.symbols], dtype=np.int64)
+    return species, kinds[atom_pairs[:, 3]] * len(species) + kinds[atom_pairs[:, 4]]
 
 
 def _pairs_within_largest(structure: Structure, cutoff: float) -> NDArray[np.int64]:

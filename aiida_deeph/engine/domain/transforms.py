@@ -9,13 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, equal_kinds, match_pairs
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
-
-# Blocks permuted at a time: bounds the memory of the index arrays.
-CHUNK = 1 << 15
 
 Permutations = Mapping[int, tuple[int, ...]]
 Signs = Mapping[int, tuple[int, ...]]
@@ -232,13 +229,10 @@ def _permuted_rows(
     kinds = np.array([index[symbol] for symbol in data.structure.symbols], dtype=np.int64)
     pair_kinds = kinds[matrix.atom_pairs[:, 3]] * len(elements) + kinds[matrix.atom_pairs[:, 4]]
     entries = np.empty_like(matrix.entries)
-    begins = matrix.chunk_boundaries[:-1]
-    for kind in np.unique(pair_kinds):
-        a, b = (elements[n] for n in divmod(int(kind), len(elements)))
+    for kind, pairs in equal_kinds(pair_kinds):
+        a, b = (elements[n] for n in divmod(kind, len(elements)))
         source = (orders[a][:, None] * len(orders[b]) + orders[b]).ravel()
         factor = (factors[a][:, None] * factors[b]).ravel()
-        rows = np.flatnonzero(pair_kinds == kind)
-        for start in range(0, len(rows), CHUNK):
-            begin = begins[rows[start : start + CHUNK], None]
-            entries[begin + np.arange(len(source))] = matrix.entries[begin + source] * factor
+        begin = matrix.chunk_boundaries[pairs, None]
+        entries[begin + np.arange(len(source))] = matrix.entries[begin + source] * factor
     return matrix.with_entries(entries)

@@ -114,7 +114,7 @@ def read_matrix(path: Path, dtype: np.dtype[Any]) -> BlockSparseMatrix:
     try:
         with h5py.File(path, "r") as file:
             values = {name: file[name][...] for name in FIELDS}
-    except KeyError:
+    except (KeyError, TypeError):
         raise DataError("HDF5 file misses a dataset", where=path, expected=", ".join(FIELDS)) from None
     except OSError as error:
         raise DataError(
@@ -128,7 +128,7 @@ def read_matrix(path: Path, dtype: np.dtype[Any]) -> BlockSparseMatrix:
         raise DataError("entries have the wrong type", where=path, found=entries.dtype, expected=dtype)
     try:
         return BlockSparseMatrix(*(values[name] for name in FIELDS[:3]), entries.astype(dtype, copy=False))
-    except DataError as error:
+    except (DataError, ValueError, IndexError, TypeError) as error:
         raise DataError(str(error), where=path) from None
 
 

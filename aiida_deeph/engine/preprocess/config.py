@@ -32,7 +32,7 @@ class PreprocessConfig(Config):
     :param max_hermiticity_error: eV.
     :param min_overlap_eigenvalue: smallest eigenvalue of S(k), at Gamma and at two further k-points.
     :param gauge: `as_computed`, or `mu_removed`: H - mu S with mu = (H.S)/(S.S) over all entries.
-    :param max_failed_fraction: a larger share of rejected members is an error.
+    :param max_failed_fraction: a larger share of rejected members is an error; duplicates do not count.
     """
 
     members: tuple[MemberSource, ...] = Field(min_length=1)

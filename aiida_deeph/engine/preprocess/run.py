@@ -1,0 +1,207 @@
+"""Raw DFT output of many structures -> one gated dataset."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from aiida_deeph import __version__
+from aiida_deeph.engine.dft.base import get_reader
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.checks import Gate, Limits, failures, one_basis, run_gates, within_cutoff
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.neighbours import pair_cutoffs
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
+from aiida_deeph.engine.errors import DataError, DeepHError
+from aiida_deeph.engine.io.dataset import (
+    MANIFEST_FILE,
+    DatasetManifest,
+    Member,
+    Rejected,
+    file_hashes,
+    member_uuid,
+    merged_source,
+    write_manifest,
+)
+from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
+from aiida_deeph.engine.io.deeph_legacy import read_legacy
+from aiida_deeph.engine.io.structure import write_text_atomic
+from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
+from aiida_deeph.engine.progress import track
+
+REPORT_FILE = "preprocess.json"
+
+
+def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
+    """Read raw output of a code of the registry, or a DeepH folder (`deeph`, `deeph_legacy`).
+
+    :raises InputError: no such reader, or nothing of that kind there.
+    :raises DataError: the run did not converge, or a file is damaged.
+    """
+    if code == "deeph":
+        return read_deeph(path)
+    if code == "deeph_legacy":
+        return read_legacy(path)
+    return get_reader(code).read(path)
+
+
+class _DuplicateError(DataError):
+    """A structure that the dataset already holds: left out, but no failure."""
+
+
+@dataclass
+class _Dataset:
+    """What has been accepted so far."""
+
+    members: list[Member] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    n_failed: int = 0
+    gates: dict[str, list[Gate]] = field(default_factory=dict)
+    basis: OrbitalBasis = field(default_factory=lambda: OrbitalBasis({}))
+    spin: SpinMode | None = None
+    cutoffs: dict[str, float] = field(default_factory=dict)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    elements: Counter[str] = field(default_factory=Counter)
+    gauges: list[float] = field(default_factory=list)
+
+
+def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
+    """Read, gate and write every member; `OUTPUT/preprocess.json` tells of each gate, whatever the outcome.
+
+    :param base_dir: paths of the configuration are relative to it.
+    :raises DataError: too many members are rejected, or all; no manifest is written then.
+    """
+    output = Path(base_dir) / config.output
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MANIFEST_FILE).unlink(missing_ok=True)
+    dataset = _Dataset()
+    names: set[str] = set()
+    for source in track(config.members, "Preprocessing"):
+        try:
+            if source.name in names:
+                raise DataError("name of a member stands twice", found=source.name)
+            names.add(source.name)
+            _add(dataset, source, config, Path(base_dir), output)
+        except DeepHError as error:
+            dataset.rejected.append(Rejected(name=source.name, reason=str(error)))
+            dataset.n_failed += not isinstance(error, _DuplicateError)
+    statistics = _statistics(dataset)
+    report = {
+        "n_members": len(dataset.members),
+        "n_rejected": len(dataset.rejected),
+        "rejected": [one.model_dump() for one in dataset.rejected],
+        "statistics": statistics,
+        "gates": {name: [gate.as_dict() for gate in gates] for name, gates in dataset.gates.items()},
+    }
+    write_text_atomic(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+    if not dataset.members or dataset.n_failed / len(config.members) > config.max_failed_fraction:
+        first = dataset.rejected[0]
+        raise DataError(
+            f"{dataset.n_failed} of {len(config.members)} members rejected",
+            where=output / REPORT_FILE,
+            found=f"first: {first.name}: {first.reason}",
+            expected=f"at most a share of {config.max_failed_fraction:g}",
+            remedy="mend or leave out these members, or raise max_failed_fraction",
+        )
+    assert dataset.spin is not None
+    shells = dataset.basis.shells
+    manifest = DatasetManifest(
+        members=tuple(dataset.members),
+        rejected=tuple(dataset.rejected),
+        basis={symbol: shells[symbol] for symbol in sorted(shells, key=atomic_numbers.__getitem__)},
+        spin=dataset.spin,
+        pair_cutoffs=dict(sorted(dataset.cutoffs.items())),
+        gauge=config.gauge,
+        statistics=statistics,
+        source={
+            "labels": merged_source(dataset.metadata),
+            "codes": sorted({source.code for source in config.members}),
+            "preprocess": config.model_dump(mode="json", exclude={"members", "output"}),
+            "version": __version__,
+        },
+    )
+    write_manifest(output, manifest)
+    return manifest
+
+
+def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base_dir: Path, output: Path) -> None:
+    """Read one member, gate it and write it.
+
+    :raises DeepHError: the reason of its rejection.
+    """
+    data = read_source(source.code, base_dir / source.path)
+    if data.hamiltonian is None:
+        raise DataError("no Hamiltonian", where=source.path)
+    gates = dataset.gates.setdefault(source.name, [])
+    if config.cutoff is not None:
+        data, gate = within_cutoff(data, config.cutoff, config.max_dropped)
+        gates.append(gate)
+    gates.append(one_basis(dataset.basis, data))
+    gates += run_gates(data, Limits(config.max_hermiticity_error, config.min_overlap_eigenvalue, config.max_dropped))
+    failed = failures(gates)
+    if failed:
+        raise DataError("gate failed", where=source.path, found=" and ".join(map(str, failed)))
+    if dataset.spin not in (None, data.spin):
+        raise DataError("spin mode differs", where=source.path, found=data.spin, expected=dataset.spin)
+    uuid = member_uuid(data.grouped()[0].structure, data.basis)
+    twin = next((member.name for member in dataset.members if member.uuid == uuid), None)
+    if twin is not None:
+        raise _DuplicateError(
+            "duplicate structure", where=source.path, found=f"the same atoms, cell and basis as member {twin}"
+        )
+    metadata = dict(data.metadata)
+    if config.gauge == "mu_removed":
+        data, mu = without_gauge(data)
+        data = replace(data, metadata={**metadata, "gauge_mu_eV": mu})
+        dataset.gauges.append(mu)
+    # H takes the pairs that only S has, as zeros: the format wants one list of pairs, and the graph is built from it.
+    data = with_common_pairs(data)
+    assert data.hamiltonian is not None
+    path = f"members/{source.name}"
+    write_deeph(output / path, data)
+    dataset.members.append(
+        Member(
+            name=source.name,
+            uuid=uuid,
+            path=path,
+            sha256=file_hashes(output / path),
+            n_atoms=len(data.structure),
+            n_pairs=len(data.hamiltonian),
+            fermi_energy=data.fermi_energy,
+        )
+    )
+    dataset.basis = dataset.basis.union(data.basis)
+    dataset.spin = data.spin
+    for key, distance in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
+        dataset.cutoffs[key] = max(dataset.cutoffs.get(key, 0.0), distance)
+    dataset.metadata.append(metadata)
+    dataset.elements.update(data.structure.symbols)
+
+
+def _statistics(dataset: _Dataset) -> dict[str, Any]:
+    """Sums and extremes over the accepted members."""
+    accepted = [gate for member in dataset.members for gate in dataset.gates[member.name]]
+
+    def extreme(name: str, pick: Any) -> float | None:
+        values = [gate.value for gate in accepted if gate.name == name and gate.value is not None]
+        return float(pick(values)) if values else None
+
+    return {
+        "n_members": len(dataset.members),
+        "n_rejected": len(dataset.rejected),
+        "n_atoms": sum(member.n_atoms for member in dataset.members),
+        "n_pairs": sum(member.n_pairs for member in dataset.members),
+        "elements": dict(sorted(dataset.elements.items())),
+        "max_hermiticity_error_eV": extreme("H Hermitian", max),
+        "max_dropped_eV": extreme("H beyond cutoff", max),
+        "min_overlap_eigenvalue": extreme("S(k) smallest eigenvalue", min),
+        "max_gauge_mu_eV": float(np.max(np.abs(dataset.gauges))) if dataset.gauges else None,
+        "warnings": [str(gate) for gate in failures(accepted, "warning")],
+    }
