@@ -39,6 +39,10 @@ class BandsCalculation(EngineCalculation):
         spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV.")
 
     @classmethod
+    def filled(cls, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        return cls.FILLED if parameters.get("kpath") is not None else {**cls.FILLED, "kpoints": ((0.0, 0.0, 0.0),)}
+
+    @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         if "parameters" not in inputs:
             return None

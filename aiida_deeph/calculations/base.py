@@ -72,7 +72,13 @@ class EngineCalculation(CalcJob):
 
     @classmethod
     def _validate_parameters(cls, node: Dict, _: Any) -> str | None:
-        return check_parameters(node.get_dict(), cls.CONFIG, cls.FILLED)
+        values = node.get_dict()
+        return check_parameters(values, cls.CONFIG, cls.filled(values))
+
+    @classmethod
+    def filled(cls, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """FILLED, for a configuration whose fields depend on each other."""
+        return cls.FILLED
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:

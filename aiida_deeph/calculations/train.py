@@ -54,7 +54,7 @@ class TrainCalculation(EngineCalculation):
             "history",
             valid_type=ArrayData,
             required=False,
-            help="Per epoch: train_loss, validation_loss (eV^2), train_mae, validation_mae (eV), learning_rate, seconds.",
+            help="Per epoch: train_loss, validation_loss (eV^2), train_mae, validation_mae (eV), learning_rate.",
         )
         spec.exit_code(
             410, "ERROR_INTERRUPTED", "The training was interrupted after {epoch} epochs; a checkpoint is there."

@@ -12,7 +12,7 @@ from aiida_deeph.parsers.base import EngineParser
 class PredictParser(EngineParser):
     """Attaches the report, and the DeepH folder if it was to be retrieved."""
 
-    UNITS = {"seconds": "s", "peak_memory_gib": "GiB"}
+    UNITS = {"seconds": "s", "network_seconds": "s", "peak_memory_GiB": "GiB"}
 
     def attach(self) -> ExitCode | None:
         report = self.read_json(f"{OUTPUT}/{REPORT_FILE}")
