@@ -11,11 +11,12 @@ class OverlapConfig(Config):
     """S(R) of a structure without a DFT run, written as the DeepH folder `OUTPUT` (POSCAR, info.json, overlap.h5).
 
     :param structure: a file that ase reads, or a DeepH folder; atoms come out grouped by element.
-    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`) or `cp2k:FILE:NAME` (a basis set of a
-        CP2K file, with FILE relative to the configuration); one for all elements or one per element.
+    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`) or `cp2k:FILE:NAME` (a basis set of
+        a CP2K file, with FILE relative to the configuration); one for all elements or one per element.
     :param threshold: a pair of atoms is kept while an overlap of its orbitals can exceed this.
     :param cutoff: keep all pairs up to this distance instead, Angstrom.
-    :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model records its own.
+    :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model
+        records its own.
     :param model: model folder whose pair cutoffs are taken.
     """
 

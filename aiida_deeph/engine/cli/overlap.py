@@ -1,0 +1,39 @@
+"""`deeph-engine overlap`: S(R) of a structure without a DFT run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aiida_deeph.engine.config import load_config, parse_config
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.overlap.config import OverlapConfig
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--basis", metavar="SPEC", help="pyscf:NAME or cp2k:FILE:NAME.")
+@click.option("--structure", metavar="FILE", help="Structure file, or a DeepH folder.")
+@click.option("--output", metavar="DIR", help="DeepH folder to write.")
+@click.option("--cutoff", type=float, help="Keep all pairs up to this distance, Angstrom.")
+@click.option("--model", metavar="DIR", help="Keep the pairs that this model knows.")
+@click.option("--threshold", type=float, help="Keep pairs whose overlap can exceed this (default 1e-8).")
+def command(config: Path | None, **options: str | float | None) -> None:
+    """Compute the overlap of a structure, from a CONFIG file (JSON or YAML) or from options."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if config is not None and given:
+        raise InputError("give either a configuration file or options", found=f"{config} and --{next(iter(given))}")
+    settings = load_config(OverlapConfig, config) if config else parse_config(OverlapConfig, given, "options")
+    try:
+        import pyscf  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "PySCF is not installed",
+            found=error,
+            remedy="pip install 'aiida-deeph[pyscf]': its libcint computes overlaps",
+        ) from None
+    from aiida_deeph.engine.overlap.run import run_overlap
+
+    folder = run_overlap(settings, config.parent if config else Path())
+    click.echo(f"overlap written to {folder}")
