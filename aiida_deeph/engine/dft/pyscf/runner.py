@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
+import scipy.special
 
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, RESULTS_FILE, write_matrices
@@ -192,7 +194,15 @@ def _fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]
     energies, occupations = np.concatenate(field.mo_energy), np.concatenate(field.mo_occ)
     occupied, empty = energies[occupations > 1.0], energies[occupations <= 1.0]
     homo, lumo = float(occupied.max()), float(empty.min()) if len(empty) else float(occupied.max())
-    mu = field.mu if config.smearing is not None else (homo + lumo) / 2
+    mu = (homo + lumo) / 2
+    if config.smearing is not None:
+        # PySCF prints its chemical potential but does not keep it: solved again from the number of electrons.
+        width, electrons = config.smearing / HARTREE_TO_EV, float(occupations.sum())
+        mu = scipy.optimize.brentq(
+            lambda level: float((2 * scipy.special.expit((level - energies) / width)).sum()) - electrons,
+            homo - 100 * width,
+            lumo + 100 * width,
+        )
     return float(mu) * HARTREE_TO_EV, homo * HARTREE_TO_EV, lumo * HARTREE_TO_EV
 
 
