@@ -33,7 +33,9 @@ def chain(bonds: NDArray[np.float64], *, vacuum: float = VACUUM) -> Structure:
         raise InputError("chain too short", where="bonds", found=f"{n_units} CH units", expected="at least 4")
     height = MEAN_BOND * np.cos(np.radians(CCC_ANGLE / 2))
     if np.min(bonds) <= height:
-        raise InputError("C-C bond too short", where="bonds", found=f"{np.min(bonds):.3f} Angstrom", expected=f"> {height:.3f}")
+        raise InputError(
+            "C-C bond too short", where="bonds", found=f"{np.min(bonds):.3f} Angstrom", expected=f"> {height:.3f}"
+        )
     steps = np.sqrt(np.square(bonds) - height**2)
     length = float(steps.sum())
     x = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
@@ -60,7 +62,9 @@ def dimerised(n_units: int, alternation: float, *, vacuum: float = VACUUM) -> St
     :raises InputError: an odd number of units.
     """
     if n_units % 2:
-        raise InputError("uniform dimerisation needs pairs of CH units", where="n_units", found=n_units, expected="an even number")
+        raise InputError(
+            "uniform dimerisation needs pairs of CH units", where="n_units", found=n_units, expected="an even number"
+        )
     return chain(MEAN_BOND + alternation * (-1.0) ** np.arange(n_units), vacuum=vacuum)
 
 

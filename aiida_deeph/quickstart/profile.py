@@ -39,7 +39,11 @@ def program_beside_python(name: str) -> Path:
     path = Path(sys.executable).parent / name
     if not path.is_file():
         raise InputError(
-            "program not found beside Python", where=path.parent, found="nothing", expected=name, remedy="install aiida-deeph with pip"
+            "program not found beside Python",
+            where=path.parent,
+            found="nothing",
+            expected=name,
+            remedy="install aiida-deeph with pip",
         )
     return path
 

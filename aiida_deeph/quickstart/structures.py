@@ -21,7 +21,12 @@ def to_node(structure: Structure, label: str) -> orm.StructureData:
 
 @calcfunction
 def perturbed_cells(
-    n_cells: orm.Int, units: orm.List, max_alternation: orm.Float, displacement: orm.Float, vacuum: orm.Float, seed: orm.Int
+    n_cells: orm.Int,
+    units: orm.List,
+    max_alternation: orm.Float,
+    displacement: orm.Float,
+    vacuum: orm.Float,
+    seed: orm.Int,
 ) -> dict[str, orm.StructureData]:
     """Cells of trans-polyacetylene with every bond alternation from -max to +max and random displacements.
 
@@ -55,7 +60,9 @@ def validation_cell(
 
 
 @calcfunction
-def soliton_chain(n_units: orm.Int, alternation: orm.Float, half_width: orm.Float, vacuum: orm.Float) -> orm.StructureData:
+def soliton_chain(
+    n_units: orm.Int, alternation: orm.Float, half_width: orm.Float, vacuum: orm.Float
+) -> orm.StructureData:
     """A long chain that holds one domain wall between its two bond alternations."""
     structure = polyacetylene.soliton(n_units.value, alternation.value, half_width.value, vacuum=vacuum.value)
     return to_node(structure, f"C{n_units.value}H{n_units.value} soliton")
