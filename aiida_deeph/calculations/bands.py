@@ -44,8 +44,6 @@ class BandsCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "parameters" not in inputs:
-            return None
         given = ["kpoints"] if "kpoints" in inputs else []
         given += ["parameters.kpath"] if inputs["parameters"].get_dict().get("kpath") is not None else []
         if len(given) != 1:

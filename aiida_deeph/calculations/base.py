@@ -82,12 +82,15 @@ class EngineCalculation(CalcJob):
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        """All inputs together; ports that a workflow left out of its own spec are not there."""
-        return validate_calc_job(inputs, namespace) or check_remote_folders(inputs) or cls.check_inputs(inputs)
+        """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
+        message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
+        if message is None and set(cls.spec().inputs) <= set(namespace):
+            message = cls.check_inputs(inputs)
+        return message
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Checks that concern several inputs of a subclass: one line of text, or None."""
+        """Checks that concern several inputs, the required ones all present: one line of text, or None."""
         return None
 
     def stage(self, staging: Staging) -> dict[str, Any]:

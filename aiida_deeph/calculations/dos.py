@@ -33,7 +33,7 @@ class DosCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        return check_one_given(inputs, "hamiltonian") if "parameters" in inputs else None
+        return check_one_given(inputs, "hamiltonian")
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         staging.retrieve(OUTPUT)

@@ -36,9 +36,7 @@ class EvaluateCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "model" in inputs and "dataset" in inputs:
-            return check_elements(inputs["model"], inputs["dataset"].elements)
-        return None
+        return check_elements(inputs["model"], inputs["dataset"].elements)
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         staging.retrieve(OUTPUT)

@@ -49,15 +49,12 @@ class OverlapCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "structure" not in inputs or "parameters" not in inputs:
-            return None
         symbols = tuple(dict.fromkeys(atom_symbols(inputs["structure"])))
         parameters = inputs["parameters"].get_dict()
         return (
             check_basis(parameters["basis"], symbols)
             or check_basis_file(parameters["basis"], inputs.get("basis_file"))
-            or ("model" in inputs and (check_range(parameters) or check_elements(inputs["model"], symbols)))
-            or None
+            or ((check_range(parameters) or check_elements(inputs["model"], symbols)) if "model" in inputs else None)
         )
 
     def stage(self, staging: Staging) -> dict[str, Any]:

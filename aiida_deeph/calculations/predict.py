@@ -41,8 +41,6 @@ class PredictCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "model" not in inputs:
-            return None
         return check_one_given(inputs, "overlap") or check_elements(inputs["model"], elements_of(inputs, "overlap"))
 
     def stage(self, staging: Staging) -> dict[str, Any]:

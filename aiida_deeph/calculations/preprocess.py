@@ -46,7 +46,7 @@ class PreprocessCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "labels" in inputs and not inputs["labels"]:
+        if not inputs.get("labels"):
             return str(
                 InputError("no labels", where="input labels", found="an empty namespace", expected="one or more")
             )

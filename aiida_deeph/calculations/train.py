@@ -12,7 +12,11 @@ from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.dataset_folder import DATASET, define_dataset, stage_dataset
 from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.calculations.validation import check_elements
+from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.model import DeepHModelData
+from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.dataset import split
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE
 from aiida_deeph.engine.training.config import TrainConfig
 
@@ -64,9 +68,10 @@ class TrainCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        if "initial_model" in inputs and "dataset" in inputs:
-            return check_elements(inputs["initial_model"], inputs["dataset"].elements)
-        return None
+        parameters = {**inputs["parameters"].get_dict(), "dataset": DATASET}
+        return check_split(inputs["dataset"], parse_config(TrainConfig, parameters, "parameters")) or (
+            check_elements(inputs["initial_model"], inputs["dataset"].elements) if "initial_model" in inputs else None
+        )
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         fields: dict[str, Any] = {"dataset": stage_dataset(staging, self.inputs.dataset, self.inputs.dataset_folder)}
@@ -80,6 +85,15 @@ class TrainCalculation(EngineCalculation):
         staging.retrieve(METRICS_FILE, REPORT_FILE)
         staging.retrieve_for_parser(f"{MODEL}/{DESCRIPTION_FILE}", f"{MODEL}/{WEIGHTS_FILE}")
         return fields
+
+
+def check_split(dataset: DatasetData, config: TrainConfig) -> str | None:
+    """The split leaves something to train and to test with."""
+    try:
+        split(dataset.manifest, config.split, config.split.seed)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def seconds_within(walltime: int) -> float:

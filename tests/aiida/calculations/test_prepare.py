@@ -12,7 +12,7 @@ from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.io.structure import read_structure
 
-pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
+pytestmark = pytest.mark.usefixtures("aiida_profile")
 
 
 def mesh(*divisions):
