@@ -1,0 +1,212 @@
+"""DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)): message passing between nodes and edges, then H per edge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.blocks import EdgeUpdate, NodeUpdate
+from aiida_deeph.engine.nn.frames import Edges, Frames
+from aiida_deeph.engine.nn.head import HamiltonianHead, components
+from aiida_deeph.engine.nn.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
+from aiida_deeph.engine.nn.linear import EquivariantLinear, TypeGroups
+from aiida_deeph.engine.nn.module import EngineModule, Features
+from aiida_deeph.engine.nn.radial import GaussianBasis
+from aiida_deeph.engine.nn.registry import register_network
+
+if TYPE_CHECKING:
+    from aiida_deeph.engine.training.config import NetworkConfig
+
+EMBEDDING_END = 6.0
+"""Centre of the last Gaussian of the first edge features, Angstrom: fixed in the reference."""
+
+
+class Architecture(Config):
+    """Everything from which the network is built; nothing is derived again when a model is loaded.
+
+    :param irreps_embed: scalars of the nodes and of the edges before the first block.
+    :param irreps_mid_node: features of the nodes between blocks; `irreps_mid_edge` those of the edges.
+    :param irreps_post_node: of the nodes after the last block; `irreps_post_edge` those of the edges.
+    :param radial_end: centre of the last Gaussian of the radial basis, Angstrom.
+    :param path_normalization: of weights in products and linear maps: `path` is that of e3nn 0.3 and of the published
+        models, `element` that of later versions.
+    :param targets: pairs of shells by pair of elements, in the order of the output.
+    """
+
+    irreps_embed_node: str
+    irreps_embed_edge: str
+    irreps_mid_node: str
+    irreps_mid_edge: str
+    irreps_post_node: str
+    irreps_post_edge: str
+    lmax: int
+    n_blocks: int = Field(ge=1)
+    n_gaussians: int = Field(default=128, ge=2)
+    radial_end: float = Field(gt=0)
+    embedding_end: float = EMBEDDING_END
+    ignore_parity: bool = False
+    path_normalization: Literal["path", "element"] = "path"
+    targets: tuple[dict[str, tuple[int, int]], ...]
+
+
+def output_irreps(layout: EntryLayout, ignore_parity: bool) -> Irreps:
+    """Irreps of all targets one after the other; with spin the real parts of all, then the imaginary parts of all."""
+    spinful = layout.n_spin_blocks > 1
+    halves: list[list[Entry]] = [[], []]
+    for target in layout.targets:
+        for c in components(target.l1, target.l2, spinful, ignore_parity):
+            halves[c.half].append(Entry(1, c.irrep))
+    return Irreps((*halves[0], *halves[1]))
+
+
+def extended_post_node(post_node: Irreps, mid_node: Irreps, mid_edge: Irreps, post_edge: Irreps, sh: Irreps) -> Irreps:
+    """Node irreps of the last block such that every irrep of the last edge features can be reached (needed with spin).
+
+    For each irrep out of reach the smallest irrep that leads to it, and can itself be reached, is added.
+    """
+    added: list[Entry] = []
+    for wanted in post_edge.irreps():
+        if reachable(wanted, Irreps((*post_node, *mid_edge)), sh):
+            continue
+        ways = {
+            Irrep(l, wanted.p * other.p)
+            for other in sh.irreps()
+            for l in range(abs(wanted.l - other.l), wanted.l + other.l + 1)
+        }
+        ways = {way for way in ways if reachable(way, Irreps((*mid_node, *mid_edge)), sh)}
+        if ways and min(ways) not in [ir for _, ir in added]:
+            way = min(ways)
+            mul = next((mul for mul, ir in post_node if ir.l == way.l), post_node[-1].mul)
+            added.append(Entry(mul, way))
+    return Irreps((*post_node, *added))
+
+
+@register_network("deephe3")
+class DeepHE3(EngineModule):
+    """The network; see `describe` for the choice of irreps.
+
+    :param layout: targets and columns of the output.
+    """
+
+    def __init__(self, architecture: Architecture, layout: EntryLayout) -> None:
+        super().__init__()
+        a = architecture
+        self.layout, self.ignore_parity = layout, a.ignore_parity
+        sh = spherical_irreps(a.lmax, a.ignore_parity)
+        names = ("embed_node", "embed_edge", "mid_node", "mid_edge", "post_node", "post_edge")
+        embed_node, embed_edge, mid_node, mid_edge, post_node, post_edge = (
+            Irreps.parse(getattr(a, f"irreps_{name}")) for name in names
+        )
+        self.n_species = len(layout.basis.elements)
+        options: dict[str, Any] = {"n_gaussians": a.n_gaussians, "normalization": a.path_normalization}
+        one_hot = Irreps.of([(self.n_species, Irrep(0, 1))])
+        self.embedding = EquivariantLinear(one_hot, embed_node, normalization=a.path_normalization)
+        self.distance_embedding = GaussianBasis(a.embedding_end, embed_edge.n_channels)
+        self.radial_basis = GaussianBasis(a.radial_end, a.n_gaussians)
+        self.node_updates, self.edge_updates = nn.ModuleList(), nn.ModuleList()
+        node, edge = embed_node, embed_edge
+        for b in range(a.n_blocks):
+            last = b == a.n_blocks - 1
+            self.node_updates.append(
+                NodeUpdate(node, edge, sh, post_node if last else mid_node, self.n_species, **options)
+            )
+            node = self.node_updates[-1].irreps_out
+            self.edge_updates.append(
+                EdgeUpdate(node, edge, sh, post_edge if last else mid_edge, self.n_species**2, **options)
+            )
+            edge = self.edge_updates[-1].irreps_out
+        self.head = HamiltonianHead(edge, layout, ignore_parity=a.ignore_parity, normalization=a.path_normalization)
+        everything = [embed_node, embed_edge, self.head.irreps_out]
+        everything += [update.irreps_out for update in (*self.node_updates, *self.edge_updates)]
+        self.lmax = max(irreps.lmax for irreps in everything)
+
+    @staticmethod
+    def describe(
+        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+    ) -> dict[str, Any]:
+        """The architecture for a basis, by the rules of the reference: the last edge features have one channel per output."""
+        layout = EntryLayout.of(basis, spin)
+        sh = spherical_irreps(config.lmax, config.ignore_parity)
+        embed, mid = Irreps.parse(config.irreps_embed), Irreps.parse(config.irreps_mid)
+        if config.ignore_parity:
+            mid = mid.all_even()
+        post_edge = output_irreps(layout, config.ignore_parity).sorted().simplified()
+        post_node = extended_post_node(mid, mid, mid, post_edge, sh) if spin is not SpinMode.NONE else mid
+        return Architecture(
+            irreps_embed_node=str(embed),
+            irreps_embed_edge=str(embed),
+            irreps_mid_node=str(mid),
+            irreps_mid_edge=str(mid),
+            irreps_post_node=str(post_node),
+            irreps_post_edge=str(post_edge),
+            lmax=config.lmax,
+            n_blocks=config.n_blocks,
+            n_gaussians=config.n_gaussians,
+            radial_end=config.radial_end or max(pair_cutoffs.values()),
+            ignore_parity=config.ignore_parity,
+            targets=tuple(target.as_json() for target in layout.targets),
+        ).model_dump(mode="json")
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> DeepHE3:
+        """Build from a model's description."""
+        parsed = Architecture.model_validate(architecture)
+        return cls(parsed, EntryLayout.of(basis, spin, parsed.targets))
+
+    def edges_of(self, graph: Any, dtype: torch.dtype) -> Edges:
+        """The graph's edges with rotations, distances and types."""
+        source, target = graph.edge_index
+        batch = getattr(graph, "batch", None)
+        frames = Frames.of(graph.edge_vec, getattr(graph, "wigner", None), self.lmax, self.ignore_parity, dtype)
+        return Edges(
+            source=source,
+            target=target,
+            graph=None if batch is None or getattr(graph, "num_graphs", 1) == 1 else batch[source],
+            loops=graph.loops,
+            types=graph.species[source] * self.n_species + graph.species[target],
+            n_types=self.n_species**2,
+            frames=frames,
+            distances=graph.edge_vec.norm(dim=1).to(dtype),
+        )
+
+    def embed_nodes(self, species: Tensor) -> Features:
+        """First features of the nodes."""
+        one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
+        return self.embedding([one_hot.unsqueeze(1)])
+
+    def forward(self, graph: Any) -> Tensor:
+        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        edges = self.edges_of(graph, self.embedding.weight.dtype)
+        n_graphs = getattr(graph, "num_graphs", 1)
+        batch = None if edges.graph is None else graph.batch
+        species_groups = TypeGroups(graph.species, self.n_species) if self.n_species > 1 else None
+        gaussians = self.radial_basis(edges.distances)
+        x, e = self.embed_nodes(graph.species), [self.distance_embedding(edges.distances).unsqueeze(1)]
+        for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
+            n = node_update.messages(node_update.lin_pre(x), e, edges, gaussians)
+            n = node_update.norm(node_update.combine(x, n, species_groups), batch, n_graphs)
+            x = node_update.past(x, n)
+            z = edge_update.raw(x, e, edges, gaussians)
+            e = edge_update.past(e, edge_update.norm(z, edges.graph, n_graphs, edges.frames))
+        columns = self.head(e, edges.frames)
+        return columns.view(-1).index_select(0, self.entry_index(graph))
+
+    def entry_index(self, graph: Any) -> Tensor:
+        """Place of each matrix entry in the flattened columns, from the graph or found here."""
+        index = getattr(graph, "entry_index", None)
+        if index is not None:
+            return index
+        order = torch.argsort(graph.edge_of_pair)
+        ends = graph.edge_index.T[graph.edge_of_pair]
+        del order
+        found = self.layout.entry_index(
+            graph.species.cpu().numpy(), ends.cpu().numpy(), graph.edge_of_pair.cpu().numpy()
+        )
+        return torch.from_numpy(found).to(graph.species.device)

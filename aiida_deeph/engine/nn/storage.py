@@ -1,0 +1,63 @@
+"""A model folder: weights as safetensors (which can hold no code) beside their description."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
+from aiida_deeph.engine.nn.registry import build_network
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_model(folder: Path, network: nn.Module, description: ModelDescription) -> ModelDescription:
+    """Write `weights.safetensors`, then `model.json`, each in one step; returns the description with the weights' hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    content = save(tensors)
+    description = description.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    _write(folder / WEIGHTS_FILE, content)
+    _write(folder / DESCRIPTION_FILE, (description.model_dump_json(indent=2) + "\n").encode())
+    return description
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, ModelDescription]:
+    """Read a model folder.
+
+    :param dtype: of the weights in memory.
+    :returns: the network in evaluation mode and its description.
+    :raises InputError: not a model folder.
+    :raises DataError: the weights are damaged or do not fit the description.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    network = build_network(description).to(dtype)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+        network.load_state_dict({name: value.to(dtype) for name, value in tensors.items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(
+            "weights do not fit the description",
+            where=folder / WEIGHTS_FILE,
+            found=str(error)[:200],
+            expected="the tensors of the network that model.json describes",
+        ) from None
+    return network.to(device).eval(), description
