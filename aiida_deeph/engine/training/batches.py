@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
-from torch_geometric.loader import DataLoader
 
 from aiida_deeph.engine.training.data import GraphSet
 
@@ -70,7 +70,11 @@ class BatchSource:
         if self._workers and parts:
             pinned = self._device.type == "cuda"
             loader: Iterable[Batch] = DataLoader(
-                self.graphs, batch_sampler=[list(part) for part in parts], num_workers=self._workers, pin_memory=pinned
+                self.graphs,
+                batch_sampler=[list(part) for part in parts],
+                collate_fn=Batch.from_data_list,
+                num_workers=self._workers,
+                pin_memory=pinned,
             )
             for batch in loader:
                 yield batch.to(self._device, non_blocking=pinned)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch_geometric.data import Data
 
+from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.io.structure import atomic_path
 
 #: Changes whenever the content of a graph changes for the same key.
@@ -29,7 +29,7 @@ def graph_key(member_files: Mapping[str, str], settings: Mapping[str, Any]) -> s
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def graph_to_bytes(graph: Data) -> bytes:
+def graph_to_bytes(graph: HamiltonianGraph) -> bytes:
     """Tensors and plain values of a graph: 64 hexadecimal digits of the sha256 of the rest, then safetensors."""
     values = graph.to_dict()
     tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
@@ -38,11 +38,8 @@ def graph_to_bytes(graph: Data) -> bytes:
     return hashlib.sha256(content).hexdigest().encode() + content
 
 
-def graph_from_bytes(content: bytes, make: Callable[[dict[str, Any]], Data] = Data.from_dict) -> Data | None:
-    """The graph of `graph_to_bytes`, or None if a byte has changed.
-
-    :param make: builds the graph's class from its values.
-    """
+def graph_from_bytes(content: bytes) -> HamiltonianGraph | None:
+    """The graph of `graph_to_bytes`, or None if a byte has changed."""
     digest, payload = content[:64], content[64:]
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         return None
@@ -52,32 +49,30 @@ def graph_from_bytes(content: bytes, make: Callable[[dict[str, Any]], Data] = Da
         plain = json.loads(json.loads(payload[8 : 8 + header_size])["__metadata__"]["plain"])
     except (SafetensorError, ValueError, KeyError):
         return None
-    return make({**plain, **tensors})
+    return HamiltonianGraph.from_dict({**plain, **tensors})
 
 
 class GraphCache:
     """Folder of graphs.
 
     :param folder: created when the first graph is written; None keeps nothing on disk.
-    :param make: builds the graph's class from its values.
     """
 
-    def __init__(self, folder: Path | None, make: Callable[[dict[str, Any]], Data] = Data.from_dict) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._make = make
 
     def path(self, key: str) -> Path | None:
         """File of a graph."""
         return None if self.folder is None else self.folder / f"{key}.graph"
 
-    def read(self, key: str) -> Data | None:
+    def read(self, key: str) -> HamiltonianGraph | None:
         """The graph, or None if it is absent or damaged."""
         path = self.path(key)
         if path is None or not path.is_file():
             return None
-        return graph_from_bytes(path.read_bytes(), self._make)
+        return graph_from_bytes(path.read_bytes())
 
-    def write(self, key: str, graph: Data) -> None:
+    def write(self, key: str, graph: HamiltonianGraph) -> None:
         """Keep a graph; readers see the whole file or none. A folder that cannot be written keeps nothing."""
         path = self.path(key)
         if path is None:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
-from torch_geometric.data import Data
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError
-from aiida_deeph.engine.graph.build import attach_labels, build_graph
+from aiida_deeph.engine.graph.build import HamiltonianGraph, attach_labels, build_graph
+from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.dataset import Member, load_member
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.progress import track
@@ -29,19 +29,20 @@ MEMORY_LIMIT = 8 * 2**30
 class GraphSettings:
     """What shapes a graph besides its member.
 
-    :param basis: element -> l of each shell; its order is that of the species.
-    :param lmax: largest l of the spherical harmonics.
-    :param precision: `float32` or `float64`, of vectors and labels.
+    :param layout: of the model's output over the blocks of H.
+    :param lmax: largest l of the stored rotations.
+    :param precision: `float32` or `float64`, of rotations and labels.
     """
 
-    basis: dict[str, tuple[int, ...]]
+    layout: EntryLayout
     lmax: int
     precision: str
 
     @classmethod
     def of_model(cls, description: ModelDescription, precision: str) -> GraphSettings:
         """Settings that a model needs."""
-        return cls(dict(description.basis), int(description.architecture["lmax"]), precision)
+        layout = EntryLayout.of(description.orbital_basis, description.spin, description.architecture.get("targets"))
+        return cls(layout, int(description.architecture["lmax"]), precision)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,35 +52,43 @@ class GraphSettings:
     def as_json(self) -> dict[str, Any]:
         """All of it, as JSON types whose order is that of the species."""
         return {
-            "basis": [[s, list(ls)] for s, ls in self.basis.items()],
+            "basis": [[symbol, list(shells)] for symbol, shells in self.layout.basis.shells.items()],
+            "spin": self.layout.spin.value,
+            "targets": [target.as_json() for target in self.layout.targets],
             "lmax": self.lmax,
             "precision": self.precision,
         }
 
 
-def labelled_graph(data: RealSpaceHamiltonian, settings: GraphSettings) -> Data:
+def labelled_graph(data: RealSpaceHamiltonian, settings: GraphSettings) -> HamiltonianGraph:
     """Graph on exactly the pairs of H, with H as its label.
 
     :raises DataError: no Hamiltonian, or an element whose shells differ from those of the model.
     """
+    basis = settings.layout.basis
     if data.hamiltonian is None:
         raise DataError("member without Hamiltonian", remedy="preprocess labelled structures")
     for symbol in data.structure.elements:
-        if tuple(data.basis.shells_of(symbol)) != tuple(settings.basis[symbol]):
+        if data.basis.shells_of(symbol) != basis.shells_of(symbol):
             raise DataError(
                 "basis differs from that of the model",
                 where=symbol,
                 found=list(data.basis.shells_of(symbol)),
-                expected=list(settings.basis[symbol]),
+                expected=list(basis.shells_of(symbol)),
             )
     matrix = data.hamiltonian.sorted()
     graph = build_graph(
-        data.structure, matrix.atom_pairs, tuple(settings.basis), lmax=settings.lmax, dtype=settings.dtype
+        data.structure,
+        matrix.atom_pairs,
+        basis.elements,
+        lmax=settings.lmax,
+        dtype=settings.dtype,
+        layout=settings.layout,
     )
-    return attach_labels(graph, matrix)
+    return attach_labels(graph, matrix, dtype=settings.dtype)
 
 
-class GraphSet(Dataset[Data]):
+class GraphSet(Dataset[HamiltonianGraph]):
     """Graphs of some members, by index.
 
     :param folder: of the dataset.
@@ -100,7 +109,7 @@ class GraphSet(Dataset[Data]):
     ) -> None:
         self.members = tuple(members)
         self._folder, self._settings, self._cache = folder, settings, cache
-        self._kept: dict[int, Data] = {}
+        self._kept: dict[int, HamiltonianGraph] = {}
         edges, entries, used = [], [], 0
         for index in track(range(len(self.members)), "graphs", show=show_progress):
             graph = self._load(index)
@@ -116,11 +125,11 @@ class GraphSet(Dataset[Data]):
     def __len__(self) -> int:
         return len(self.members)
 
-    def __getitem__(self, index: int) -> Data:
+    def __getitem__(self, index: int) -> HamiltonianGraph:
         graph = self._kept.get(index)
         return self._load(index) if graph is None else graph
 
-    def _load(self, index: int) -> Data:
+    def _load(self, index: int) -> HamiltonianGraph:
         member = self.members[index]
         key = graph_key(member.sha256, self._settings.as_json())
         graph = self._cache.read(key)

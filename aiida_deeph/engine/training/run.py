@@ -167,12 +167,10 @@ class _Run:
         settings = GraphSettings.of_model(self.description, config.precision)
         cache = graph_cache(dataset, folder)
         with self.fabric.rank_zero_first():
-            n_graphs = len(self.parts["train"]) + len(self.parts["validation"])
-            with Progress("graphs", n_graphs, enabled=False if self.quiet else None) as progress:
-                sets = [
-                    GraphSet(dataset, self.parts[p], settings, cache, progress=progress)
-                    for p in ("train", "validation")
-                ]
+            sets = [
+                GraphSet(dataset, self.parts[part], settings, cache, show_progress=False if self.quiet else None)
+                for part in ("train", "validation")
+            ]
         train_source, validation_source = (
             BatchSource(graphs, self.fabric.device, workers=config.loader_workers if name == "train" else 0)
             for name, graphs in zip(("train", "validation"), sets, strict=True)

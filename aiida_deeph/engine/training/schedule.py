@@ -40,8 +40,8 @@ class Schedule(ABC):
         self.base *= factor
 
     def state_dict(self) -> State:
-        """All numbers that change."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, float | int | None)}
+        """All numbers that change; those of the configuration are private and stay out."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state: State) -> None:
         """Continue where `state_dict` was taken."""

@@ -1,0 +1,139 @@
+"""A toy dataset whose H is a smooth function of the geometry, and a network small enough for many trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.graph.build import HamiltonianGraph
+from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.io.dataset import (
+    DatasetManifest,
+    Member,
+    file_hashes,
+    member_uuid,
+    read_manifest,
+    write_manifest,
+)
+from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.training.batches import BatchSource
+from aiida_deeph.engine.training.cache import GraphCache
+from aiida_deeph.engine.training.config import TrainConfig
+from aiida_deeph.engine.training.data import GraphSet, GraphSettings
+from aiida_deeph.engine.training.loop import TrainingLoop
+
+BASIS = OrbitalBasis({"H": (0,), "C": (0, 1)})
+
+
+def toy_member(seed: int, spin: SpinMode = SpinMode.NONE) -> RealSpaceHamiltonian:
+    """Four atoms in a box: s-s and s-p elements of a two-centre model, on-site energies by element."""
+    random = np.random.default_rng(seed)
+    base = np.array([[0, 0, 0], [1.4, 0, 0], [-0.6, 0.9, 0], [2.0, -0.9, 0]], dtype=float)
+    structure = Structure(("C", "C", "H", "H"), base + random.normal(scale=0.05, size=(4, 3)), np.diag([8.0, 8.0, 8.0]))
+    pairs = pairs_within(structure, 3.0)
+    orbitals = BASIS.orbitals_per_atom(structure.symbols)
+    matrix = BlockSparseMatrix.from_pairs(pairs, orbitals * spin.multiplicity, dtype=spin.dtype)
+    for row, vector in enumerate(structure.pair_vectors(pairs)):
+        i, j = pairs[row, 3:]
+        block = np.zeros((orbitals[i], orbitals[j]))
+        distance = np.linalg.norm(vector)
+        if distance < 1e-9:
+            block += np.diag([-10.0, -4.0, -4.0, -4.0] if orbitals[i] == 4 else [-6.0])
+        else:
+            y, z, x = vector[[1, 2, 0]] / distance
+            decay = np.exp(-distance)
+            left = np.array([1.0, y, z, x])[: orbitals[i]]
+            right = np.array([1.0, -y, -z, -x])[: orbitals[j]]
+            block += -8.0 * decay * np.outer(left, right)
+        full = np.kron(np.eye(spin.multiplicity), block).astype(spin.dtype)
+        if spin is not SpinMode.NONE and distance < 1e-9 and orbitals[i] == 4:
+            full[1, 2] += 0.3j
+            full[2, 1] -= 0.3j
+        matrix.entries[matrix.chunk_boundaries[row] : matrix.chunk_boundaries[row + 1]] = full.ravel()
+    overlap = BlockSparseMatrix.from_pairs(pairs, orbitals)
+    overlap.entries[:] = 0.1
+    return RealSpaceHamiltonian(structure, BASIS, spin, matrix, overlap, fermi_energy=-5.0, n_electrons=10.0)
+
+
+def write_toy_dataset(folder: Path, seeds: range, spin: SpinMode = SpinMode.NONE) -> Path:
+    """A dataset folder with one member per seed."""
+    members, cutoffs = [], {}
+    for seed in seeds:
+        data = toy_member(seed, spin)
+        path = folder / "members" / f"m{seed}"
+        write_deeph(path, data)
+        for key, value in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
+            cutoffs[key] = max(value, cutoffs.get(key, 0.0))
+        members.append(
+            Member(
+                name=f"m{seed}",
+                uuid=member_uuid(data.structure, BASIS),
+                path=f"members/m{seed}",
+                sha256=file_hashes(path),
+                n_atoms=len(data.structure),
+                n_pairs=len(data.hamiltonian),
+                fermi_energy=-5.0,
+            )
+        )
+    write_manifest(
+        folder,
+        DatasetManifest(
+            members=tuple(members), basis=dict(BASIS.shells), spin=spin, pair_cutoffs=dict(sorted(cutoffs.items()))
+        ),
+    )
+    return folder
+
+
+class TinyNetwork(nn.Module):
+    """Output of each edge: a linear function of Gaussians of its distance, one for each pair of elements."""
+
+    def __init__(self, n_species: int, n_columns: int, complex_output: bool = False) -> None:
+        super().__init__()
+        self.n_species, self.complex_output = n_species, complex_output
+        n_columns *= 2 if complex_output else 1
+        self.table = nn.Parameter(0.1 * torch.randn(n_species**2, 6, n_columns))
+        self.loop = nn.Parameter(torch.zeros(n_species, n_columns))
+
+    def forward(self, graph: HamiltonianGraph) -> Tensor:
+        i, j = graph.edge_index
+        kind = graph.species[i] * self.n_species + graph.species[j]
+        distance = graph.edge_vec.norm(dim=1).to(self.table.dtype)
+        centres = torch.linspace(0, 3, 6, dtype=distance.dtype)
+        gaussians = torch.exp(-(((distance[:, None] - centres) / 0.6) ** 2))
+        # A sum over the neighbours of each atom, so that an edge feels its surroundings.
+        near = gaussians.new_zeros(len(graph.species), 6).index_add(0, i, gaussians)
+        output = torch.einsum("eg,egc->ec", gaussians + 0.1 * near[i], self.table[kind])
+        output = output + (distance < 1e-6)[:, None] * self.loop[graph.species[i]]
+        if self.complex_output:
+            output = torch.view_as_complex(output.reshape(len(output), -1, 2))
+        return output.reshape(-1)[graph.entry_index]
+
+
+def toy_sets(dataset: Path, n_train: int, n_validation: int, spin: SpinMode = SpinMode.NONE) -> list[GraphSet]:
+    """Graphs of the first members, and of the next ones."""
+    settings = GraphSettings(EntryLayout.of(BASIS, spin), 1, "float32")
+    members = read_manifest(dataset).members
+    parts = (members[:n_train], members[n_train : n_train + n_validation])
+    return [GraphSet(dataset, part, settings, GraphCache(None)) for part in parts]
+
+
+def toy_loop(sets: list[GraphSet], config: dict[str, Any], seed: int = 0, **callbacks: Any) -> TrainingLoop:
+    """A loop over the tiny network on the CPU."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    layout = EntryLayout.of(BASIS, SpinMode.NONE)
+    torch.manual_seed(seed)
+    network = TinyNetwork(len(BASIS.elements), layout.n_columns)
+    settings = TrainConfig(dataset="-", **{"learning_rate": 0.02, "epochs": 6, **config})
+    sources = [BatchSource(graphs, fabric.device) for graphs in sets]
+    return TrainingLoop(settings, fabric, network, *sources, **callbacks)
