@@ -12,6 +12,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.functions.bands import band_kpoints
+from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
 
@@ -61,7 +62,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             default=lambda: orm.Int(40),
             help="Along the path.",
         )
-        spec.expose_inputs(BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints"))
+        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints"))
         spec.expose_inputs(
             DosCalculation,
             namespace="dos",

@@ -40,12 +40,12 @@ def as_node(port: Any, value: Any, where: str) -> Any:
 
 
 def fill(namespace: ProcessBuilderNamespace, values: Mapping[str, Any], where: str = "inputs") -> None:
-    """Set the ports of a builder from nested plain values; ports that already hold a node and get None are left alone."""
+    """Set the ports of a builder from nested plain values; None leaves a port alone."""
     ports: PortNamespace = namespace._port_namespace
     for key, value in values.items():
         if value is None:
             continue
-        port = ports[key] if key in ports else None
+        port = ports.get(key)
         if isinstance(port, PortNamespace) and not port.is_metadata:
             fill(namespace[key], value, f"{where}.{key}") if not port.dynamic else _set(
                 namespace, key, dict(value), where

@@ -13,7 +13,7 @@ from aiida_deeph.engine.training.config import SplitConfig
 
 
 def split_counts(n: int, shares: SplitConfig) -> dict[str, int]:
-    """Members of each part: rounded down, what is left over to the largest remainders, as in engine.io.dataset.split."""
+    """Members of each part: rounded down, the rest to the largest remainders, as in engine.io.dataset.split."""
     exact = np.array([shares.train, shares.validation, shares.test]) * n
     counts = np.floor(exact + 1e-9).astype(int)
     left = int(np.floor(exact.sum() + 1e-9)) - int(counts.sum())
@@ -32,5 +32,6 @@ def check_split(n: int, settings: Mapping[str, Any]) -> str | None:
     counts = split_counts(n, shares)
     empty = [name for name in ("train", "test") if not counts[name]]
     if empty:
-        return f"the split leaves no {empty[0]} member: {n} labels in shares {shares.train:g}/{shares.validation:g}/{shares.test:g}; give more labels"
+        cut = f"{n} labels in shares {shares.train:g}/{shares.validation:g}/{shares.test:g}"
+        return f"the split leaves no {empty[0]} member: {cut}; give more labels or raise the share"
     return None

@@ -19,6 +19,7 @@ from aiida_deeph.workflows.functions.perturb import PerturbationConfig, cell_nam
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
 from aiida_deeph.workflows.pool import PoolMixin
+from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
@@ -52,7 +53,7 @@ def validate_share(node: orm.Float | None, _: Any) -> str | None:
 class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
     """Label structures by DFT, a bounded number at a time, and turn the raw output into one dataset.
 
-    With `perturbation`, the structures are parents around which cells are drawn; without it, they are labelled as they are.
+    With `perturbation`, the structures are parents around which cells are drawn; else they are labelled as they are.
     """
 
     _protocol = "dataset"
@@ -78,8 +79,8 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             validator=validate_label_workchain,
             help="Entry point of the workchain that labels, e.g. `deeph.label.pyscf`.",
         )
-        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("structure", "bands_kpoints"))
-        spec.expose_inputs(PreprocessCalculation, namespace="preprocess", exclude=("labels", "reader"))
+        expose_inputs(spec, LabelWorkChain, namespace="label", exclude=("structure", "bands_kpoints"))
+        expose_inputs(spec, PreprocessCalculation, namespace="preprocess", exclude=("labels", "reader"))
         spec.input(
             "max_concurrent",
             valid_type=orm.Int,

@@ -19,6 +19,7 @@ from aiida_deeph.workflows.functions.summary import summarise
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class
 from aiida_deeph.workflows.pool import PoolMixin
+from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.train import TrainWorkChain
@@ -35,11 +36,14 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
         super().define(spec)
-        spec.expose_inputs(DatasetWorkChain, namespace="dataset")
-        spec.expose_inputs(TrainWorkChain, namespace="train", exclude=("dataset", "dataset_folder"))
-        spec.expose_inputs(PredictWorkChain, namespace="predict", exclude=("structure", "model"))
-        spec.expose_inputs(
-            BandsWorkChain, namespace="bands", exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints")
+        expose_inputs(spec, DatasetWorkChain, namespace="dataset")
+        expose_inputs(spec, TrainWorkChain, namespace="train", exclude=("dataset", "dataset_folder"))
+        expose_inputs(spec, PredictWorkChain, namespace="predict", exclude=("structure", "model"))
+        expose_inputs(
+            spec,
+            BandsWorkChain,
+            namespace="bands",
+            exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints"),
         )
         spec.input_namespace(
             "targets",
@@ -56,11 +60,11 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             help="Structures on which bands are compared with DFT.",
         )
         spec.input_namespace(
-            "validation_kpoints",
+            "kpoints",
             valid_type=orm.KpointsData,
             dynamic=True,
             required=False,
-            help="k-points of some of them; else their own path.",
+            help="k-points of the bands of a target or validation structure, by its name; else the path.",
         )
         spec.input(
             "validation_mesh",
@@ -124,17 +128,20 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         if "dataset" not in inputs or "train" not in inputs:
             return None
         dataset = inputs["dataset"]
-        both = sorted(set(inputs.get("targets", {})) & set(inputs.get("validation", {})))
-        if both:
-            return f"a name stands in both targets and validation: {', '.join(both)}"
+        targets, validation = set(inputs.get("targets", {})), set(inputs.get("validation", {}))
+        if targets & validation:
+            return f"a name stands in both targets and validation: {', '.join(sorted(targets & validation))}"
+        strange = sorted(set(inputs.get("kpoints", {})) - targets - validation)
+        if strange:
+            return f"kpoints of no target or validation structure: {', '.join(strange)}"
         known = {symbol for node in dataset.get("structures", {}).values() for symbol in node.get_symbols_set()}
         for group in ("targets", "validation"):
             for name, structure in inputs.get(group, {}).items():
                 unknown = sorted(structure.get_symbols_set() - known)
                 if unknown:
                     return (
-                        f"{group}.{name} holds {', '.join(unknown)}, which no structure of the dataset holds ({', '.join(sorted(known))}): "
-                        "the model would not know it"
+                        f"{group}.{name} holds {', '.join(unknown)}, which the model would not know: "
+                        f"the structures of the dataset hold {', '.join(sorted(known))}"
                     )
         n = dataset["perturbation"]["n"] if "perturbation" in dataset else len(dataset.get("structures", {}))
         parameters = (
@@ -268,7 +275,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     def _kpoints(self, name: str) -> orm.KpointsData:
         """k-points at which a validation structure is compared."""
-        given = self.inputs.get("validation_kpoints", {})
+        given = self.inputs.get("kpoints", {})
         if name in given:
             return given[name]
         path = self.inputs.bands.kpath.value if "kpath" in self.inputs.bands else None
@@ -299,6 +306,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             inputs["structure"] = self.structures()[name]
         if name in self.inputs.get("validation", {}):
             inputs.pop("dos", None)
+        if name in self.inputs.get("validation", {}) or name in self.inputs.get("kpoints", {}):
             inputs.pop("kpath", None)
             inputs["kpoints"] = self._kpoints(name)
         formula = self.structures()[name].get_formula()

@@ -18,9 +18,9 @@ class PoolMixin(ResumableMixin):
 
         while_(cls.pool_open)(cls.fill_pool)
 
-    and the class says which children there are (`pool_members`), how one is submitted (`submit_member`) and what is done
-    with one that ended (`member_ended`). A WorkChain normally sleeps until all children that it waits for have ended;
-    here it wakes at the first, so that no batch waits for its slowest member.
+    and the class says which children there are (`pool_members`), how one is submitted (`submit_member`) and what is
+    done with one that ended (`member_ended`). A WorkChain normally sleeps until all children that it waits for have
+    ended; here it wakes at the first, so that no batch waits for its slowest member.
 
     In the context: `pool_running` (name -> pk), `pool_done` (names), both plain so that checkpoints stay small.
     """

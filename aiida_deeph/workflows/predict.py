@@ -11,6 +11,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
 
@@ -28,7 +29,7 @@ def unknown_elements(model: orm.Data, structure: orm.StructureData) -> list[str]
 
 
 class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
-    """Overlap, then prediction; out of memory, the edges are taken in smaller chunks (the result does not depend on it)."""
+    """Overlap, then prediction; out of memory, edges are taken in smaller chunks (the result does not depend on it)."""
 
     _protocol = "predict"
 
@@ -37,8 +38,8 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         super().define(spec)
         spec.input("structure", valid_type=orm.StructureData, help="The structure, as large as you like.")
         spec.input("model", valid_type=DeepHModelData, help="The trained model.")
-        spec.expose_inputs(OverlapCalculation, namespace="overlap", exclude=("structure", "model"))
-        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("model", "overlap", "overlap_folder"))
+        expose_inputs(spec, OverlapCalculation, namespace="overlap", exclude=("structure", "model"))
+        expose_inputs(spec, PredictCalculation, namespace="predict", exclude=("model", "overlap", "overlap_folder"))
         spec.input(
             "max_attempts",
             valid_type=orm.Int,
@@ -73,7 +74,8 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             return None
         unknown = unknown_elements(inputs["model"], inputs["structure"])
         if unknown:
-            return f"the model was not trained on {', '.join(unknown)}, only on {', '.join(sorted(inputs['model'].elements))}"
+            known = ", ".join(sorted(inputs["model"].elements))
+            return f"the model was not trained on {', '.join(unknown)}, only on {known}"
         return None
 
     def setup(self) -> None:

@@ -13,8 +13,8 @@ from aiida.engine import Process, ToContext, append_
 class ResumableMixin:
     """For WorkChains: a child is known by the label of its CALL link.
 
-    A step that was killed half-way runs again from its beginning when the daemon is back; children that it had submitted
-    are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
+    A step that was killed half-way runs again from its beginning when the daemon is back; children that it had
+    submitted are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
     """
 
     def child(self, label: str) -> orm.ProcessNode | None:

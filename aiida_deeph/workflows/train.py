@@ -19,6 +19,7 @@ from aiida.engine import (
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableRestartMixin
 
@@ -31,8 +32,8 @@ SCHEDULER_MEMORY, SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING = 110, 120, 1
 
 
 class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain):
-    """Train a network: an interrupted run goes on from its checkpoint, a diverged one from its best weights with a lower
-    learning rate, one that ran out of memory in smaller pieces of each batch. Then evaluate the model."""
+    """Train a network: an interrupted run goes on from its checkpoint, a diverged one from its best weights with a
+    lower learning rate, one that ran out of memory in smaller pieces of each batch. Then evaluate the model."""
 
     _process_class = TrainCalculation
     _protocol = "train"
@@ -42,8 +43,8 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         super().define(spec)
         spec.input("dataset", valid_type=DatasetData, help="The manifest of the dataset.")
         spec.input("dataset_folder", valid_type=orm.RemoteData, help="Where its members lie.")
-        spec.expose_inputs(TrainCalculation, namespace="train", exclude=("dataset", "dataset_folder"))
-        spec.expose_inputs(EvaluateCalculation, namespace="evaluate", exclude=("dataset", "dataset_folder", "model"))
+        expose_inputs(spec, TrainCalculation, namespace="train", exclude=("dataset", "dataset_folder"))
+        expose_inputs(spec, EvaluateCalculation, namespace="evaluate", exclude=("dataset", "dataset_folder", "model"))
         spec.input(
             "max_divergences",
             valid_type=orm.Int,
@@ -69,7 +70,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             cls.inspect_evaluate,
         )
         spec.expose_outputs(TrainCalculation, include=("model", "history", "output_parameters"))
-        spec.output("evaluation", valid_type=orm.Dict, help="Errors on the held-out members.")
+        spec.output("evaluation", valid_type=orm.Dict, required=False, help="Errors on the held-out members.")
         spec.output(
             "errors", valid_type=orm.Dict, required=False, help="Errors per member, pair of shells and distance, eV."
         )
@@ -159,7 +160,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
 
     @process_handler(priority=470)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """Cut off by the scheduler, cancelled, or a node that died: the last checkpoint, or the beginning without one."""
+        """Cut off by the scheduler, cancelled, or a node that died: on from the last checkpoint, if there is one."""
         if node.exit_status not in (SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING):
             return None
         if has_checkpoint(node):

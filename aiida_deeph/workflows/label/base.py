@@ -51,15 +51,15 @@ def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
     default = code.default_calc_job_plugin
     wanted = plugin.split(".")[0]
     if default is not None and default.split(".")[0] != wanted:
-        return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code or register one"
+        return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
     return None
 
 
 class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain):
     """Label one structure by DFT; a subclass per code.
 
-    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the exit statuses that mean
-    `SCF not converged` and `incomplete, try again`, and translates the common inputs (`job_inputs`, `improve_scf`,
+    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the exit statuses that
+    mean `SCF not converged` and `incomplete, try again`, and translates the common inputs (`job_inputs`, `improve_scf`,
     `overlap_basis`, `missing_elements`).
     """
 
@@ -194,7 +194,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
         """Outputs of the job under the common names, with the structure as it was labelled."""
-        return {**dict(node.outputs.items()), "structure": self.ctx.structure}
+        return {**{name: node.outputs[name] for name in node.outputs}, "structure": self.ctx.structure}
 
     @classmethod
     def get_builder_from_protocol(
@@ -223,7 +223,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         options: Mapping[str, Any] | None = None,
         supercell: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[str, Any]:
-        """Inputs of a protocol as plain values and nodes, without the structure: what a dataset shares among its labels.
+        """Inputs of a protocol without the structure, as plain values and nodes: what all labels of a dataset share.
 
         :param structures: all that are to be labelled; the k-mesh is dense enough for each of them.
         :param supercell: repetitions of each structure before it is labelled.

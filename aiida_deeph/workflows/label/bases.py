@@ -11,7 +11,7 @@ TABLE = Path(__file__).parent.parent / "protocols" / "bases.yaml"
 
 
 def elements_without_basis(code: str, basis: str, symbols: Iterable[str]) -> list[str]:
-    """Elements that a basis of the table lacks; a basis that the table does not name is left to the code's own verdict."""
+    """Elements that a basis of the table lacks; a basis that is not in the table is left to the code's own verdict."""
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[code]
     key = basis.lower().replace("_", "-")
     if key not in table:
