@@ -121,6 +121,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         spec.default_output_node = "output_parameters"
         spec.exit_code(310, "ERROR_DATASET_FAILED", message="The dataset failed: {reason}")
         spec.exit_code(320, "ERROR_TRAINING_FAILED", message="The training failed: {reason}")
+        spec.exit_code(330, "ERROR_ALL_TARGETS_FAILED", message="No target has bands: {reasons}")
         spec.exit_code(710, "WARNING_SOME_FAILED", message="Finished, but some structures failed: {reasons}")
 
     @classmethod
@@ -373,11 +374,16 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             **collected["comparison"],
         )
         self.out("output_parameters", summary)
+        targets = set(self.inputs.get("targets", {}))
+        if targets and not targets & set(collected["bands"]):
+            return self.exit_codes.ERROR_ALL_TARGETS_FAILED.format(reasons=self._reasons())
         if self.ctx.failed:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.ctx.failed.items()))
-            exit_code: ExitCode = self.exit_codes.WARNING_SOME_FAILED.format(reasons=reasons)
+            exit_code: ExitCode = self.exit_codes.WARNING_SOME_FAILED.format(reasons=self._reasons())
             return exit_code
         return None
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{name}: {reason}" for name, reason in sorted(self.ctx.failed.items()))
 
     def _times(self) -> dict[str, float]:
         """Seconds from the submission of each child to its end."""
