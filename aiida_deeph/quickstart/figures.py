@@ -87,7 +87,7 @@ def bands(comparison: BandsComparison) -> str:
             axes.axvline(position, color="#d7dde1", lw=0.8, zorder=0)
         axes.axhline(0, color=GREY, lw=0.8, ls=":")
         axes.set_xticks([position for position, _ in comparison.ticks], [name for _, name in comparison.ticks])
-        axes.set(ylabel="E − E(valence band maximum) (eV)", title=comparison.title, ylim=(-9, 6))
+        axes.set(ylabel="E - E(valence band maximum) (eV)", title=comparison.title, ylim=(-9, 6))
         axes.margins(x=0)
         axes.legend(loc="upper right")
 
@@ -116,7 +116,7 @@ def spectrum(chain: ChainSpectrum, window: float = 4.0) -> str:
         low = -0.04 * float(dos[near].max())
         axes.vlines(inside, 2 * low, 0.6 * low, color=GREY, lw=0.6)
         axes.vlines([0.0], 2 * low, 0.6 * low, color=ORANGE, lw=1.6)
-        axes.set(xlabel="E − E(half-filled state) (eV)", ylabel="DOS (states / eV / CH)", title=chain.title)
+        axes.set(xlabel="E - E(half-filled state) (eV)", ylabel="DOS (states / eV / CH)", title=chain.title)
         axes.margins(x=0)
 
     return to_svg(draw, 7.2, 4.0)

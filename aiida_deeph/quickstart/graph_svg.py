@@ -22,7 +22,7 @@ class Box:
     @property
     def caption(self) -> str:
         """What stands in the box."""
-        return self.text if self.count == 1 else f"{self.count} × {self.text}"
+        return self.text if self.count == 1 else f"{self.count} x {self.text}"
 
     @property
     def width(self) -> float:
@@ -98,8 +98,8 @@ def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> str:
             centre[name] = (x + boxes[name].width / 2, MARGIN + level * LAYER_HEIGHT + BOX_HEIGHT / 2)
             x += boxes[name].width + GAP
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{height:.0f}" viewBox="0 0 {total:.0f} {height:.0f}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {total:.0f} {height:.0f}" font-family="system-ui, sans-serif" font-size="13">',
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#8a959e"/></marker></defs>',
     ]
@@ -108,15 +108,15 @@ def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> str:
         y1, y2 = y1 + BOX_HEIGHT / 2, y2 - BOX_HEIGHT / 2 - 1
         bend = (y2 - y1) / 2
         parts.append(
-            f'<path d="M{x1:.1f} {y1:.1f} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}" fill="none" '
-            'stroke="#8a959e" stroke-width="1.2" marker-end="url(#arrow)"/>'
+            f'<path d="M{x1:.1f} {y1:.1f} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}" '
+            'fill="none" stroke="#8a959e" stroke-width="1.2" marker-end="url(#arrow)"/>'
         )
     for name, box in boxes.items():
         x, y = centre[name]
         radius = 4 if box.kind == "process" else BOX_HEIGHT / 2
         parts.append(
-            f'<rect x="{x - box.width / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{box.width:.1f}" height="{BOX_HEIGHT}" '
-            f'rx="{radius}" fill="{FILL[box.kind]}" stroke="{STROKE[box.kind]}"/>'
+            f'<rect x="{x - box.width / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{box.width:.1f}" '
+            f'height="{BOX_HEIGHT}" rx="{radius}" fill="{FILL[box.kind]}" stroke="{STROKE[box.kind]}"/>'
             f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" fill="#22303c">{html.escape(box.caption)}</text>'
         )
     return "\n".join([*parts, "</svg>"])

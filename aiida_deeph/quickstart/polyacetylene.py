@@ -22,7 +22,7 @@ def chain(bonds: NDArray[np.float64], *, vacuum: float = VACUUM) -> Structure:
     """A periodic chain of CH units, C and H atoms unit by unit: C, H, C, H, ...
 
     An odd number of units cannot close as a flat zigzag: its plane is turned by half a turn over the cell, pi / n_units
-    per unit, so that the last unit meets the first one. Locally such a chain is flat.
+    per unit, so that the last unit meets the first one. Locally such a chain is flat. Periodic along x only.
 
     :param bonds: length of the C-C bond after each unit, shape (n_units,), Angstrom.
     :param vacuum: width of the cell across the chain, Angstrom.
@@ -51,8 +51,8 @@ def chain(bonds: NDArray[np.float64], *, vacuum: float = VACUUM) -> Structure:
 
     # Each hydrogen lies on the outer bisector of its carbon's two bonds.
     hydrogen = carbon - CH_BOND * unit(unit(before - carbon) + unit(after - carbon))
-    positions = np.stack([carbon, hydrogen], axis=1).reshape(-1, 3) + [0.0, vacuum / 2, vacuum / 2]
-    return Structure(("C", "H") * n_units, positions, np.diag([length, vacuum, vacuum]))
+    positions = np.stack([carbon, hydrogen], axis=1).reshape(-1, 3) + np.array([0.0, vacuum / 2, vacuum / 2])
+    return Structure(("C", "H") * n_units, positions, np.diag([length, vacuum, vacuum]), (True, False, False))
 
 
 def dimerised(n_units: int, alternation: float, *, vacuum: float = VACUUM) -> Structure:
@@ -83,8 +83,8 @@ def perturbed(
 def soliton(n_units: int, alternation: float, half_width: float, *, vacuum: float = VACUUM) -> Structure:
     """A chain in which the two ground states meet: a_n = a tanh((n - n0) / half_width) with the wall in the middle.
 
-    With an odd number of units the alternation changes its sign once more at the periodic boundary by counting alone, so
-    that the cell holds exactly one domain wall.
+    With an odd number of units the alternation changes its sign once more at the periodic boundary by counting alone,
+    so that the cell holds exactly one domain wall.
 
     :param n_units: odd number of CH units; the cell has 2 n_units atoms.
     :param half_width: in CH units.

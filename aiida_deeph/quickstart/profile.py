@@ -21,7 +21,7 @@ CACHED = ("aiida.calculations:deeph.*", "aiida.calculations:cp2k")
 
 
 def use_own_environment() -> None:
-    """Put the folder of the running Python first on PATH, so that the daemon finds `verdi` in a venv that is not activated.
+    """Put the folder of the running Python first on PATH: the daemon then finds `verdi` in a venv that is not active.
 
     Has to run before anything of AiiDA's daemon is imported: it looks for `verdi` at import.
     """

@@ -1,4 +1,4 @@
-"""The provenance of a finished process, condensed: one box per kind of calculation and per kind of data between them."""
+"""The provenance of a finished process, condensed: one box per kind of calculation and of data between them."""
 
 from __future__ import annotations
 

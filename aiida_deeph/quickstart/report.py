@@ -23,14 +23,15 @@ img {{ max-width: 100%; height: auto; }}
 .numbers {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .7rem; margin: 1.2rem 0; }}
 .numbers div {{ border: 1px solid #d7dde1; border-radius: .5rem; padding: .6rem .8rem; }}
 .numbers b {{ display: block; font-size: 1.35rem; }} .numbers span {{ color: #66727c; font-size: .85rem; }}
-table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .9rem .15rem 0; text-align: left; font-weight: normal; }}
+table {{ border-collapse: collapse; }} td {{ padding: .15rem .9rem .15rem 0; text-align: left; }}
 td + td {{ text-align: right; font-variant-numeric: tabular-nums; }}
 pre {{ background: #f3f5f7; padding: .7rem .9rem; border-radius: .5rem; overflow-x: auto; }}
 .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; }}
 </style></head><body>
 <h1>From {n_labels} small DFT runs to a chain of {n_atoms_predicted} atoms</h1>
-<p>trans-Polyacetylene: DeepH-E3 trained on cells of {smallest} to {largest} atoms predicts the Hamiltonian of a chain that holds a
-domain wall of its bond alternation. Every number and every picture below was taken from AiiDA's provenance graph.</p>
+<p>trans-Polyacetylene: DeepH-E3 trained on cells of {smallest} to {largest} atoms predicts the Hamiltonian of a chain
+that holds a domain wall of its bond alternation. Every number and every picture below was taken from AiiDA's provenance
+graph.</p>
 <div class="numbers">{numbers}</div>
 {sections}
 <h2>Wall time</h2>
@@ -67,15 +68,16 @@ def render(results: Results) -> str:
     sections = [
         section(
             "Bands of a cell it has never seen",
-            f"Lines: a direct DFT run on {results.bands.title}. Circles: the predicted Hamiltonian of the same cell. Occupied bands and "
-            f"the lowest conduction band differ by {summary['band_mae_meV']:.1f} meV on average.",
+            f"Lines: a direct DFT run on {results.bands.title}. Circles: the predicted Hamiltonian of the same cell. "
+            f"Occupied bands and the lowest conduction band differ by {summary['band_mae_meV']:.1f} meV on average.",
             figures.bands(results.bands),
         ),
         section(
             "The long chain: a state in the middle of the gap",
-            f"Where the two bond alternations meet, a single state stands {results.spectrum.midgap - below:.2f} eV above the valence "
-            f"states and {above - results.spectrum.midgap:.2f} eV below the conduction states: the soliton of Su, Schrieffer and Heeger. "
-            "No DFT run of this chain was made; its overlap is computed from the Gaussians alone. Ticks: single levels at Gamma.",
+            f"Where the two bond alternations meet, a single state stands {results.spectrum.midgap - below:.2f} eV above "
+            f"the valence states and {above - results.spectrum.midgap:.2f} eV below the conduction states: the soliton of "
+            "Su, Schrieffer and Heeger. No DFT run of this chain was made; its overlap is computed from the Gaussians "
+            "alone. Ticks: single levels at Gamma.",
             figures.spectrum(results.spectrum),
         ),
         section(
@@ -91,8 +93,8 @@ def render(results: Results) -> str:
         ),
         section(
             "Provenance",
-            "From the structures to the bands. Processes of one kind, and the data that link them, are drawn as one box with their "
-            f"number; the whole graph hangs on process {summary['aiida_process_uuid']}.",
+            "From the structures to the bands. Processes of one kind, and the data that link them, are drawn as one box "
+            f"with their number; the whole graph hangs on process {summary['aiida_process_uuid']}.",
             results.provenance_svg,
             wide=True,
         ),

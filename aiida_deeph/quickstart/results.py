@@ -23,7 +23,10 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class PairErrors:
-    """:param labels: one per shell, e.g. `C 1p`; mean |dH| between two shells in meV, shape (n, n), NaN where no pair is."""
+    """Mean |dH| between two shells in meV, shape (n, n), NaN where there is no pair.
+
+    :param labels: one per shell, e.g. `C p`.
+    """
 
     labels: Sequence[str]
     mae_mev: Floats

@@ -6,15 +6,14 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_deeph.data.structure import from_engine
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.quickstart import polyacetylene
 
 
 def to_node(structure: Structure, label: str) -> orm.StructureData:
-    """A StructureData (unstored) with the atoms in the given order."""
-    node = orm.StructureData(cell=structure.cell.tolist(), pbc=structure.pbc)
-    for symbol, position in zip(structure.symbols, structure.positions, strict=True):
-        node.append_atom(symbols=symbol, position=position.tolist())
+    """A StructureData (unstored) with a label."""
+    node = from_engine(structure)
     node.label = label
     return node
 
@@ -30,8 +29,8 @@ def perturbed_cells(
 ) -> dict[str, orm.StructureData]:
     """Cells of trans-polyacetylene with every bond alternation from -max to +max and random displacements.
 
-    The alternations are spread evenly, not drawn: both ground states and the uniform chain between them, which the heart
-    of a domain wall resembles, are covered by however few cells.
+    The alternations are spread evenly, not drawn: both ground states and the uniform chain between them, which the
+    heart of a domain wall resembles, are covered by however few cells.
 
     :param units: numbers of CH units, taken in turn.
     :param max_alternation: Angstrom.

@@ -1,0 +1,53 @@
+"""`aiida-deeph quickstart`: the whole pipeline on polyacetylene, on this machine, with nothing to set up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("quickstart")
+@click.option(
+    "-p", "--profile", "profile_name", default="deeph-quickstart", show_default=True, help="Profile, made if absent."
+)
+@click.option(
+    "--workdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("deeph-quickstart"),
+    show_default=True,
+    help="Where report.html and summary.json go.",
+)
+@click.option(
+    "--engine", type=click.Choice(["pyscf", "cp2k"]), default="pyscf", show_default=True, help="DFT code of the labels."
+)
+@click.option("--reduced", is_flag=True, hidden=True, help="Few cells and a small network: proves the plumbing only.")
+def command(profile_name: str, workdir: Path, engine: str, reduced: bool) -> None:
+    """Train DeepH-E3 on small cells of polyacetylene and predict a chain of 402 atoms that holds a soliton.
+
+    Makes its own AiiDA profile (SQLite, no services) and codes on this machine. Run again, it reuses them, and finished
+    DFT runs cost nothing. Ctrl-C stops it; the same command goes on where it stopped.
+    """
+    from rich.console import Console
+
+    from aiida_deeph.quickstart import profile
+
+    console = Console(stderr=True, highlight=False)
+    # Before anything of AiiDA is imported: its daemon looks for `verdi` on PATH at import.
+    profile.use_own_environment()
+    new = profile.load_or_create(profile_name)
+    console.print(f"profile {profile_name} {'made' if new else 'reused'}")
+
+    from aiida_deeph.quickstart import run, settings
+
+    chosen = settings.reduced(engine) if reduced else settings.full(engine)
+    try:
+        summary = run.run(engine, chosen, profile_name, workdir, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on where this one stopped")
+        raise click.Abort from None
+    for key in ("n_labels", "test_mae_meV", "band_mae_meV", "n_atoms_predicted"):
+        click.echo(f"{key}: {summary[key]}")
+    click.echo(f"total: {summary['wall_s']['total'] / 60:.1f} min")
+    click.echo(f"report: {workdir / 'report.html'}")
+    click.echo(f"summary: {workdir / 'summary.json'}")

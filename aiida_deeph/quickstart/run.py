@@ -1,0 +1,178 @@
+"""The steps of `aiida-deeph quickstart`, each of which leaves its trace in the provenance graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ProcessBuilder, submit
+from rich.console import Console
+
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.quickstart import profile, report
+from aiida_deeph.quickstart.collect import CHAIN, VALIDATION, collect
+from aiida_deeph.quickstart.progress import follow, full_stages
+from aiida_deeph.quickstart.settings import QuickstartSettings
+from aiida_deeph.quickstart.structures import perturbed_cells, soliton_chain, validation_cell
+from aiida_deeph.workflows.full import FullWorkChain
+
+EXTRA = "deeph_quickstart"
+WORKERS = 2
+CP2K_PLUGIN = "cp2k"
+
+
+def codes(engine: str) -> dict[str, orm.InstalledCode]:
+    """The engine's code, and that of the DFT program if it is another one.
+
+    :raises InputError: `cp2k` is not on PATH.
+    """
+    own = profile.code(profile.ENGINE_LABEL, profile.program_beside_python("deeph-engine"), "deeph.pyscf")
+    if engine == "pyscf":
+        return {"engine": own, "dft": own}
+    program = shutil.which("cp2k")
+    if program is None:
+        raise InputError(
+            "CP2K not found",
+            where="PATH",
+            expected="a program named cp2k",
+            remedy="install it (Debian: apt-get install cp2k) or use --engine pyscf",
+        )
+    return {"engine": own, "dft": profile.code("cp2k", Path(program), CP2K_PLUGIN, "export OMP_NUM_THREADS=1")}
+
+
+def kpoints(points: list[list[float]], structure: orm.StructureData, labels: list[list[Any]]) -> orm.KpointsData:
+    """A list of fractional k-points with names."""
+    node = orm.KpointsData()
+    node.set_cell_from_structure(structure)
+    node.set_kpoints(points)
+    node.labels = labels
+    return node
+
+
+def builder_of(engine: str, settings: QuickstartSettings) -> ProcessBuilder:
+    """Structures by calcfunctions, and a FullWorkChain on them."""
+    cells = settings.cells
+    vacuum = orm.Float(cells.vacuum)
+    structures = perturbed_cells(
+        orm.Int(cells.n_cells),
+        orm.List(list(cells.units)),
+        orm.Float(cells.max_alternation),
+        orm.Float(cells.displacement),
+        vacuum,
+        orm.Int(cells.seed),
+    )
+    unseen = validation_cell(
+        orm.Int(cells.validation_units),
+        orm.Float(cells.validation_alternation),
+        orm.Float(cells.validation_displacement),
+        vacuum,
+        orm.Int(cells.validation_seed),
+    )
+    chain = soliton_chain(
+        orm.Int(cells.chain_units), orm.Float(cells.chain_alternation), orm.Float(cells.half_width), vacuum
+    )
+    overrides = {
+        "max_concurrent": settings.max_concurrent,
+        "dataset": {
+            "max_concurrent": settings.max_concurrent,
+            "label": {"parameters": settings.label_parameters, "kpoints": [settings.kmesh, 1, 1]},
+            "preprocess": {"parameters": {"cutoff": settings.cutoff}},
+        },
+        "train": {"train": {"parameters": {**settings.train_parameters, "threads": settings.training_threads}}},
+        "bands": {"dos": {"parameters": {"mesh": [1, 1, 1], "broadening": settings.broadening, "n_points": 4001}}},
+    }
+    builder = FullWorkChain.get_builder_from_protocol(
+        codes=codes(engine),
+        structures=structures,
+        targets={CHAIN: chain},
+        validation={VALIDATION: unseen},
+        protocol="fast",
+        overrides=overrides,
+        label=f"deeph.label.{engine}",
+    )
+    last = settings.band_points - 1
+    path = [[0.5 * n / last, 0.0, 0.0] for n in range(settings.band_points)]
+    builder.kpoints = {
+        CHAIN: kpoints([[0.0, 0.0, 0.0]], chain, [[0, "G"]]),
+        VALIDATION: kpoints(path, unseen, [[0, "G"], [last, "X"]]),
+    }
+    builder.metadata.label = "quickstart"
+    builder.metadata.description = f"trans-polyacetylene: {cells.n_cells} labels by {engine}, a soliton predicted"
+    return builder
+
+
+def identity(engine: str, settings: QuickstartSettings) -> str:
+    """A name for the run that depends on what it computes only."""
+    text = json.dumps([engine, settings.as_dict()], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def unfinished(name: str) -> orm.WorkChainNode | None:
+    """A run of this identity that was left before its end."""
+    query = orm.QueryBuilder().append(FullWorkChain, filters={f"extras.{EXTRA}": name}, tag="process")
+    nodes = [node for node in query.all(flat=True) if not node.is_terminated]
+    return max(nodes, key=lambda node: node.pk) if nodes else None
+
+
+def training_progress(process: orm.ProcessNode, epochs: int) -> Iterator[tuple[str, float]]:
+    """How far the running training is, from the metrics that it writes on this machine."""
+    for job in process.called_descendants:
+        if isinstance(job, orm.CalcJobNode) and job.process_label == "TrainCalculation" and not job.is_terminated:
+            folder = job.get_remote_workdir()
+            metrics = Path(folder) / "metrics.jsonl" if folder else None
+            if metrics is not None and metrics.is_file():
+                yield "Training", min(1.0, metrics.read_bytes().count(b"\n") / epochs)
+
+
+def run(engine: str, settings: QuickstartSettings, profile_name: str, folder: Path, console: Console) -> dict[str, Any]:
+    """All of it; the profile is already loaded.
+
+    :returns: what `summary.json` holds.
+    :raises DeepHError: the process did not finish well.
+    """
+    start = time.perf_counter()
+    times: dict[str, float] = {}
+    name = identity(engine, settings)
+    with profile.daemon(WORKERS):
+        times["daemon"] = round(time.perf_counter() - start, 1)
+        process = unfinished(name)
+        if process is None:
+            before = time.perf_counter()
+            process = submit(builder_of(engine, settings))
+            process.base.extras.set(EXTRA, name)
+            times["structures"] = round(time.perf_counter() - before, 1)
+            console.print(f"submitted FullWorkChain<{process.pk}>")
+        else:
+            console.print(f"going on with FullWorkChain<{process.pk}>, which was left unfinished")
+        epochs = int(settings.train_parameters.get("epochs", 1))
+        follow(
+            process,
+            full_stages(settings.cells.n_cells, 1, 1),
+            console,
+            lambda: training_progress(process, epochs),
+        )
+    if process.exit_status != 0:
+        raise DeepHError(
+            "the quickstart's process failed",
+            where=f"FullWorkChain<{process.pk}>",
+            found=process.exit_message or process.process_state.value,
+            remedy=f"see `verdi -p {profile_name} process status {process.pk}` and `process report {process.pk}`",
+        )
+    times["total"] = time.perf_counter() - start
+    results = collect(
+        process,
+        times,
+        (
+            f"verdi -p {profile_name} process status {process.pk}",
+            f"verdi -p {profile_name} node graph generate {process.pk}",
+            f"verdi -p {profile_name} data core.bands list",
+        ),
+    )
+    report.write(results, folder)
+    return dict(results.summary)

@@ -1,0 +1,111 @@
+"""What the quickstart computes: the material, the DFT runs, the network. All numbers that one may want to turn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """Training and validation cells, and the long chain; lengths in Angstrom.
+
+    :param n_cells: labelled cells.
+    :param units: CH units of the cells, taken in turn; even numbers.
+    :param max_alternation: bond alternations are spread evenly over [-max, max].
+    :param displacement: standard deviation of every coordinate.
+    :param vacuum: width of all cells across the chain: wide enough that a chain does not see its images.
+    :param validation_units: CH units of the cell whose bands are compared with DFT.
+    :param chain_units: CH units of the long chain; an odd number makes one domain wall.
+    :param chain_alternation: bond alternation far from the wall.
+    :param half_width: of the wall, CH units.
+    """
+
+    n_cells: int = 24
+    units: tuple[int, ...] = (4, 6)
+    max_alternation: float = 0.06
+    displacement: float = 0.025
+    vacuum: float = 9.0
+    seed: int = 2024
+    validation_units: int = 8
+    validation_alternation: float = 0.045
+    validation_displacement: float = 0.025
+    validation_seed: int = 7
+    chain_units: int = 201
+    chain_alternation: float = 0.05
+    half_width: float = 7.0
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """Everything that decides the result.
+
+    :param cutoff: atom pairs further apart are dropped from the labels, Angstrom.
+    :param kmesh: k-points along the chain, for labels and validation.
+    :param label_parameters: of the DFT code, over its protocol `fast`.
+    :param train_parameters: over the protocol `fast`.
+    :param band_points: k-points from Gamma to X.
+    :param broadening: of the DOS, eV.
+    :param max_concurrent: jobs at a time.
+    :param training_threads: of the one training job.
+    """
+
+    cells: CellSettings = CellSettings()
+    cutoff: float = 7.0
+    kmesh: int = 9
+    label_parameters: dict[str, Any] = field(default_factory=dict)
+    train_parameters: dict[str, Any] = field(default_factory=dict)
+    band_points: int = 21
+    broadening: float = 0.04
+    max_concurrent: int = 2
+    training_threads: int = 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return asdict(self)
+
+
+PYSCF = {"basis": "gth-szv", "pseudo": "gth-pbe", "xc": "pbe", "ke_cutoff": 45.0, "smearing": 0.1, "threads": 1}
+
+CP2K: dict[str, Any] = {"basis_set": "SZV-MOLOPT-SR-GTH"}
+
+TRAINING: dict[str, Any] = {
+    "network": {
+        "irreps_embed": "16x0e",
+        "irreps_mid": "24x0e+16x1o+8x2e+4x3o",
+        "lmax": 3,
+        "n_blocks": 2,
+        "n_gaussians": 48,
+    },
+    "split": {"train": 0.7, "validation": 0.15, "test": 0.15, "seed": 42},
+    "epochs": 200,
+    "batch_size": 2,
+    "learning_rate": 5e-3,
+    "min_learning_rate": 0.0,
+    "scheduler": {"name": "cosine", "warmup_epochs": 5, "final": 0.01},
+    "revert": None,
+    "gradient_clip": 1.0,
+    "device": "cpu",
+}
+
+LABELS = {"pyscf": PYSCF, "cp2k": CP2K}
+
+
+def full(engine: str) -> QuickstartSettings:
+    """The quickstart itself.
+
+    :param engine: `pyscf` or `cp2k`.
+    """
+    return QuickstartSettings(label_parameters=LABELS[engine], train_parameters=TRAINING)
+
+
+def reduced(engine: str) -> QuickstartSettings:
+    """The same with everything small: it proves the plumbing within a minute or two, not the accuracy."""
+    cells = CellSettings(n_cells=4, units=(4,), validation_units=4, vacuum=7.5, chain_units=15, half_width=2.0)
+    network = {**TRAINING["network"], "irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o+4x2e", "lmax": 2}
+    split = {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 42}
+    training = {**TRAINING, "network": network, "split": split, "epochs": 10, "batch_size": 1}
+    label = {**LABELS[engine], "ke_cutoff": 25.0} if engine == "pyscf" else LABELS[engine]
+    return QuickstartSettings(
+        cells=cells, cutoff=5.0, kmesh=5, label_parameters=label, train_parameters=training, band_points=5
+    )
