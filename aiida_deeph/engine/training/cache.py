@@ -34,7 +34,10 @@ def graph_to_bytes(graph: HamiltonianGraph) -> bytes:
     values = graph.to_dict()
     tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
     plain = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
-    content = save(tensors, metadata={"plain": json.dumps(plain)})
+    # safetensors knows no complex128: real and imaginary parts are stored.
+    is_complex = [name for name, value in tensors.items() if value.is_complex()]
+    tensors |= {name: torch.view_as_real(tensors[name]).contiguous() for name in is_complex}
+    content = save(tensors, metadata={"plain": json.dumps(plain), "complex": json.dumps(is_complex)})
     return hashlib.sha256(content).hexdigest().encode() + content
 
 
@@ -46,7 +49,9 @@ def graph_from_bytes(content: bytes) -> HamiltonianGraph | None:
     try:
         tensors = load(payload)
         header_size = int.from_bytes(payload[:8], "little")
-        plain = json.loads(json.loads(payload[8 : 8 + header_size])["__metadata__"]["plain"])
+        metadata = json.loads(payload[8 : 8 + header_size])["__metadata__"]
+        plain = json.loads(metadata["plain"])
+        tensors |= {name: torch.view_as_complex(tensors[name]) for name in json.loads(metadata["complex"])}
     except (SafetensorError, ValueError, KeyError):
         return None
     return HamiltonianGraph.from_dict({**plain, **tensors})

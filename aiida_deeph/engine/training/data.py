@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import Dataset
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -17,7 +18,6 @@ from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.build import HamiltonianGraph, attach_labels, build_graph
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.dataset import Member, load_member
-from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.progress import track
 from aiida_deeph.engine.training.cache import GraphCache, graph_key
 
@@ -39,10 +39,9 @@ class GraphSettings:
     precision: str
 
     @classmethod
-    def of_model(cls, description: ModelDescription, precision: str) -> GraphSettings:
-        """Settings that a model needs."""
-        layout = EntryLayout.of(description.orbital_basis, description.spin, description.architecture.get("targets"))
-        return cls(layout, int(description.architecture["lmax"]), precision)
+    def of_network(cls, network: nn.Module, precision: str) -> GraphSettings:
+        """Settings that a network of the registry needs."""
+        return cls(network.layout, network.lmax, precision)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -76,7 +76,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
                 "dataset does not fit the model", where=f"{dataset}, {field}", found=found, expected=expected
             )
     members = chosen_members(config, manifest, description)
-    settings = GraphSettings.of_model(description, "float32")
+    settings = GraphSettings.of_network(network, "float32")
     tables = ErrorTables(description.orbital_basis, max(description.pair_cutoffs.values(), default=0.0))
     network.eval()
     for member in track(members, "evaluation", show=show_progress):

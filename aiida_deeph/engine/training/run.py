@@ -164,7 +164,7 @@ class _Run:
         self.description = start.description.model_copy(
             update={"gauge": self.manifest.gauge, "data": self._data_source(), "training": {}}
         )
-        settings = GraphSettings.of_model(self.description, config.precision)
+        settings = GraphSettings.of_network(start.network, config.precision)
         cache = graph_cache(dataset, folder)
         with self.fabric.rank_zero_first():
             sets = [

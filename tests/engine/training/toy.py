@@ -27,9 +27,10 @@ from aiida_deeph.engine.io.dataset import (
     write_manifest,
 )
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.nn.registry import register_network
 from aiida_deeph.engine.training.batches import BatchSource
 from aiida_deeph.engine.training.cache import GraphCache
-from aiida_deeph.engine.training.config import TrainConfig
+from aiida_deeph.engine.training.config import NetworkConfig, TrainConfig
 from aiida_deeph.engine.training.data import GraphSet, GraphSettings
 from aiida_deeph.engine.training.loop import TrainingLoop
 
@@ -95,15 +96,28 @@ def write_toy_dataset(folder: Path, seeds: range, spin: SpinMode = SpinMode.NONE
     return folder
 
 
+@register_network("tiny")
 class TinyNetwork(nn.Module):
     """Output of each edge: a linear function of Gaussians of its distance, one for each pair of elements."""
 
-    def __init__(self, n_species: int, n_columns: int, complex_output: bool = False) -> None:
+    lmax = 1
+
+    def __init__(self, layout: EntryLayout) -> None:
         super().__init__()
-        self.n_species, self.complex_output = n_species, complex_output
-        n_columns *= 2 if complex_output else 1
+        self.layout = layout
+        n_species, self.complex_output = len(layout.basis.elements), layout.spin is not SpinMode.NONE
+        self.n_species = n_species
+        n_columns = layout.n_columns * (2 if self.complex_output else 1)
         self.table = nn.Parameter(0.1 * torch.randn(n_species**2, 6, n_columns))
         self.loop = nn.Parameter(torch.zeros(n_species, n_columns))
+
+    @staticmethod
+    def describe(config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, cutoffs: dict[str, float]) -> dict:
+        return {"lmax": 1}
+
+    @classmethod
+    def from_architecture(cls, architecture: dict, basis: OrbitalBasis, spin: SpinMode) -> TinyNetwork:
+        return cls(EntryLayout.of(basis, spin))
 
     def forward(self, graph: HamiltonianGraph) -> Tensor:
         i, j = graph.edge_index
@@ -131,9 +145,8 @@ def toy_sets(dataset: Path, n_train: int, n_validation: int, spin: SpinMode = Sp
 def toy_loop(sets: list[GraphSet], config: dict[str, Any], seed: int = 0, **callbacks: Any) -> TrainingLoop:
     """A loop over the tiny network on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1)
-    layout = EntryLayout.of(BASIS, SpinMode.NONE)
     torch.manual_seed(seed)
-    network = TinyNetwork(len(BASIS.elements), layout.n_columns)
+    network = TinyNetwork(EntryLayout.of(BASIS, SpinMode.NONE))
     settings = TrainConfig(dataset="-", **{"learning_rate": 0.02, "epochs": 6, **config})
     sources = [BatchSource(graphs, fabric.device) for graphs in sets]
     return TrainingLoop(settings, fabric, network, *sources, **callbacks)
