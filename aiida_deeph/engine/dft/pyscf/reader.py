@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.pyscf.output import MATRICES_FILE, read_matrices
+from aiida_deeph.engine.dft.selection import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError
-
-# A pair of atoms is kept if an entry of its H (eV) or of its S exceeds this.
-THRESHOLD = 1e-7
 
 # Images whose distances differ by less count as equally near and share the matrix element, Angstrom.
 TIE = 1e-4
@@ -33,7 +31,7 @@ class PyscfReader:
 
     code = "pyscf"
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
+    def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
         self.threshold = threshold
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
@@ -65,8 +63,9 @@ class PyscfReader:
         images = _Images(structure, kmesh)
         cells = images.cells
         H, S = (_to_real_space(M, output.kpoints, cells) for M in (output.hamiltonian, output.overlap))
+        # A tenth, because `significant_pairs` decides in the end; exact zeros need not be carried there.
         largest = np.maximum(_block_maxima(H, sizes), _block_maxima(S, sizes))
-        classes = np.argwhere(largest > self.threshold)
+        classes = np.argwhere(largest > self.threshold / 10)
         pairs, source, folded = images.nearest(classes)
         weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
         H_blocks, S_blocks = (_blocks(M, sizes, classes[source, 0], pairs, weights) for M in (H, S))
@@ -88,7 +87,7 @@ class PyscfReader:
             n_electrons=results.get("n_electrons"),
             metadata=metadata,
         )
-        return from_convention(data, "pyscf")
+        return from_convention(significant_pairs(data, self.threshold), "pyscf")
 
 
 class _Images:
@@ -132,7 +131,7 @@ class _Images:
 def _to_real_space(
     matrices: NDArray[np.complex128], kpoints: NDArray[np.float64], cells: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """M(R) = 1/N_k sum_k exp(-2 pi i k.R) M(k), shape (n_cells, n, n): the inverse of M(k) = sum_R exp(2 pi i k.R) M(R)."""
+    """M(R) = 1/N_k sum_k exp(-2 pi i k.R) M(k), the inverse of M(k) = sum_R exp(2 pi i k.R) M(R); (n_cells, n, n)."""
     phases = np.exp(-2j * np.pi * cells @ kpoints.T) / len(kpoints)
     result = np.tensordot(phases, matrices, axes=1)
     return np.ascontiguousarray(result.real)

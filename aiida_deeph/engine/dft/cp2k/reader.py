@@ -1,0 +1,149 @@
+"""CP2K output -> H(R), S(R)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
+from aiida_deeph.engine.dft.cp2k.input_file import read_structure_of_run
+from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
+from aiida_deeph.engine.dft.selection import PAIR_THRESHOLD, significant_pairs
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.transforms import from_convention
+from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.units import HARTREE_TO_EV
+
+# An atom whose fractional coordinate is this close to a half may have been wrapped to either side.
+AMBIGUOUS = 1e-4
+
+
+class Cp2kReader:
+    """Reads a CP2K run that has the sections of `required_input`, where it lies.
+
+    :param threshold: pairs of atoms are kept while |H| (eV) or |S| exceeds it.
+    """
+
+    code = "cp2k"
+
+    def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
+        self.threshold = threshold
+
+    def read(self, directory: Path) -> RealSpaceHamiltonian:
+        """H(R) and S(R) of one run; an unrestricted calculation gives collinear spin.
+
+        :raises InputError: no CP2K run, or one without the matrices.
+        :raises DataError: the run did not converge, or a file is damaged.
+        """
+        directory = Path(directory)
+        output = parse_main_output(find_main_output(directory))
+        if not output.converged:
+            raise DataError(
+                "density did not converge",
+                where=output.path,
+                expected="`SCF run converged`",
+                remedy="raise MAX_SCF, or change mixing or smearing",
+            )
+        structure = read_structure_of_run(directory, output.input_file, output.symbols)
+        basis = _basis(output)
+        sizes = basis.orbitals_per_atom(structure.symbols)
+        files = [find_matrix_files(directory, output.project, "KS", s + 1) for s in range(output.n_spins)]
+        overlap = read_matrix(find_matrix_files(directory, output.project, "S", 1), output.cells["S"], sizes)
+        spins = [read_matrix(f, output.cells["KS"], sizes) for f in files]
+        spin = SpinMode.NONE if output.n_spins == 1 else SpinMode.COLLINEAR
+        hamiltonian = spins[0] if spin is SpinMode.NONE else _collinear(spins, sizes)
+        shift = _wrapping(structure, overlap)
+        data = RealSpaceHamiltonian(
+            structure,
+            basis,
+            spin,
+            _unwrapped(hamiltonian, shift) * HARTREE_TO_EV,
+            _unwrapped(overlap, shift),
+            output.fermi_energy,
+            output.n_electrons,
+            {
+                "code": "cp2k",
+                "version": output.version,
+                "converged": True,
+                "settings": {"project": output.project, "scf_cycles": output.n_cycles},
+                "energy_eV": output.energy,
+                "pair_threshold": self.threshold,
+            },
+        )
+        return from_convention(significant_pairs(data, self.threshold), "cp2k")
+
+
+def _basis(output: MainOutput) -> OrbitalBasis:
+    basis = OrbitalBasis({})
+    for symbol, kind in sorted(set(zip(output.symbols, output.kinds, strict=True)), key=lambda pair: pair[1]):
+        basis = basis.union(OrbitalBasis({symbol: output.shells[kind]}))
+    return basis
+
+
+def _collinear(spins: list[BlockSparseMatrix], sizes: NDArray[np.int64]) -> BlockSparseMatrix:
+    """[[up, 0], [0, down]] per atom pair."""
+    pairs = np.unique(np.concatenate([M.atom_pairs for M in spins]), axis=0)
+    full = BlockSparseMatrix.from_pairs(pairs, 2 * sizes, dtype=np.complex128)
+    for place, spin in enumerate(spins):
+        M = spin.aligned_to(pairs, sizes)
+        rows, columns = (x.astype(np.int64) for x in M.entry_positions())
+        n, m = M.chunk_shapes[M.pair_of_entry].T
+        start = full.chunk_boundaries[:-1][M.pair_of_entry]
+        full.entries[start + (rows + place * n) * 2 * m + columns + place * m] = M.entries
+    return full
+
+
+def _wrapping(structure: Structure, overlap: BlockSparseMatrix) -> NDArray[np.int64]:
+    """Lattice vectors n with position = wrapped position + n, shape (n_atoms, 3).
+
+    CP2K's R belongs to atoms wrapped to fractional [-1/2, 1/2). Where rounding decides the side, the overlap
+    does here: it falls off with distance, so the choice that brings overlapping atoms nearest is the one CP2K made.
+    """
+    fractional = np.linalg.solve(structure.cell.T, structure.positions.T).T
+    periodic = np.array(structure.pbc)
+    shift = np.where(periodic, np.floor(fractional + 0.5), 0.0).astype(np.int64)
+    to_edge = np.abs(fractional - np.floor(fractional) - 0.5)
+    open_choices = np.argwhere((to_edge < AMBIGUOUS) & periodic)
+    if not len(open_choices):
+        return shift
+    pairs = overlap.atom_pairs
+    weights = np.add.reduceat(overlap.entries**2, overlap.chunk_boundaries[:-1])
+
+    def cost(rows: NDArray[np.bool_], trial: NDArray[np.int64]) -> float:
+        vectors = structure.pair_vectors(_shifted_pairs(pairs[rows], trial))
+        return float(weights[rows] @ np.einsum("px,px->p", vectors, vectors))
+
+    for _ in range(len(open_choices) + 1):
+        changed = False
+        for atom, axis in open_choices:
+            rows = (pairs[:, 3] == atom) | (pairs[:, 4] == atom)
+            low = int(np.floor(fractional[atom, axis] + 0.5 - AMBIGUOUS))
+            best = shift.copy()
+            for value in (low, low + 1):
+                trial = shift.copy()
+                trial[atom, axis] = value
+                if cost(rows, trial) < cost(rows, best) * (1 - 1e-9):
+                    best = trial
+            changed |= not np.array_equal(best, shift)
+            shift = best
+        if not changed:
+            break
+    return shift
+
+
+def _shifted_pairs(pairs: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
+    result = pairs.copy()
+    result[:, :3] += shift[pairs[:, 3]] - shift[pairs[:, 4]]
+    return result
+
+
+def _unwrapped(matrix: BlockSparseMatrix, shift: NDArray[np.int64]) -> BlockSparseMatrix:
+    """The matrix with R counted between the positions as they are in the structure."""
+    return replace(matrix, atom_pairs=_shifted_pairs(matrix.atom_pairs, shift))
