@@ -64,7 +64,7 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> str:
 def render(results: Results) -> str:
     """The page as text."""
     summary = results.summary
-    below, above = results.spectrum.gap
+    (below, above), middle = results.spectrum.gap, results.spectrum.midgap
     sections = [
         section(
             "Bands of a cell it has never seen",
@@ -74,10 +74,10 @@ def render(results: Results) -> str:
         ),
         section(
             "The long chain: a state in the middle of the gap",
-            f"Where the two bond alternations meet, a single state stands {results.spectrum.midgap - below:.2f} eV above "
-            f"the valence states and {above - results.spectrum.midgap:.2f} eV below the conduction states: the soliton of "
-            "Su, Schrieffer and Heeger. No DFT run of this chain was made; its overlap is computed from the Gaussians "
-            "alone. Ticks: single levels at Gamma.",
+            f"Where the two bond alternations meet, a single state stands {middle - below:.2f} eV above the valence "
+            f"states and {above - middle:.2f} eV below the conduction states: the soliton of Su, Schrieffer and "
+            "Heeger. No DFT run of this chain was made; its overlap is computed from the Gaussians alone. Ticks: "
+            "single levels at Gamma.",
             figures.spectrum(results.spectrum),
         ),
         section(
@@ -93,8 +93,8 @@ def render(results: Results) -> str:
         ),
         section(
             "Provenance",
-            "From the structures to the bands. Processes of one kind, and the data that link them, are drawn as one box "
-            f"with their number; the whole graph hangs on process {summary['aiida_process_uuid']}.",
+            "From the structures to the bands. Processes of one kind, and the data that link them, are drawn as one "
+            f"box with their number; the whole graph hangs on process {summary['aiida_process_uuid']}.",
             results.provenance_svg,
             wide=True,
         ),
