@@ -1,0 +1,144 @@
+"""The files of `aiida-deeph launch ... -f inputs.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from aiida_deeph.engine.config import Config
+
+
+class StructureSource(Config):
+    """Where a structure comes from: a file that ase reads (relative to the inputs file), or a node.
+
+    :param supercell: repetitions along the lattice vectors.
+    :param pbc: periodicity, if the file does not say it or says it wrongly.
+    """
+
+    file: str | None = None
+    pk: int | None = None
+    uuid: str | None = None
+    supercell: tuple[int, int, int] | None = None
+    pbc: tuple[bool, bool, bool] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        return {"pk": value} if isinstance(value, int) else {"file": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StructureSource:
+        if sum(value is not None for value in (self.file, self.pk, self.uuid)) != 1:
+            raise ValueError("give exactly one of file, pk and uuid")
+        return self
+
+
+class CodesConfig(Config):
+    """Codes by label, PK or UUID: `engine` runs deeph-engine, `dft` the DFT program."""
+
+    engine: str | None = None
+    dft: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Inputs(Config):
+    """What every inputs file may hold.
+
+    :param title: label of the process.
+    :param protocol: `fast`, `balanced` or `stringent`.
+    :param options: of every job: resources, max_wallclock_seconds, gpus_per_node, queue_name, ...
+    :param overrides: changes of the protocol's inputs; keys mirror the ports of the workflow.
+    """
+
+    title: str = ""
+    description: str = ""
+    protocol: str | None = None
+    codes: CodesConfig = CodesConfig()
+    options: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class LabelInputs(Inputs):
+    """One DFT run."""
+
+    label: str = "pyscf"
+    structure: StructureSource
+    kpath: str | None = None
+    points_per_segment: int = Field(default=40, ge=2)
+    bands: bool = False
+
+
+class DatasetInputs(Inputs):
+    """Many DFT runs and their dataset."""
+
+    label: str = "pyscf"
+    structures: dict[str, StructureSource] = Field(min_length=1)
+    perturbation: dict[str, Any] | None = None
+
+
+class TrainInputs(Inputs):
+    """A training: `dataset` is the PK or UUID of a DatasetData."""
+
+    dataset: int | str
+
+
+class PredictInputs(Inputs):
+    """A prediction: `model` is the PK or UUID of a DeepHModelData."""
+
+    model: int | str
+    structure: StructureSource
+    basis: str | dict[str, str] | None = None
+
+
+class BandsInputs(Inputs):
+    """Bands and density of states: `hamiltonian` is the PK or UUID of a HamiltonianData."""
+
+    hamiltonian: int | str
+    kpath: str | None = None
+
+
+class FullInputs(DatasetInputs):
+    """Everything: dataset, training, targets, validation."""
+
+    targets: dict[str, StructureSource] = Field(default_factory=dict)
+    validation: dict[str, StructureSource] = Field(default_factory=dict)
+    kpath: str | None = None
+
+
+def structure_node(source: StructureSource, folder: Path, name: str) -> Any:
+    """The node of a source; a new one (unstored) for a file.
+
+    :param folder: where the inputs file lies.
+    :raises InputError: no such file or node.
+    """
+    from aiida import orm
+
+    from aiida_deeph.cli.nodes import load
+    from aiida_deeph.data.structure import from_engine, to_engine
+    from aiida_deeph.engine.domain.structure import Structure
+    from aiida_deeph.engine.io.structure import read_structure
+
+    if source.file is None:
+        node = load(source.pk or source.uuid, orm.StructureData, f"structure {name}")
+        if source.supercell is None and source.pbc is None:
+            return node
+        structure = to_engine(node)
+    else:
+        structure = read_structure(folder / source.file)
+    if source.pbc is not None:
+        structure = Structure(structure.symbols, structure.positions, structure.cell, source.pbc)
+    if source.supercell is not None:
+        from aiida_deeph.workflows.functions.perturb import repeated
+
+        structure = repeated(structure, source.supercell)
+    node = from_engine(structure)
+    node.label = name
+    return node

@@ -1,0 +1,260 @@
+"""`aiida-deeph launch`: workflows from an inputs file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from aiida.cmdline.groups import VerdiCommandGroup
+from aiida.cmdline.params import options, types
+from aiida.cmdline.utils import decorators, echo
+
+from aiida_deeph.cli import inputs as schema
+from aiida_deeph.engine.config import load_config
+from aiida_deeph.engine.errors import InputError
+
+InputsType = TypeVar("InputsType", bound=schema.Inputs)
+Function = Callable[..., Any]
+
+FILE = click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Inputs (YAML or JSON).",
+)
+ENGINE = click.option(
+    "-X", "--code", "engine", type=types.CodeParamType(), help="The engine's code, instead of the file's."
+)
+DFT = click.option("-D", "--dft-code", "dft", type=types.CodeParamType(), help="The DFT code, instead of the file's.")
+PROTOCOL = click.option("-t", "--protocol", type=str, help="Protocol, instead of the file's.")
+RUN = click.option("--run", is_flag=True, help="Run here and now instead of submitting to the daemon.")
+
+
+def common(function: Function) -> Function:
+    """Options of every launch command."""
+    for option in (FILE, ENGINE, PROTOCOL, RUN, options.DRY_RUN()):
+        function = option(function)
+    return decorators.with_dbenv()(function)
+
+
+def read(kind: type[InputsType], path: Path, protocol: str | None) -> InputsType:
+    """The inputs file, with the options of the command line on top."""
+    values = load_config(kind, path)
+    return values.model_copy(update={"protocol": protocol}) if protocol else values
+
+
+def codes_of(values: schema.Inputs, path: Path, **given: Any) -> dict[str, Any]:
+    """Codes of the file, replaced by those of the command line.
+
+    :raises InputError: none is named.
+    """
+    from aiida_deeph.cli.nodes import load_code
+
+    codes = {
+        name: load_code(label, f"{path}: codes.{name}")
+        for name, label in values.codes.model_dump(exclude_none=True).items()
+    }
+    codes |= {name: code for name, code in given.items() if code is not None}
+    if not codes:
+        raise InputError(
+            "no code", where=f"{path}: codes", expected="engine (and dft)", remedy="name it there or with --code"
+        )
+    return codes
+
+
+def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run: bool) -> None:
+    """Submit, run or print a builder."""
+    from aiida import engine
+
+    builder.metadata.label = values.title or title
+    builder.metadata.description = values.description
+    if dry_run:
+        builder._process_spec.validate_inputs(builder._inputs(prune=True))
+        echo.echo(str(builder))
+        echo.echo_success("the inputs are valid; nothing was submitted")
+        return
+    if run:
+        _, node = engine.run_get_node(builder)
+        state = f"exit status {node.exit_status}" + (f": {node.exit_message}" if node.exit_message else "")
+        (echo.echo_success if node.is_finished_ok else echo.echo_critical)(
+            f"{node.process_label}<{node.pk}> ended with {state}"
+        )
+        return
+    from aiida.manage import get_manager
+
+    if get_manager().get_broker() is None:
+        raise InputError(
+            "profile has no message broker",
+            expected="one that can run a daemon",
+            remedy="use --run, or a profile with a broker",
+        )
+    node = engine.submit(builder)
+    echo.echo_success(f"submitted {node.process_label}<{node.pk}>; follow it with `verdi process status {node.pk}`")
+    from aiida.engine.daemon.client import get_daemon_client
+
+    if not get_daemon_client().is_daemon_running:
+        echo.echo_warning("the daemon is not running; start it with `verdi daemon start`")
+
+
+def entry_point(label: str) -> str:
+    """`pyscf` -> `deeph.label.pyscf`."""
+    return label if label.startswith("deeph.") else f"deeph.label.{label}"
+
+
+@click.group("launch", cls=VerdiCommandGroup)
+def command() -> None:
+    """Submit a workflow; `-f` names a file of inputs, whose fields the help of each command names."""
+
+
+@command.command("label")
+@common
+def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """One DFT run: label, codes.dft, structure, bands, kpath."""
+    from aiida import orm
+    from aiida.plugins import WorkflowFactory
+
+    from aiida_deeph.workflows.functions.bands import band_kpoints
+
+    values = read(schema.LabelInputs, path, protocol)
+    codes = codes_of(values, path, dft=engine)
+    structure = schema.structure_node(values.structure, path.parent, "structure")
+    kpoints = None
+    if values.bands:
+        settings = orm.Dict({"path": values.kpath, "points_per_segment": values.points_per_segment})
+        kpoints = band_kpoints(structure, settings)
+    builder = WorkflowFactory(entry_point(values.label)).get_builder_from_protocol(
+        codes.get("dft") or codes["engine"],
+        structure,
+        protocol=values.protocol,
+        overrides=values.overrides,
+        options=values.options,
+        bands_kpoints=kpoints,
+    )
+    start(builder, values, "label", run=run, dry_run=dry_run)
+
+
+@command.command("dataset")
+@common
+@DFT
+def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """Many DFT runs and their dataset: label, codes, structures, perturbation."""
+    from aiida_deeph.workflows.dataset import DatasetWorkChain
+
+    values = read(schema.DatasetInputs, path, protocol)
+    overrides = dict(values.overrides)
+    if values.perturbation is not None:
+        overrides["perturbation"] = values.perturbation
+    builder = DatasetWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine, dft=dft),
+        {name: schema.structure_node(source, path.parent, name) for name, source in values.structures.items()},
+        protocol=values.protocol,
+        overrides=overrides,
+        options=values.options,
+        label=entry_point(values.label),
+    )
+    start(builder, values, "dataset", run=run, dry_run=dry_run)
+
+
+@command.command("train")
+@common
+def launch_train(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """A training and its test: codes.engine, dataset."""
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import load
+    from aiida_deeph.workflows.train import TrainWorkChain
+
+    values = read(schema.TrainInputs, path, protocol)
+    dataset = load(values.dataset, DataFactory("deeph.dataset"), f"{path}: dataset")
+    if dataset.creator is None:
+        found = f"DatasetData<{dataset.pk}> without a creator"
+        raise InputError(
+            "dataset without its folder", where=f"{path}: dataset", found=found, expected="one made by a preprocess job"
+        )
+    builder = TrainWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine)["engine"],
+        dataset,
+        dataset.creator.outputs.remote_folder,
+        protocol=values.protocol,
+        overrides=values.overrides,
+        options=values.options,
+    )
+    start(builder, values, "train", run=run, dry_run=dry_run)
+
+
+@command.command("predict")
+@common
+def launch_predict(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """H(R) of a structure by a model: codes.engine, model, structure, basis."""
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import load
+    from aiida_deeph.workflows.predict import PredictWorkChain
+
+    values = read(schema.PredictInputs, path, protocol)
+    builder = PredictWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine)["engine"],
+        schema.structure_node(values.structure, path.parent, "structure"),
+        load(values.model, DataFactory("deeph.model"), f"{path}: model"),
+        protocol=values.protocol,
+        overrides=values.overrides,
+        options=values.options,
+        basis=values.basis,
+    )
+    start(builder, values, "predict", run=run, dry_run=dry_run)
+
+
+@command.command("bands")
+@common
+def launch_bands(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """Bands and density of states: codes.engine, hamiltonian, kpath."""
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import load
+    from aiida_deeph.workflows.bands import BandsWorkChain
+
+    values = read(schema.BandsInputs, path, protocol)
+    builder = BandsWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine)["engine"],
+        load(values.hamiltonian, DataFactory("deeph.hamiltonian"), f"{path}: hamiltonian"),
+        protocol=values.protocol,
+        overrides=values.overrides,
+        options=values.options,
+        kpath=values.kpath,
+    )
+    start(builder, values, "bands", run=run, dry_run=dry_run)
+
+
+@command.command("full")
+@common
+@DFT
+def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """Everything: label, codes, structures, perturbation, targets, validation, kpath."""
+    from aiida_deeph.workflows.full import FullWorkChain
+    from aiida_deeph.workflows.protocol import merge
+
+    values = read(schema.FullInputs, path, protocol)
+    changes: dict[str, Any] = {}
+    if values.perturbation is not None:
+        changes["dataset"] = {"perturbation": values.perturbation}
+    if values.kpath is not None:
+        changes["bands"] = {"kpath": values.kpath}
+    groups = {
+        group: {
+            name: schema.structure_node(source, path.parent, name) for name, source in getattr(values, group).items()
+        }
+        for group in ("structures", "targets", "validation")
+    }
+    builder = FullWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine, dft=dft),
+        **groups,
+        protocol=values.protocol,
+        overrides=merge(values.overrides, changes),
+        options=values.options,
+        label=entry_point(values.label),
+    )
+    start(builder, values, "full", run=run, dry_run=dry_run)

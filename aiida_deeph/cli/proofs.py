@@ -1,0 +1,114 @@
+"""Tiny jobs that prove a code: each ends within seconds, and touches what the workflows will need."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import engine, orm
+from aiida.cmdline.utils import echo
+from aiida.plugins import CalculationFactory, DataFactory
+
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.workflows.label.cp2k_input import kpoints_section, required_sections
+from aiida_deeph.workflows.protocol import merge
+
+OPTIONS = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
+
+
+def prove(what: str, builder: Any) -> None:
+    """Run a job and say how it ended.
+
+    :raises DeepHError: it did not succeed.
+    """
+    echo.echo_report(f"{what} ...")
+    builder.metadata.options = {**OPTIONS, "withmpi": False}
+    builder.metadata.label = f"setup: {what}"
+    _, node = engine.run_get_node(builder)
+    if not node.is_finished_ok:
+        raise DeepHError(
+            f"tiny job failed: {what}",
+            where=f"{node.process_label}<{node.pk}> with {node.inputs.code.full_label}",
+            found=f"exit status {node.exit_status}: {node.exit_message or node.exception}",
+            remedy=f"`verdi process report {node.pk}` and `verdi calcjob outputcat {node.pk}` tell more",
+        )
+    echo.echo_success(f"{what}: {node.process_label}<{node.pk}> ended well")
+
+
+def bands_job(code: orm.AbstractCode) -> Any:
+    """Bands of a chain with two s orbitals: starts the engine, reads and writes HDF5, brings files back."""
+    structure = Structure(
+        ("H", "H"), np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.diag([2.5, 8.0, 8.0]), (True, False, False)
+    )
+    pairs = np.array(
+        [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0], [-1, 0, 0, 0, 1], [1, 0, 0, 1, 0]]
+    )
+    blocks = BlockSparseMatrix.from_pairs(pairs, np.array([1, 1]))
+    data = RealSpaceHamiltonian(
+        structure,
+        OrbitalBasis({"H": (0,)}),
+        hamiltonian=blocks.with_entries(np.array([0.0, 0, -2, -2, -1, -1])),
+        overlap=blocks.with_entries(np.array([1.0, 1, 0, 0, 0, 0])),
+        n_electrons=2.0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_deeph(Path(folder) / "chain", data)
+        node = DataFactory("deeph.hamiltonian")(Path(folder) / "chain")
+    builder = CalculationFactory("deeph.bands").get_builder()
+    builder.code = code
+    builder.hamiltonian = node
+    builder.kpoints = kpoints_list([[0.0, 0, 0], [0.5, 0, 0]])
+    return builder
+
+
+def kpoints_list(points: list[list[float]]) -> orm.KpointsData:
+    """k-points one by one."""
+    node = orm.KpointsData()
+    node.set_kpoints(points)
+    return node
+
+
+def kpoints_mesh(mesh: list[int]) -> orm.KpointsData:
+    """A Gamma-centred mesh."""
+    node = orm.KpointsData()
+    node.set_kpoints_mesh(mesh)
+    return node
+
+
+def pyscf_job(code: orm.AbstractCode) -> Any:
+    """A helium atom in a box."""
+    builder = CalculationFactory("deeph.pyscf").get_builder()
+    builder.code = code
+    structure = orm.StructureData(cell=np.diag([6.0, 6.0, 6.0]).tolist())
+    structure.append_atom(symbols="He", position=(3.0, 3.0, 3.0))
+    builder.structure = structure
+    builder.kpoints = kpoints_mesh([1, 1, 1])
+    builder.parameters = orm.Dict({"basis": "gth-szv", "ke_cutoff": 30.0, "threads": 1})
+    return builder
+
+
+def cp2k_job(code: orm.AbstractCode) -> Any:
+    """A hydrogen molecule whose real-space matrices are written."""
+    builder = CalculationFactory("cp2k").get_builder()
+    builder.code = code
+    structure = orm.StructureData(cell=np.diag([5.0, 5.0, 5.0]).tolist())
+    for x in (-0.37, 0.37):
+        structure.append_atom(symbols="H", position=(x, 0.0, 0.0))
+    builder.structure = structure
+    dft = {
+        "BASIS_SET_FILE_NAME": "BASIS_MOLOPT",
+        "POTENTIAL_FILE_NAME": "GTH_POTENTIALS",
+        "MGRID": {"CUTOFF": 100, "REL_CUTOFF": 30},
+        "XC": {"XC_FUNCTIONAL": {"_": "PBE"}},
+        "KPOINTS": kpoints_section([1, 1, 1]),
+    }
+    kind = {"_": "H", "BASIS_SET": "SZV-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE"}
+    builder.parameters = orm.Dict(merge({"FORCE_EVAL": {"DFT": dft, "SUBSYS": {"KIND": [kind]}}}, required_sections()))
+    return builder

@@ -1,0 +1,118 @@
+"""`aiida-deeph setup`: codes on a computer, each proved by a tiny job."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.groups import VerdiCommandGroup
+from aiida.cmdline.params import options, types
+from aiida.cmdline.utils import decorators, echo
+
+ENGINE, CP2K = "deeph-engine", "cp2k"
+
+
+@click.group("setup", cls=VerdiCommandGroup)
+def command() -> None:
+    """Register what the workflows need."""
+
+
+@command.command("codes")
+@options.COMPUTER(type=types.ComputerParamType(), required=True, help="Computer on which the codes run.")
+@click.option("--engine-path", type=str, help="Path of deeph-engine there; looked up on its PATH if absent.")
+@click.option("--cp2k-path", type=str, help="Path of cp2k there; CP2K is registered only if this is given.")
+@click.option("--engine-label", default=ENGINE, show_default=True, help="Label of the engine's code.")
+@click.option("--cp2k-label", default=CP2K, show_default=True, help="Label of CP2K's code.")
+@options.PREPEND_TEXT(help="Shell lines before each program starts, e.g. `module load` or `source .../activate`.")
+@click.option("--test/--no-test", default=True, show_default=True, help="Prove each code with a tiny job.")
+@click.option("--pyscf/--no-pyscf", default=True, show_default=True, help="Whether the engine's environment has PySCF.")
+@decorators.with_dbenv()
+def setup_codes(
+    computer: Any,
+    engine_path: str | None,
+    cp2k_path: str | None,
+    engine_label: str,
+    cp2k_label: str,
+    prepend_text: str | None,
+    test: bool,
+    pyscf: bool,
+) -> None:
+    """Register deeph-engine (and CP2K) on a computer and prove each with a tiny job.
+
+    A code of the same label, path and plugin is used again.
+    """
+    from aiida_deeph.cli import proofs
+
+    prepend = prepend_text or ""
+    engine = register(computer, engine_label, engine_path or find(computer, ENGINE, prepend), "deeph.train", prepend)
+    if test:
+        proofs.prove("bands of a chain of two atoms", proofs.bands_job(engine))
+        if pyscf:
+            proofs.prove("PySCF run of a helium atom", proofs.pyscf_job(engine))
+    if cp2k_path is not None:
+        code = register(computer, cp2k_label, cp2k_path, "cp2k", prepend)
+        if test:
+            proofs.prove("CP2K run of a hydrogen molecule", proofs.cp2k_job(code))
+
+
+def find(computer: Any, program: str, prepend: str) -> str:
+    """Path of a program on a computer.
+
+    :raises InputError: it is not on the PATH there.
+    """
+    import sys
+
+    from aiida_deeph.engine.errors import InputError
+
+    local = Path(sys.executable).with_name(program)
+    if computer.transport_type == "core.local" and local.is_file():
+        return str(local)
+    lines = [text for text in (computer.get_prepend_text(), prepend, f"command -v {shlex.quote(program)}") if text]
+    with computer.get_transport() as transport:
+        status, output, _ = transport.exec_command_wait("\n".join(lines))
+    if status or not output.strip():
+        raise InputError(
+            "program not found",
+            where=f"computer {computer.label}",
+            found=f"no {program} on PATH",
+            remedy="give its path with --engine-path, or make it known with --prepend-text",
+        )
+    return str(output.strip().splitlines()[-1])
+
+
+def register(computer: Any, label: str, path: str, plugin: str, prepend: str) -> Any:
+    """The code of this label, made unless it is there.
+
+    :raises InputError: a code of this label is another program.
+    """
+    from aiida import orm
+    from aiida.common.exceptions import NotExistent
+
+    from aiida_deeph.engine.errors import InputError
+
+    name = f"{label}@{computer.label}"
+    try:
+        code = orm.load_code(name)
+    except NotExistent:
+        code = orm.InstalledCode(
+            label=label,
+            computer=computer,
+            filepath_executable=path,
+            default_calc_job_plugin=plugin,
+            prepend_text=prepend,
+            with_mpi=False,
+        ).store()
+        echo.echo_success(f"registered {name}<{code.pk}>: {path}")
+        return code
+    if str(code.filepath_executable) != path or code.default_calc_job_plugin != plugin or code.prepend_text != prepend:
+        raise InputError(
+            "another code has this label",
+            where=name,
+            found=f"{code.filepath_executable} (plugin {code.default_calc_job_plugin})",
+            expected=f"{path} (plugin {plugin})",
+            remedy="choose another label with --engine-label or --cp2k-label",
+        )
+    echo.echo_success(f"{name}<{code.pk}> is there already: {path}")
+    return code
