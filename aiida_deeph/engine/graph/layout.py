@@ -75,34 +75,43 @@ def targets_of(basis: OrbitalBasis) -> tuple[Target, ...]:
 class EntryLayout:
     """Columns of the network's output for the blocks of every pair of elements.
 
-    :param targets: disjoint, together covering every pair of shells of every pair of elements.
-    :raises DataError: a pair of shells has no target or two of them.
+    :param targets: pairs of shells, none of them twice.
     """
 
     basis: OrbitalBasis
     spin: SpinMode
     targets: tuple[Target, ...]
 
-    def __post_init__(self) -> None:
-        seen = [(pair, places) for target in self.targets for pair, places in target.shells.items()]
-        ls = self.basis.shells
-        wanted = {((a, b), (i, j)) for a in ls for b in ls for i in range(len(ls[a])) for j in range(len(ls[b]))}
-        if len(seen) != len(set(seen)) or set(seen) != wanted:
-            missing = sorted(wanted - set(seen))
-            raise DataError(
-                "targets do not cover the Hamiltonian exactly once",
-                where=f"pair of elements {' '.join(missing[0][0])}, shells {missing[0][1]}" if missing else "targets",
-                found=f"{len(missing)} pairs of shells without target, {len(seen) - len(set(seen))} with two",
-                expected="one target for each pair of shells",
-                remedy="import all models of the set together",
-            )
-
     @classmethod
-    def of(cls, basis: OrbitalBasis, spin: SpinMode, targets: Sequence[Mapping[str, Any]] | None = None) -> EntryLayout:
+    def of(
+        cls,
+        basis: OrbitalBasis,
+        spin: SpinMode,
+        targets: Sequence[Mapping[str, Any]] | None = None,
+    ) -> EntryLayout:
         """The layout of a basis, or of targets as written in a model's description."""
         if targets is None:
             return cls(basis, spin, targets_of(basis))
         return cls(basis, spin, tuple(Target.from_json(target, basis) for target in targets))
+
+    def require_complete(self) -> None:
+        """Refuse targets that leave entries of H without a value.
+
+        :raises DataError: naming a pair of shells without target.
+        """
+        missing = [
+            (pair, entry)
+            for pair, table in self.columns.items()
+            for entry in np.flatnonzero(table < 0)[:1]
+        ]
+        if missing:
+            raise DataError(
+                "model does not predict all of the Hamiltonian",
+                where=f"pair of elements {' '.join(missing[0][0])}, entry {missing[0][1]} of its block",
+                found=f"{len(missing)} pairs of elements with entries without target",
+                expected="one target for each pair of shells",
+                remedy="import all models of the set together",
+            )
 
     @property
     def n_spin_blocks(self) -> int:
@@ -139,8 +148,7 @@ class EntryLayout:
         n_spin = self.spin.multiplicity
         for a in self.basis.elements:
             for b in self.basis.elements:
-                rows, cols = self.basis.n_orbitals(a), self.basis.n_orbitals(b)
-                table = np.full((n_spin, rows, n_spin, cols), -1, dtype=np.int64)
+                table = np.full((n_spin, self.basis.n_orbitals(a), n_spin, self.basis.n_orbitals(b)), -1, dtype=np.int64)
                 for first, target in zip(self.first_columns, self.targets, strict=False):
                     if (a, b) not in target.shells:
                         continue
@@ -148,8 +156,11 @@ class EntryLayout:
                     d1, d2 = 2 * target.l1 + 1, 2 * target.l2 + 1
                     row = sum(2 * l + 1 for l in self.basis.shells[a][:i])
                     col = sum(2 * l + 1 for l in self.basis.shells[b][:j])
+                    place = table[:, row : row + d1, :, col : col + d2]
+                    if (place >= 0).any():
+                        raise DataError("two targets for one pair of shells", where=f"{a} {b}", found=(i, j))
                     block = first + np.arange(n_spin * n_spin * d1 * d2).reshape(n_spin, n_spin, d1, d2)
-                    table[:, row : row + d1, :, col : col + d2] = block.transpose(0, 2, 1, 3)
+                    place[...] = block.transpose(0, 2, 1, 3)
                 result[a, b] = table.reshape(-1)
         return result
 
@@ -175,3 +186,39 @@ class EntryLayout:
             rows = first[kind == k]
             index[(rows[:, None] + np.arange(len(table))).reshape(-1)] += np.tile(table, len(rows))
         return index
+
+
+@dataclass(frozen=True)
+class JoinedLayout(EntryLayout):
+    """Several networks that share the Hamiltonian among them: the columns of the second follow those of the first.
+
+    :param parts: with disjoint targets.
+    """
+
+    parts: tuple[EntryLayout, ...] = ()
+
+    @classmethod
+    def join(cls, parts: Sequence[EntryLayout]) -> JoinedLayout:
+        """All targets of all parts.
+
+        :raises DataError: two parts hold the same pair of shells.
+        """
+        targets = tuple(target for part in parts for target in part.targets)
+        EntryLayout(parts[0].basis, parts[0].spin, targets).columns  # noqa: B018  (refuses targets that overlap)
+        return cls(parts[0].basis, parts[0].spin, targets, tuple(parts))
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of all parts together."""
+        return sum(part.n_columns for part in self.parts)
+
+    @cached_property
+    def columns(self) -> dict[tuple[str, str], NDArray[np.int64]]:
+        """Column of each entry of a block, counted over all parts."""
+        result = {pair: np.full_like(table, -1) for pair, table in self.parts[0].columns.items()}
+        first = 0
+        for part in self.parts:
+            for pair, table in part.columns.items():
+                result[pair][table >= 0] = table[table >= 0] + first
+            first += part.n_columns
+        return result

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.spin import SpinMode
-from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
 from aiida_deeph.engine.nn.blocks import EdgeUpdate, NodeUpdate
 from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.head import HamiltonianHead, components
@@ -183,6 +184,10 @@ class DeepHE3(EngineModule):
 
     def forward(self, graph: Any) -> Tensor:
         """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        return self.columns(graph).view(-1).index_select(0, entry_index(self.layout, graph))
+
+    def columns(self, graph: Any) -> Tensor:
+        """All outputs for every edge, shape (n_edges, n_columns), eV, complex with spin."""
         edges = self.edges_of(graph, self.embedding.weight.dtype)
         n_graphs = getattr(graph, "num_graphs", 1)
         batch = None if edges.graph is None else graph.batch
@@ -195,18 +200,45 @@ class DeepHE3(EngineModule):
             x = node_update.past(x, n)
             z = edge_update.raw(x, e, edges, gaussians)
             e = edge_update.past(e, edge_update.norm(z, edges.graph, n_graphs, edges.frames))
-        columns = self.head(e, edges.frames)
-        return columns.view(-1).index_select(0, self.entry_index(graph))
+        return self.head(e, edges.frames)
 
-    def entry_index(self, graph: Any) -> Tensor:
-        """Place of each matrix entry in the flattened columns, from the graph or found here."""
-        index = getattr(graph, "entry_index", None)
-        if index is not None:
-            return index
-        order = torch.argsort(graph.edge_of_pair)
-        ends = graph.edge_index.T[graph.edge_of_pair]
-        del order
-        found = self.layout.entry_index(
-            graph.species.cpu().numpy(), ends.cpu().numpy(), graph.edge_of_pair.cpu().numpy()
-        )
-        return torch.from_numpy(found).to(graph.species.device)
+
+@register_network("deephe3-set")
+class DeepHE3Set(EngineModule):
+    """Several networks, each for a part of the orbital pairs, as the reference trains them one by one."""
+
+    def __init__(self, networks: list[DeepHE3]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.layout = JoinedLayout.join([network.layout for network in networks])
+        self.lmax = max(network.lmax for network in networks)
+
+    @staticmethod
+    def describe(
+        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+    ) -> dict[str, Any]:
+        """A set is only imported.
+
+        :raises InputError: always.
+        """
+        raise InputError("a set of networks is not trained", where="network.name", expected="deephe3")
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> DeepHE3Set:
+        """Build from `{"networks": [architecture, ...]}`."""
+        return cls([DeepHE3.from_architecture(part, basis, spin) for part in architecture["networks"]])
+
+    def forward(self, graph: Any) -> Tensor:
+        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        columns = torch.cat([network.columns(graph) for network in self.networks], dim=1)
+        return columns.view(-1).index_select(0, entry_index(self.layout, graph))
+
+
+def entry_index(layout: EntryLayout, graph: Any) -> Tensor:
+    """Place of each matrix entry in the flattened columns, from the graph or, if it was built without, found here."""
+    index = getattr(graph, "entry_index", None)
+    if index is not None:
+        return index
+    ends = graph.edge_index.T[graph.edge_of_pair]
+    found = layout.entry_index(graph.species.cpu().numpy(), ends.cpu().numpy(), graph.edge_of_pair.cpu().numpy())
+    return torch.from_numpy(found).to(graph.species.device)

@@ -55,6 +55,7 @@ class EquivariantLinear(EngineModule):
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out, self.n_types = irreps_in, irreps_out, n_types
+        self.normalization = normalization
         self.paths: list[Path] = []
         scale = []
         start = 0

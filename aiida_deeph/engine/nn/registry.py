@@ -37,7 +37,10 @@ class Network(Protocol):
         """Build from an architecture."""
 
 
-NETWORKS: dict[str, str | type] = {"deephe3": "aiida_deeph.engine.nn.deephe3"}
+NETWORKS: dict[str, str | type] = {
+    "deephe3": "aiida_deeph.engine.nn.deephe3",
+    "deephe3-set": "aiida_deeph.engine.nn.deephe3",
+}
 """Name -> class, or the module that registers it."""
 
 
