@@ -1,0 +1,80 @@
+"""Structure files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.structure import atomic_path, read_structure, write_structure
+
+CELL = np.array([[3.1, 0.1 / 3, 0.0], [-np.pi / 2, 3.6, 1e-9], [0.3, 0.0, 41.2]])
+
+
+@pytest.fixture
+def structure() -> Structure:
+    positions = np.random.default_rng(0).normal(size=(4, 3)) * [10, 1, 1e-7]
+    return Structure(("C", "H", "H", "Mo"), positions, CELL, (True, True, False))
+
+
+@pytest.mark.parametrize("name", ["structure.xyz", "POSCAR"])
+def test_lossless(tmp_path: Path, structure: Structure, name: str) -> None:
+    write_structure(tmp_path / name, structure)
+    found = read_structure(tmp_path / name)
+    assert found.symbols == structure.symbols
+    np.testing.assert_array_equal(found.positions, structure.positions)
+    np.testing.assert_array_equal(found.cell, structure.cell)
+    assert found.pbc == (structure.pbc if name.endswith("xyz") else (True, True, True))
+    assert [path.name for path in tmp_path.iterdir()] == [name], "no temporary file is left"
+
+
+def test_other_formats_go_through_ase(tmp_path: Path, structure: Structure) -> None:
+    write_structure(tmp_path / "structure.cif", Structure(structure.symbols, structure.positions, CELL))
+    assert len(ase.io.read(tmp_path / "structure.cif")) == 4
+
+
+def test_molecule_without_cell_gets_a_box(tmp_path: Path) -> None:
+    (tmp_path / "h2.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
+    molecule = read_structure(tmp_path / "h2.xyz")
+    assert molecule.pbc == (False, False, False)
+    np.testing.assert_allclose(molecule.cell, np.diag([20, 20, 20.74]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("absent.cif", None, "structure cannot be read; in .*absent.cif"),
+        ("broken.xyz", "2\n\nH 0 0 0\n", "structure cannot be read"),
+        ("binary.dat", "\x00\x01", "structure cannot be read"),
+    ],
+)
+def test_unreadable(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_structure(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_structure(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="POSCAR cannot be read"):
+        read_structure(tmp_path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o666 & ~umask

@@ -1,0 +1,55 @@
+"""Who may import whom, and what an import costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_import_contracts() -> None:
+    """The contracts of pyproject.toml."""
+    program = Path(sys.executable).with_name("lint-imports")
+    if not program.is_file():
+        pytest.skip("import-linter is not installed beside this Python")
+    result = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+def test_every_dft_code_is_under_contract() -> None:
+    """A new folder under dft/ has to join the contract that keeps the codes apart."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    kept = next(one["modules"] for one in contracts if one["type"] == "independence")
+    folders = (ROOT / "aiida_deeph/engine/dft").glob("*/__init__.py")
+    assert sorted(kept) == sorted(f"aiida_deeph.engine.dft.{path.parent.name}" for path in folders)
+
+
+@pytest.mark.parametrize(
+    ("packages", "forbidden"),
+    [
+        (
+            ("data", "calculations", "parsers", "workflows", "cli"),
+            ("torch", "e3nn", "torch_geometric", "lightning_fabric"),
+        ),
+        (("engine.domain", "engine.io", "engine.dft.base", "engine.preprocess", "engine.bands"), ("aiida", "torch")),
+        (("engine.training.config", "engine.prediction.config", "engine.cli.main"), ("aiida", "torch", "h5py")),
+    ],
+)
+def test_imports_stay_light(packages: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
+    """Import every module below, in a process of its own: nothing forbidden may come along, however indirectly."""
+    program = f"""
+import importlib, pkgutil, sys
+for name in {packages!r}:
+    module = importlib.import_module("aiida_deeph." + name)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), module.__name__ + "."):
+        importlib.import_module(found.name)
+print(",".join(name for name in {forbidden!r} if name in sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ""
