@@ -11,13 +11,13 @@ from aiida import engine, orm
 from aiida.cmdline.utils import echo
 from aiida.plugins import CalculationFactory, DataFactory
 
+from aiida_deeph.engine.dft.cp2k.required_input import required_input
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.workflows.label.cp2k_input import kpoints_section, required_sections
 from aiida_deeph.workflows.protocol import merge
 
 OPTIONS = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
@@ -107,8 +107,8 @@ def cp2k_job(code: orm.AbstractCode) -> Any:
         "POTENTIAL_FILE_NAME": "GTH_POTENTIALS",
         "MGRID": {"CUTOFF": 100, "REL_CUTOFF": 30},
         "XC": {"XC_FUNCTIONAL": {"_": "PBE"}},
-        "KPOINTS": kpoints_section([1, 1, 1]),
     }
     kind = {"_": "H", "BASIS_SET": "SZV-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE"}
-    builder.parameters = orm.Dict(merge({"FORCE_EVAL": {"DFT": dft, "SUBSYS": {"KIND": [kind]}}}, required_sections()))
+    parameters = {"GLOBAL": {"RUN_TYPE": "ENERGY"}, "FORCE_EVAL": {"DFT": dft, "SUBSYS": {"KIND": [kind]}}}
+    builder.parameters = orm.Dict(merge(parameters, required_input([1, 1, 1])))
     return builder

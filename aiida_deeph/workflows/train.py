@@ -150,6 +150,8 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             self._keep(node)
             return ProcessHandlerReport(True, self.exit_codes.ERROR_OUT_OF_MEMORY)
         self._change(max_edges_per_batch=edges)
+        if has_checkpoint(node):
+            self._continue_from(node)
         self.report(f"out of memory: at most {edges} edges at a time")
         return ProcessHandlerReport(True)
 

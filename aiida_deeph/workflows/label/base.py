@@ -50,7 +50,7 @@ def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
     """Message if the code runs another plugin."""
     default = code.default_calc_job_plugin
     wanted = plugin.split(".")[0]
-    if default is not None and default.split(".")[0] != wanted:
+    if (default is None and wanted == "deeph") or (default is not None and default.split(".")[0] != wanted):
         return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
     return None
 
@@ -141,15 +141,9 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """Parameters that make the SCF easier to converge at the n-th attempt, None when nothing is left to try."""
         raise NotImplementedError
 
-    def labelled_structure(self) -> orm.StructureData:
-        """The structure that the code is given."""
-        structure: orm.StructureData = self.inputs.structure
-        return structure
-
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
-        self.ctx.structure = self.labelled_structure()
         options = scheduler_options(self.inputs.get("options", {}), self.inputs.code)
         self.ctx.inputs = {**self.job_inputs(), "code": self.inputs.code, "metadata": {"options": options}}
         self.ctx.scf_attempts = 0
@@ -193,8 +187,8 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         return ProcessHandlerReport(True)
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
-        """Outputs of the job under the common names, with the structure as it was labelled."""
-        return {**{name: node.outputs[name] for name in node.outputs}, "structure": self.ctx.structure}
+        """Outputs of the job under the common names, and the structure."""
+        return {**{name: node.outputs[name] for name in node.outputs}, "structure": self.inputs.structure}
 
     @classmethod
     def get_builder_from_protocol(

@@ -21,7 +21,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
     plugin = "deeph.pyscf"
     reader = "pyscf"
     not_converged = (410,)
-    incomplete = (301, 302, 303)
+    incomplete = (400,)
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
