@@ -85,7 +85,7 @@ def builder_of(engine: str, settings: QuickstartSettings) -> ProcessBuilder:
             "preprocess": {"parameters": {"cutoff": settings.cutoff}},
         },
         "train": {"train": {"parameters": {**settings.train_parameters, "threads": settings.training_threads}}},
-        "bands": {"dos": {"parameters": {"mesh": [1, 1, 1], "broadening": settings.broadening, "n_points": 4001}}},
+        "bands": {"dos": {"parameters": {"broadening": settings.broadening, "n_points": 4001}}},
     }
     builder = FullWorkChain.get_builder_from_protocol(
         codes=codes(engine),

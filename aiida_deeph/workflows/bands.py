@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain
 from aiida.plugins import CalculationFactory, DataFactory
 
@@ -108,15 +107,15 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         """Bands and density of states side by side."""
         folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
         inputs = {**self.exposed_inputs(BandsCalculation, namespace="bands"), **folder, "kpoints": self.ctx.kpoints}
-        jobs = AttributeDict(
-            bands=self.submit_once(
+        jobs = {
+            "bands": self.submit_once(
                 BandsCalculation,
                 inputs,
                 name="bands",
                 label=f"bands {self.node.label}".strip(),
                 description="eigenvalues along the k-points",
             )
-        )
+        }
         if "dos" in self.inputs:
             inputs = {**self.exposed_inputs(DosCalculation, namespace="dos"), **folder}
             jobs["dos"] = self.submit_once(
