@@ -10,33 +10,51 @@ from aiida import orm
 from aiida_deeph.engine.errors import InputError
 
 DEFAULT_RESOURCES = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+COMMANDS = "custom_scheduler_commands"
 
 
 def _slurm(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"custom_scheduler_commands": f"#SBATCH --gres=gpu:{gpus}"}
+    return {COMMANDS: _appended(options, f"#SBATCH --gres=gpu:{gpus}")}
 
 
 def _lsf(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"custom_scheduler_commands": f'#BSUB -gpu "num={gpus}"'}
+    return {COMMANDS: _appended(options, f'#BSUB -gpu "num={gpus}"')}
 
 
 def _sge(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"custom_scheduler_commands": f"#$ -l gpu={gpus}"}
+    return {COMMANDS: _appended(options, f"#$ -l gpu={gpus}")}
 
 
 def _direct(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _torque(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"custom_scheduler_commands": f"#PBS -l gpus={gpus}"}
+def _pbspro(gpus: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """GPUs are part of the `select` line, of which PBS Pro takes the first. AiiDA writes its own before the custom
+    commands, so the line with the GPUs goes further up: behind the priority (0 is what PBS Pro gives a job anyway)."""
+    resources = options["resources"]
+    parts = [f"select={resources.get('num_machines', 1)}"]
+    processes = resources.get("num_mpiprocs_per_machine")
+    cores = resources.get("num_cores_per_machine")
+    if cores is None and "num_cores_per_mpiproc" in resources:
+        cores = resources["num_cores_per_mpiproc"] * (processes or 1)
+    parts += [f"mpiprocs={processes}"] if processes else []
+    parts += [f"ncpus={cores}"] if cores else []
+    parts += [f"ngpus={gpus}"]
+    parts += [f"mem={options['max_memory_kb']}kb"] if "max_memory_kb" in options else []
+    return {"priority": f"{options.get('priority', 0)}\n#PBS -l {':'.join(parts)}"}
+
+
+def _appended(options: Mapping[str, Any], line: str) -> str:
+    given = options.get(COMMANDS)
+    return f"{given}\n{line}" if given else line
 
 
 TRANSLATIONS: dict[str, Callable[[int, Mapping[str, Any]], dict[str, Any]]] = {
     "core.slurm": _slurm,
+    "core.pbspro": _pbspro,
     "core.lsf": _lsf,
     "core.sge": _sge,
-    "core.torque": _torque,
     "core.direct": _direct,
 }
 
@@ -62,8 +80,6 @@ def scheduler_options(options: Mapping[str, Any], code: orm.AbstractCode) -> dic
             where="options.gpus_per_node",
             found=scheduler,
             expected="one of " + ", ".join(TRANSLATIONS),
-            remedy="put the scheduler's own line into options.custom_scheduler_commands instead",
+            remedy=f"put the scheduler's own line into options.{COMMANDS} instead",
         )
-    for key, line in TRANSLATIONS[scheduler](gpus, result).items():
-        result[key] = f"{result[key]}\n{line}" if result.get(key) else line
-    return result
+    return {**result, **TRANSLATIONS[scheduler](gpus, result)}

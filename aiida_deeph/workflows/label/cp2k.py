@@ -11,6 +11,7 @@ from aiida.engine import calcfunction
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
+from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.bases import elements_without_basis
@@ -32,6 +33,8 @@ def bands_of_cp2k(retrieved: orm.FolderData, kpoints: orm.KpointsData) -> orm.Ba
     node = orm.BandsData()
     node.set_kpointsdata(kpoints)
     node.set_bands(bands.energies[0] if len(bands.energies) == 1 else bands.energies, units="eV")
+    with retrieved.base.repository.as_path() as folder:
+        node.base.attributes.set("fermi_energy", parse_main_output(find_main_output(folder)).fermi_energy)
     return node
 
 
