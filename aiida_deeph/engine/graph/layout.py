@@ -172,6 +172,7 @@ class EntryLayout:
         :param species: index of each atom's element in the basis, shape (n_atoms,).
         :param edges: the two atoms of each pair, shape (n_pairs, 2).
         :param places: row of each pair in the output, shape (n_pairs,).
+        :returns: shape (n_entries,); -1 where no target gives the entry.
         :raises InputError: an atom's element is not in the basis.
         """
         n = len(self.basis.elements)
@@ -184,7 +185,10 @@ class EntryLayout:
         first = np.concatenate([[0], np.cumsum(sizes)])[:-1]
         for k, table in enumerate(tables):
             rows = first[kind == k]
-            index[(rows[:, None] + np.arange(len(table))).reshape(-1)] += np.tile(table, len(rows))
+            places_k = (rows[:, None] + np.arange(len(table))).reshape(-1)
+            index[places_k] += np.tile(table, len(rows))
+            if (table < 0).any():
+                index[places_k[np.tile(table < 0, len(rows))]] = -1
         return index
 
 

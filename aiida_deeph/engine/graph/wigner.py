@@ -111,20 +111,62 @@ def component_order(l: int) -> list[int]:
     return [l] + [l + sign * m for m in range(1, l + 1) for sign in (1, -1)]
 
 
-def edge_wigner(vectors: Tensor, lmax: int, dtype: torch.dtype, edges_per_chunk: int = 32_768) -> Tensor:
+@cache
+def _polar_basis(l: int) -> NDArray[np.float64]:
+    """D_l of a rotation about y by -t as a sum over cos(m t) (rows l + m) and sin(m t) (rows l - m), m = 0..l.
+
+    Rows of D_l are in `component_order`; shape (2 l + 1, (2 l + 1)^2). A rotation about y is one about z, which only mixes
+    +m with -m, seen from other axes: D(R_y) = K D(R_z) K^T with K = D of a quarter turn that takes z to y.
+    """
+    quarter = torch.tensor([[[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]], dtype=torch.float64)
+    k = wigner_d(quarter, l)[l][0].numpy()
+    result = np.zeros((2 * l + 1, 2 * l + 1, 2 * l + 1))
+    for m in range(l + 1):
+        plus, minus = k[:, l + m], k[:, l - m]
+        if m == 0:
+            result[l] = np.outer(plus, plus)
+        else:
+            result[l + m] = np.outer(plus, plus) + np.outer(minus, minus)
+            result[l - m] = np.outer(plus, minus) - np.outer(minus, plus)
+    return np.ascontiguousarray(result[:, component_order(l)].reshape(2 * l + 1, -1))
+
+
+def _harmonics(cosine: Tensor, sine: Tensor, lmax: int) -> tuple[Tensor, Tensor]:
+    """cos(m t) and sin(m t) for m = 0..lmax from those of t, both of shape (n, lmax + 1)."""
+    cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
+    for _ in range(lmax):
+        c, s = cosines[-1], sines[-1]
+        cosines.append(c * cosine - s * sine)
+        sines.append(s * cosine + c * sine)
+    return torch.stack(cosines, dim=1), torch.stack(sines, dim=1)
+
+
+def edge_wigner(vectors: Tensor, lmax: int, dtype: torch.dtype, edges_per_chunk: int = 8192) -> Tensor:
     """Rotations of features into the frame of each edge, whose z axis is the edge, l = 1..lmax side by side.
 
     Rows are the components of the edge frame in `component_order`, columns the components m = -l..l of the laboratory.
+    D_l = D_l(R_y(-theta)) D_l(R_z(-phi)): the first is one matrix product, the second mixes columns +m and -m.
 
     :param vectors: shape (n_edges, 3), Angstrom.
     :returns: shape (n_edges, sum of (2 l + 1)^2 over l = 1..lmax), computed in float64, stored as `dtype`.
     """
-    blocks = []
-    for part in torch.split(vectors, edges_per_chunk):
-        matrices = wigner_d(frame_rotations(part), lmax)
-        flat = [matrices[l][:, component_order(l)].flatten(1).to(dtype) for l in range(1, lmax + 1)]
-        blocks.append(torch.cat(flat, dim=1) if flat else vectors.new_zeros((len(part), 0), dtype=dtype))
-    return torch.cat(blocks) if blocks else vectors.new_zeros((0, wigner_size(lmax)), dtype=dtype)
+    result = vectors.new_empty((len(vectors), wigner_size(lmax)), dtype=dtype)
+    for rows, part in zip(result.split(edges_per_chunk), vectors.split(edges_per_chunk), strict=True):
+        rotation = frame_rotations(part)
+        polar = _harmonics(rotation[:, 2, 2], -rotation[:, 0, 2], lmax)
+        azimuth = _harmonics(rotation[:, 1, 1], -rotation[:, 1, 0], lmax)
+        start = 0
+        for l in range(1, lmax + 1):
+            d = 2 * l + 1
+            angles = torch.cat([polar[1][:, 1 : l + 1].flip(1), polar[0][:, : l + 1]], dim=1)
+            basis = torch.as_tensor(_polar_basis(l), device=part.device)
+            about_y = (angles @ basis).view(-1, d, d)
+            cosine = torch.cat([azimuth[0][:, 1 : l + 1].flip(1), azimuth[0][:, : l + 1]], dim=1)
+            sine = torch.cat([azimuth[1][:, 1 : l + 1].flip(1), -azimuth[1][:, : l + 1]], dim=1)
+            full = about_y * cosine[:, None] + about_y.flip(2) * sine[:, None]
+            rows[:, start : start + d * d] = full.view(-1, d * d)
+            start += d * d
+    return result
 
 
 def wigner_size(lmax: int) -> int:

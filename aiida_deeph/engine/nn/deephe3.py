@@ -163,18 +163,17 @@ class DeepHE3(EngineModule):
 
     def edges_of(self, graph: Any, dtype: torch.dtype) -> Edges:
         """The graph's edges with rotations, distances and types."""
-        source, target = graph.edge_index
         batch = getattr(graph, "batch", None)
-        frames = Frames.of(graph.edge_vec, getattr(graph, "wigner", None), self.lmax, self.ignore_parity, dtype)
-        return Edges(
-            source=source,
-            target=target,
-            graph=None if batch is None or getattr(graph, "num_graphs", 1) == 1 else batch[source],
-            loops=graph.loops,
-            types=graph.species[source] * self.n_species + graph.species[target],
-            n_types=self.n_species**2,
-            frames=frames,
-            distances=graph.edge_vec.norm(dim=1).to(dtype),
+        several = batch is not None and getattr(graph, "num_graphs", 1) > 1
+        return Edges.of(
+            graph.species,
+            graph.edge_index,
+            graph.edge_vec,
+            graph.loops,
+            graph=batch[graph.edge_index[0]] if several else None,
+            frames=Frames.of(graph.edge_vec, getattr(graph, "wigner", None), self.lmax, self.ignore_parity, dtype),
+            n_species=self.n_species,
+            dtype=dtype,
         )
 
     def embed_nodes(self, species: Tensor) -> Features:
@@ -186,6 +185,10 @@ class DeepHE3(EngineModule):
         """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
         return self.columns(graph).view(-1).index_select(0, entry_index(self.layout, graph))
 
+    def embed_edges(self, distances: Tensor) -> Features:
+        """First features of the edges."""
+        return [self.distance_embedding(distances).unsqueeze(1)]
+
     def columns(self, graph: Any) -> Tensor:
         """All outputs for every edge, shape (n_edges, n_columns), eV, complex with spin."""
         edges = self.edges_of(graph, self.embedding.weight.dtype)
@@ -193,7 +196,7 @@ class DeepHE3(EngineModule):
         batch = None if edges.graph is None else graph.batch
         species_groups = TypeGroups(graph.species, self.n_species) if self.n_species > 1 else None
         gaussians = self.radial_basis(edges.distances)
-        x, e = self.embed_nodes(graph.species), [self.distance_embedding(edges.distances).unsqueeze(1)]
+        x, e = self.embed_nodes(graph.species), self.embed_edges(edges.distances)
         for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
             n = node_update.messages(node_update.lin_pre(x), e, edges, gaussians)
             n = node_update.norm(node_update.combine(x, n, species_groups), batch, n_graphs)

@@ -84,6 +84,24 @@ class Edges:
     frames: Frames
     distances: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        species: Tensor,
+        edge_index: Tensor,
+        vectors: Tensor,
+        loops: Tensor,
+        *,
+        graph: Tensor | None,
+        frames: Frames,
+        n_species: int,
+        dtype: torch.dtype,
+    ) -> Edges:
+        """From the fields of a graph, see `graph.build.HamiltonianGraph`."""
+        source, target = edge_index
+        types = species[source] * n_species + species[target]
+        return cls(source, target, graph, loops, types, n_species**2, frames, vectors.norm(dim=1).to(dtype))
+
     @cached_property
     def groups(self) -> TypeGroups | None:
         """The edges by type, None if there is one type."""
