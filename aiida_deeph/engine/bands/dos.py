@@ -14,8 +14,9 @@ from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.bands.dense import Eigenstates
 from aiida_deeph.engine.bands.fermi import fermi_level, gamma_mesh
 from aiida_deeph.engine.bands.kpath import check_directions
+from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.output import describe, electrons_of, read_folder, write_json
-from aiida_deeph.engine.bands.solvers import dense_spectrum, peak_memory_gib, progress_bar
+from aiida_deeph.engine.bands.solvers import dense_spectrum
 from aiida_deeph.engine.errors import InputError
 
 
@@ -67,14 +68,13 @@ def run_dos(config: DosConfig, *, show_progress: bool | None = None) -> Path:
             [populations[element_of_row == n].sum(axis=0) for n in range(len(elements))], axis=1
         )
 
-    with progress_bar("density of states", len(kpoints) * matrices.n_channels, show_progress) as advance:
-        spectrum = dense_spectrum(
-            matrices,
-            kpoints,
-            overlap_threshold=config.overlap_threshold,
-            progress=advance,
-            observe=project if config.projected else None,
-        )
+    spectrum = dense_spectrum(
+        matrices,
+        kpoints,
+        overlap_threshold=config.overlap_threshold,
+        show_progress=show_progress,
+        observe=project if config.projected else None,
+    )
     energies = spectrum.energies
     degeneracy = data.spin.electrons_per_state
     n_electrons = electrons_of(data, config.n_electrons)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,11 @@ from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.bands.config import BandsConfig
 from aiida_deeph.engine.bands.fermi import FermiLevel, fermi_level, gamma_mesh, mesh_for_spacing, n_occupied_bands
 from aiida_deeph.engine.bands.kpath import KPoints, check_directions, path_kpoints, periodic_directions
+from aiida_deeph.engine.bands.levels import fermi_by_inertia
+from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.output import describe, electrons_of, read_folder, write_json
-from aiida_deeph.engine.bands.solvers import Spectrum, choose_solver, dense_spectrum, peak_memory_gib, progress_bar
+from aiida_deeph.engine.bands.solvers import Spectrum, choose_solver, dense_spectrum, sparse_spectrum
+from aiida_deeph.engine.bands.sparse import sparse_solver
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import InputError
 
@@ -34,32 +37,60 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
     started = time.perf_counter()
     data = read_folder(config.folder)
     points, weights = kpoints_of(config, data)
+    n_electrons = electrons_of(data, config.n_electrons)
+    if config.num_bands is not None and config.around == "fermi" and n_electrons is None:
+        hint = "" if data.fermi_energy is None else f" (that of the DFT run is {data.fermi_energy:.3f})"
+        raise InputError(
+            "Fermi level unknown",
+            where="around",
+            found="no number of electrons in the folder",
+            expected="`occupation` in info.json",
+            remedy=f"give --electrons N, or an energy with --around E{hint}",
+        )
     matrices = bloch_matrices(data, config.folder)
     solver = choose_solver(matrices.n_rows, config.num_bands, config.solver)
-    n_electrons = electrons_of(data, config.n_electrons)
-    spectrum, fermi, fermi_mesh = _solve_dense(config, data, matrices, points, weights, n_electrons, show_progress)
-    first, energies = _window(config, spectrum.energies, data, n_electrons, fermi)
+    solve = _solve_dense if solver == "dense" else _solve_sparse
+    solved = solve(config, data, matrices, points, weights, n_electrons, show_progress)
+    spectrum, fermi = solved.spectrum, solved.fermi
     result = {
         **describe(data, config.folder),
         "kpoints": points.fractional.tolist(),
         "weights": None if weights is None else weights.tolist(),
         "labels": [list(label) for label in points.labels],
         "distances": points.distances(data.structure.cell).tolist(),
-        "energies": energies.tolist(),
-        "first_band": first,
+        "energies": solved.energies.tolist(),
+        "first_band": solved.first_band,
         "n_electrons": n_electrons,
-        "n_occupied": _n_occupied(data, n_electrons, spectrum, fermi),
+        "n_occupied": _n_occupied(data, n_electrons, solved),
         "fermi_level": None if fermi is None else fermi.level,
-        "fermi": None if fermi is None else {**fermi.as_dict(), "mesh": fermi_mesh},
+        "fermi": None if fermi is None else {**fermi.as_dict(), "mesh": solved.fermi_mesh},
         "smallest_overlap_eigenvalue": spectrum.smallest_overlap,
         "overlap_threshold": config.overlap_threshold,
         "dropped_states": spectrum.n_dropped,
-        "ghost_states": ghost_states(spectrum, fermi, first, energies.shape[2]),
+        "ghost_states": ghost_states(solved),
         "solver": solver,
+        "factorisation": solved.factorisation,
         "seconds": time.perf_counter() - started,
         "peak_memory_gib": peak_memory_gib(),
     }
     return write_json(Path(config.output), result)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Bands at the k-points asked for.
+
+    :param energies: those asked for, shape (n_channels, n_k, n_bands), eV.
+    :param first_band: index of the first of them; None if it could not be counted.
+    :param spectrum: everything that was computed at these k-points.
+    """
+
+    energies: NDArray[np.float64]
+    first_band: int | None
+    spectrum: Spectrum
+    fermi: FermiLevel | None
+    fermi_mesh: list[int] | None
+    factorisation: str | None = None
 
 
 def kpoints_of(config: BandsConfig, data: RealSpaceHamiltonian) -> tuple[KPoints, NDArray[np.float64] | None]:
@@ -84,6 +115,16 @@ def kpoints_of(config: BandsConfig, data: RealSpaceHamiltonian) -> tuple[KPoints
     return points, None
 
 
+def _fermi_kpoints(
+    config: BandsConfig, data: RealSpaceHamiltonian, matrices: BlochMatrices
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
+    """k-points and weights of the mesh for the Fermi level, and that mesh."""
+    mesh = config.fermi_mesh or config.mesh or automatic_mesh(data, matrices.n_rows)
+    kpoints, weights = gamma_mesh(mesh, time_reversal=matrices.is_real_in_space)
+    check_directions(kpoints, data.structure.pbc, f"fermi_mesh {list(mesh)}")
+    return kpoints, weights, list(mesh)
+
+
 def _solve_dense(
     config: BandsConfig,
     data: RealSpaceHamiltonian,
@@ -92,25 +133,58 @@ def _solve_dense(
     weights: NDArray[np.float64] | None,
     n_electrons: float | None,
     show_progress: bool | None,
-) -> tuple[Spectrum, FermiLevel | None, list[int] | None]:
-    """All bands at the k-points asked for, and the Fermi level from a mesh."""
-    mesh = config.fermi_mesh or config.mesh
-    extra = np.zeros((0, 3))
-    if n_electrons is not None and (weights is None or mesh != config.mesh):
-        mesh = mesh or automatic_mesh(data, matrices.n_rows)
-        extra, weights = gamma_mesh(mesh, time_reversal=matrices.is_real_in_space)
-        check_directions(extra, data.structure.pbc, f"fermi_mesh {list(mesh)}")
+) -> Solved:
+    """All bands at the k-points asked for and on a mesh for the Fermi level."""
+    extra, mesh = np.zeros((0, 3)), None if config.mesh is None else list(config.mesh)
+    if n_electrons is not None and (weights is None or config.fermi_mesh is not None):
+        extra, weights, mesh = _fermi_kpoints(config, data, matrices)
     n_asked = len(points.fractional)
-    everything = np.concatenate([points.fractional, extra])
-    with progress_bar("bands", len(everything) * matrices.n_channels, show_progress) as advance:
-        both = dense_spectrum(matrices, everything, overlap_threshold=config.overlap_threshold, progress=advance)
+    both = dense_spectrum(
+        matrices,
+        np.concatenate([points.fractional, extra]),
+        overlap_threshold=config.overlap_threshold,
+        show_progress=show_progress,
+    )
     spectrum = Spectrum(tuple(channel[:n_asked] for channel in both.states), both.solver)
-    if n_electrons is None or weights is None or mesh is None:
-        return spectrum, None, None
-    # Points of the path carry no weight, but a state of theirs inside the gap of the mesh closes it.
-    all_weights = np.concatenate([np.zeros(n_asked), weights]) if len(extra) else weights
-    level = fermi_level(both.energies, all_weights, n_electrons, data.spin.electrons_per_state, config.smearing)
-    return spectrum, level, list(mesh)
+    fermi = None
+    if n_electrons is not None and weights is not None:
+        # Points of the path carry no weight, but a state of theirs inside the gap of the mesh closes it.
+        all_weights = np.concatenate([np.zeros(n_asked), weights]) if len(extra) else weights
+        degeneracy = data.spin.electrons_per_state
+        fermi = fermi_level(both.energies, all_weights, n_electrons, degeneracy, config.smearing)
+    first, energies = _window(config, spectrum.energies, fermi)
+    return Solved(energies, first, spectrum, fermi, None if fermi is None else mesh)
+
+
+def _solve_sparse(
+    config: BandsConfig,
+    data: RealSpaceHamiltonian,
+    matrices: BlochMatrices,
+    points: KPoints,
+    weights: NDArray[np.float64] | None,
+    n_electrons: float | None,
+    show_progress: bool | None,
+) -> Solved:
+    """Few bands, and the Fermi level from the states around it."""
+    fermi, mesh = None, None
+    with sparse_solver(matrices) as solver:
+        if n_electrons is not None:
+            kpoints, mesh_weights, mesh = _fermi_kpoints(config, data, matrices)
+            fermi = fermi_by_inertia(
+                solver,
+                kpoints,
+                mesh_weights,
+                n_electrons,
+                data.spin.electrons_per_state,
+                config.smearing,
+                start=data.fermi_energy,
+                show_progress=show_progress,
+            )
+        spectrum = sparse_spectrum(
+            solver, points.fractional, centre_energy(config, fermi), config.num_bands or 1, show_progress=show_progress
+        )
+        first = spectrum.states[0][0].first_band
+        return Solved(spectrum.energies, first, spectrum, fermi, mesh, solver.name)
 
 
 def automatic_mesh(data: RealSpaceHamiltonian, n_rows: int) -> tuple[int, int, int]:
@@ -128,11 +202,7 @@ def automatic_mesh(data: RealSpaceHamiltonian, n_rows: int) -> tuple[int, int, i
 
 
 def _window(
-    config: BandsConfig,
-    energies: NDArray[np.float64],
-    data: RealSpaceHamiltonian,
-    n_electrons: float | None,
-    fermi: FermiLevel | None,
+    config: BandsConfig, energies: NDArray[np.float64], fermi: FermiLevel | None
 ) -> tuple[int, NDArray[np.float64]]:
     """The bands asked for: the same band indices at every k-point."""
     n_bands = energies.shape[2]
@@ -145,44 +215,34 @@ def _window(
 
 
 def centre_energy(config: BandsConfig, fermi: FermiLevel | None) -> float:
-    """The energy around which bands are wanted, eV.
-
-    :raises InputError: the Fermi level is wanted but the number of electrons is unknown.
-    """
+    """The energy around which bands are wanted, eV."""
     if config.around != "fermi":
         return float(config.around)
     if fermi is None:
-        raise InputError(
-            "Fermi level unknown",
-            where="around",
-            found="no number of electrons in the folder",
-            expected="`occupation` in info.json",
-            remedy="give --electrons N, or an energy with --around E",
-        )
+        raise InputError("Fermi level unknown", where="around", remedy="give an energy with --around E")
     return fermi.level
 
 
-def _n_occupied(
-    data: RealSpaceHamiltonian, n_electrons: float | None, spectrum: Spectrum, fermi: FermiLevel | None
-) -> int | list[int] | None:
+def _n_occupied(data: RealSpaceHamiltonian, n_electrons: float | None, solved: Solved) -> int | list[int] | None:
     """Full bands, one number per channel for collinear data; None if the electrons do not fill whole bands."""
-    if n_electrons is None or fermi is None:
+    if n_electrons is None or solved.fermi is None:
         return None
-    if len(spectrum.states) == 1:
+    if len(solved.energies) == 1:
         return n_occupied_bands(n_electrons, data.spin.electrons_per_state)
-    if not fermi.insulator:
+    if not solved.fermi.insulator or solved.first_band is None:
         return None
-    return [int((channel[0] < fermi.level).sum()) for channel in spectrum.energies]
+    return [solved.first_band + int((channel[0] < solved.fermi.level).sum()) for channel in solved.energies]
 
 
-def ghost_states(spectrum: Spectrum, fermi: FermiLevel | None, first: int, n_bands: int) -> list[list[Any]]:
+def ghost_states(solved: Solved) -> list[list[int]]:
     """States [channel, k, band] of the window that live mostly in the near-null space of S(k).
 
     Such combinations of orbitals belong far up in energy; an error dH moves them by about dH over the eigenvalue of S.
     Flagged are those that lie below 10 eV above the Fermi level, or in the lower half of all bands if that is unknown.
     """
-    found: list[list[Any]] = []
-    for c, channel in enumerate(spectrum.states):
+    found: list[list[int]] = []
+    fermi, first, n_bands = solved.fermi, solved.first_band or 0, solved.energies.shape[2]
+    for c, channel in enumerate(solved.spectrum.states):
         for k, states in enumerate(channel):
             if states.null_weights is None:
                 continue

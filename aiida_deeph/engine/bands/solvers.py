@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +11,15 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.dense import Eigenstates, solve_dense
-from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.bands.memory import require_memory
+from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.progress import track
 
 DENSE_LIMIT = 5000
 """Rows of H(k) up to which `auto` takes the dense solver even if few bands are asked for."""
 
 Solver = Literal["dense", "sparse"]
-Progress = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -72,50 +70,6 @@ def choose_solver(n_rows: int, num_bands: int | None, wanted: Literal["auto", "d
     return "sparse" if num_bands is not None and n_rows > DENSE_LIMIT and num_bands <= n_rows // 10 else "dense"
 
 
-def available_memory() -> int | None:
-    """Bytes that this process may still take: free memory of the machine or of its cgroup, whichever is less."""
-    limits = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    except (OSError, StopIteration, ValueError):
-        pass
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            limits.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no cgroup, or "max"
-            continue
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if soft != resource.RLIM_INFINITY:
-        limits.append(soft)
-    return min(limits) if limits else None
-
-
-def require_memory(needed: float, what: str, remedy: str) -> None:
-    """Refuse work that will not fit.
-
-    :param needed: bytes.
-    :raises DataError: naming what is needed and what there is.
-    """
-    available = available_memory()
-    if available is not None and needed > available:
-        raise DataError(
-            "not enough memory",
-            where=what,
-            found=f"{available / 2**30:.1f} GiB free",
-            expected=f"{needed / 2**30:.1f} GiB",
-            remedy=remedy,
-        )
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def dense_bytes(n_rows: int, *, vectors: bool, complex_values: bool) -> float:
     """Memory of the dense solver: H, S, factor and work space, and twice more with eigenvectors."""
     return float((8 if vectors else 4) * n_rows**2 * (16 if complex_values else 8))
@@ -126,13 +80,13 @@ def dense_spectrum(
     kpoints: NDArray[np.float64],
     *,
     overlap_threshold: float,
-    progress: Progress | None = None,
+    show_progress: bool | None = None,
     observe: Callable[[int, int, Eigenstates, Any], None] | None = None,
 ) -> Spectrum:
     """All eigenvalues at every k-point.
 
     :param kpoints: fractional, shape (n_k, 3).
-    :param progress: called after each diagonalisation.
+    :param show_progress: of the bar over k-points; None shows it on a terminal.
     :param observe: called with (channel, index of k, states with vectors, S(k)); vectors are not kept after it.
     :raises DataError: S not positive definite, or not enough memory.
     """
@@ -142,49 +96,50 @@ def dense_spectrum(
         f"dense diagonalisation of {matrices.n_rows} orbitals",
         "ask for few bands with the sparse solver (--num-bands N --solver sparse), or take a machine with more memory",
     )
-    channels = []
-    for channel in range(matrices.n_channels):
-        states = []
-        for index, k in enumerate(kpoints):
-            h, s = matrices.at(k, channel)
-            found = solve_dense(
-                h,
-                s,
-                vectors=observe is not None,
-                overlap_threshold=overlap_threshold,
-                where=f"k = {np.round(k, 6).tolist()}",
-            )
-            if observe is not None:
-                observe(channel, index, found, s)
-                found = Eigenstates(found.energies, None, found.smallest_overlap, found.n_dropped, found.null_weights)
-            states.append(found)
-            if progress is not None:
-                progress()
-        channels.append(tuple(states))
-    return Spectrum(tuple(channels), "dense")
+    states: tuple[list[Eigenstates], ...] = tuple([] for _ in range(matrices.n_channels))
+    tasks = [(channel, index) for channel in range(matrices.n_channels) for index in range(len(kpoints))]
+    for channel, index in track(tasks, "k-points", show=show_progress):
+        h, s = matrices.at(kpoints[index], channel)
+        found = solve_dense(
+            h,
+            s,
+            vectors=observe is not None,
+            overlap_threshold=overlap_threshold,
+            where=f"k = {np.round(kpoints[index], 6).tolist()}",
+        )
+        if observe is not None:
+            observe(channel, index, found, s)
+            found = replace(found, vectors=None)
+        states[channel].append(found)
+    return Spectrum(tuple(tuple(channel) for channel in states), "dense")
 
 
-@contextmanager
-def progress_bar(description: str, total: int, show: bool | None = None) -> Iterator[Progress]:
-    """A bar on standard error, shown on a terminal or when asked for; yields the function that advances it."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def sparse_spectrum(
+    solver: SparseSolver,
+    kpoints: NDArray[np.float64],
+    energy: float,
+    num_bands: int,
+    *,
+    show_progress: bool | None = None,
+) -> Spectrum:
+    """The same bands at every k-point, those around an energy at the first one.
 
-    shown = sys.stderr.isatty() if show is None else show
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+    :param kpoints: fractional, shape (n_k, 3).
+    :param energy: eV.
+    :raises DataError: S not positive definite, not enough memory, or no convergence.
+    """
+    matrices = solver.matrices
+    overlap = smallest_overlap(matrices.at(kpoints[0])[1])
+    counts = [solver.count_below(kpoints[0], energy, channel) for channel in range(matrices.n_channels)]
+    known = [count for count in counts if count is not None]
+    first = None
+    if len(known) == len(counts):
+        first = round(sum(known) / len(known)) - num_bands // 2
+        first = min(max(first, 0), matrices.n_rows - num_bands)
+    states: tuple[list[Eigenstates], ...] = tuple([] for _ in range(matrices.n_channels))
+    tasks = [(channel, k) for channel in range(matrices.n_channels) for k in kpoints]
+    for channel, k in track(tasks, "k-points", show=show_progress):
+        where = f"k = {np.round(k, 6).tolist()}"
+        found = solver.around(k, energy, num_bands, channel=channel, first=first, where=where)
+        states[channel].append(replace(found, smallest_overlap=overlap))
+    return Spectrum(tuple(tuple(channel) for channel in states), "sparse")

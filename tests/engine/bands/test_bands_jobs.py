@@ -172,7 +172,7 @@ def test_empty_window_and_missing_parts(models: Any, folder: Write, tmp_path: Pa
 def test_too_little_memory_is_refused(
     models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiida_deeph.engine.bands.solvers.available_memory", lambda: 100)
+    monkeypatch.setattr("aiida_deeph.engine.bands.memory.available_memory", lambda: 100)
     with pytest.raises(DataError, match=r"not enough memory.*GiB"):
         bands(tmp_path, folder=folder(models.graphene()), mesh=(1, 1, 1))
     assert not (tmp_path / "bands.json").exists()

@@ -1,0 +1,140 @@
+"""Fermi level of systems too large for all eigenvalues: states counted by inertia, then a few of them computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as la
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.bands.bloch import BlochMatrices
+from aiida_deeph.engine.bands.dense import Eigenstates
+from aiida_deeph.engine.bands.fermi import FermiLevel, fermi_level
+from aiida_deeph.engine.bands.sparse import SparseSolver
+from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.progress import track
+
+CLUSTER_ROWS = 800
+"""Rows of the cluster whose levels give the first guess."""
+
+
+def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float]:
+    """Fermi level and states per eV (of the whole system) from a cluster of atoms cut out around the first one.
+
+    :param filling: share of all states that is occupied.
+    """
+    h, s = matrices.at((0, 0, 0))
+    near = np.array([0])
+    while len(near) < CLUSTER_ROWS:
+        reached = np.unique(s[near].indices)
+        if len(reached) <= len(near):
+            break
+        near = reached
+    near = near[:CLUSTER_ROWS] if len(near) > 2 * CLUSTER_ROWS else near
+    # Whole atoms: part of an atom's orbitals is no subsystem.
+    rows = np.flatnonzero(np.isin(matrices.atom_of_row, matrices.atom_of_row[near]))
+    energies = la.eigvalsh(h[rows][:, rows].toarray(), s[rows][:, rows].toarray())
+    place = min(max(round(filling * len(rows)), 1), len(rows) - 1)
+    level = (energies[place - 1] + energies[place]) / 2
+    around = np.count_nonzero(np.abs(energies - level) < 2.0) / 4.0
+    return float(level), max(around, 0.1) * matrices.n_rows / len(rows)
+
+
+def fermi_by_inertia(
+    solver: SparseSolver,
+    kpoints: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    electrons_per_state: int,
+    smearing: float,
+    *,
+    start: float | None = None,
+    n_states: int = 24,
+    show_progress: bool | None = None,
+) -> FermiLevel:
+    """Fermi level on a k-mesh: an energy below which about the right number of states lies, then the states around it.
+
+    :param kpoints: fractional, shape (n_k, 3); the first one serves for the search.
+    :param weights: sum 1, shape (n_k,).
+    :param start: first guess, eV; None takes that of a cluster.
+    :param n_states: states computed at each k-point; more if smearing needs them.
+    :raises DataError: the factorisation cannot count states, or the level is not found.
+    """
+    matrices = solver.matrices
+    n_channels = matrices.n_channels
+    wanted = n_electrons / electrons_per_state
+    guess, slope = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
+    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 4)
+    while True:
+        states: list[list[Eigenstates]] = [[] for _ in range(n_channels)]
+        tasks = [(channel, k) for channel in range(n_channels) for k in kpoints]
+        for channel, k in track(tasks, "Fermi level", show=show_progress):
+            states[channel].append(solver.around(k, energy, min(n_states, matrices.n_rows // 2), channel=channel))
+        found = _level(states, weights, n_electrons, electrons_per_state, smearing)
+        if found is not None:
+            return found
+        if n_states > matrices.n_rows // 4:
+            raise DataError("Fermi level not found", remedy="take the dense solver")
+        n_states *= 2
+
+
+def _search(
+    solver: SparseSolver, k: NDArray[np.float64], wanted: float, energy: float, slope: float, close: int
+) -> float:
+    """An energy with the wanted number of states below it, up to `close` states."""
+    low, high = -np.inf, np.inf
+    for _ in range(60):
+        count = 0
+        for channel in range(solver.matrices.n_channels):
+            below = solver.count_below(k, energy, channel)
+            if below is None:
+                raise DataError(
+                    "states cannot be counted",
+                    found=f"{solver.name} gave no inertia",
+                    remedy="take the dense solver, or give the energy with --around E",
+                )
+            count += below
+        missing = wanted - count
+        if abs(missing) <= close:
+            return energy
+        low, high = (energy, high) if missing > 0 else (low, energy)
+        following = energy + float(np.clip(missing / slope, -8.0, 8.0))
+        if not low < following < high:
+            following = (low + high) / 2
+        # A step that did not pass the level shows that states are rarer than thought.
+        if abs(missing) > 4 * close and not np.isfinite(high - low):
+            slope /= 1.5
+        if high - low < 1e-6:
+            return energy
+        energy = following
+    raise DataError("Fermi level not found", found=f"between {low:g} and {high:g} eV")
+
+
+def _level(
+    states: list[list[Eigenstates]],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    electrons_per_state: int,
+    smearing: float,
+) -> FermiLevel | None:
+    """Level from windows of bands; None if they are too narrow to be sure."""
+    firsts, lasts = [], []
+    for channel in states:
+        starts = [int(found.first_band or 0) for found in channel]
+        firsts.append(max(starts))
+        lasts.append(min(n + len(found.energies) for n, found in zip(starts, channel, strict=True)))
+    width = min(last - first for first, last in zip(firsts, lasts, strict=True))
+    left = n_electrons - electrons_per_state * sum(firsts)
+    if width < 2 or not 0 < left < electrons_per_state * len(states) * width:
+        return None
+    energies = np.array(
+        [
+            [found.energies[first - int(found.first_band or 0) :][:width] for found in channel]
+            for first, channel in zip(firsts, states, strict=True)
+        ]
+    )
+    found = fermi_level(energies, weights, left, electrons_per_state, smearing)
+    if found.insulator:
+        return found if found.gap is not None else None
+    margin = 12 * smearing
+    everywhere = energies[:, :, 0].max() < found.level - margin and energies[:, :, -1].min() > found.level + margin
+    return found if everywhere else None

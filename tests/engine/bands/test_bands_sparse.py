@@ -1,0 +1,170 @@
+"""Factorisations, Lanczos, and the Fermi level by counting states, against dense diagonalisation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from aiida_deeph.engine.bands.bloch import bloch_matrices
+from aiida_deeph.engine.bands.config import BandsConfig
+from aiida_deeph.engine.bands.dense import solve_dense
+from aiida_deeph.engine.bands.factor import atom_graph, factor_size, nested_dissection
+from aiida_deeph.engine.bands.fermi import fermi_level, gamma_mesh
+from aiida_deeph.engine.bands.lanczos import shift_invert
+from aiida_deeph.engine.bands.levels import fermi_by_inertia
+from aiida_deeph.engine.bands.pardiso import load_library
+from aiida_deeph.engine.bands.run import run_bands
+from aiida_deeph.engine.bands.sparse import make_factoriser, smallest_overlap, sparse_solver
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.errors import DataError
+
+KPOINTS = [(0.0, 0.0, 0.0), (0.21, -0.1, 0.37)]
+
+
+@pytest.fixture(params=["superlu", "pardiso"])
+def library(request: pytest.FixtureRequest) -> str:
+    if request.param == "pardiso" and load_library() is None:
+        pytest.skip("MKL is not installed (extra `pardiso`)")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("k", KPOINTS)
+def test_factorisation_solves_and_counts(models: Any, library: str, k: tuple[float, ...]) -> None:
+    matrices = bloch_matrices(models.random_crystal(20, n_atoms=12))
+    h, s = matrices.at(k)
+    energies = solve_dense(h, s).energies
+    factoriser = make_factoriser(matrices, complex_values=any(k), library=library)
+    assert factoriser.analyse() > 0
+    for sigma in (-0.3, 0.4):  # the same analysis serves both
+        factors = factoriser.factor(h.data - sigma * s.data)
+        right = np.random.default_rng(0).standard_normal((h.shape[0], 3))
+        assert np.abs((h - sigma * s) @ factors.solve(right) - right).max() < 1e-10
+        assert factors.n_negative == np.count_nonzero(energies < sigma)
+    factoriser.close()
+
+
+@pytest.mark.parametrize("spin", list(SpinMode))
+@pytest.mark.parametrize("k", KPOINTS)
+def test_sparse_equals_dense(models: Any, library: str, spin: SpinMode, k: tuple[float, ...]) -> None:
+    matrices = bloch_matrices(models.random_crystal(21, spin, n_atoms=10))
+    with sparse_solver(matrices, library) as solver:
+        for channel in range(matrices.n_channels):
+            h, s = matrices.at(k, channel)
+            exact = solve_dense(h, s).energies
+            found = solver.around(k, 0.1, 7, channel=channel, vectors=True)
+            first = found.first_band
+            assert first <= np.count_nonzero(exact < 0.1) <= first + 7
+            assert np.abs(found.energies - exact[first : first + 7]).max() < 1e-9
+            assert np.abs(h @ found.vectors - (s @ found.vectors) * found.energies).max() < 1e-6
+            # Bands by their number, although the energy lies beside them.
+            for first in (0, 5, matrices.n_rows - 4):
+                found = solver.around(k, 0.1, 4, channel=channel, first=first)
+                assert np.abs(found.energies - exact[first : first + 4]).max() < 1e-9
+
+
+def test_degenerate_states_are_all_found() -> None:
+    # Levels 1, 1, 1, 2, 2, 3, 4, ...: multiplicity beyond what a single vector could see.
+    energies = np.array([1.0, 1.0, 1.0, 2.0, 2.0, *range(3, 60)])
+    h, s = sp.diags(energies).tocsr(), sp.identity(len(energies), format="csr")
+    found, vectors = shift_invert(lambda b: b / (energies - 1.5)[:, None], h, s, 1.5, 3, 3, block=4)
+    assert found == pytest.approx([1, 1, 1, 2, 2, 3], abs=1e-12)
+    assert np.abs(vectors.T @ vectors - np.eye(6)).max() < 1e-12
+
+
+def test_shift_on_a_level(models: Any) -> None:
+    matrices = bloch_matrices(models.random_crystal(22, n_atoms=10))
+    exact = solve_dense(*matrices.at(KPOINTS[1])).energies
+    with sparse_solver(matrices) as solver:
+        found = solver.around(KPOINTS[1], float(exact[20]), 6, first=18)
+    assert np.abs(found.energies - exact[18:24]).max() < 1e-9
+
+
+def test_indefinite_overlap_is_refused(models: Any) -> None:
+    data = models.random_crystal(23, n_atoms=10)
+    data = models.replace(data, overlap=data.overlap * -1.0)
+    with sparse_solver(bloch_matrices(data)) as solver, pytest.raises(DataError, match="not positive definite"):
+        solver.around((0, 0, 0), 0.0, 4)
+
+
+def test_smallest_overlap_without_a_factorisation(models: Any) -> None:
+    s = bloch_matrices(models.random_crystal(24, n_atoms=12)).at(KPOINTS[1])[1]
+    assert smallest_overlap(s) == pytest.approx(np.linalg.eigvalsh(s.toarray())[0], rel=2e-2)
+
+
+def test_symbolic_factorisation_predicts_the_size(models: Any) -> None:
+    matrices = bloch_matrices(models.ssh_chain(200, -2.9, -2.5))
+    graph = atom_graph(matrices.indptr, matrices.indices, matrices.atom_of_row)
+    order = nested_dissection(graph)
+    assert sorted(order.tolist()) == list(range(200))
+    h, s = matrices.at((0, 0, 0))
+    a = (s + 0.17 * abs(h)).toarray()[np.ix_(order, order)]
+    exact = np.count_nonzero(np.abs(np.linalg.cholesky(a)) > 1e-30)
+    predicted = factor_size(graph, order, np.ones(200, dtype=np.int64))
+    assert exact <= predicted <= 1.05 * exact
+    assert predicted < 200 * 8  # a ring: linear, not quadratic
+
+
+@pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.COLLINEAR])
+def test_fermi_level_by_counting(models: Any, spin: SpinMode) -> None:
+    matrices = bloch_matrices(models.random_crystal(25, spin, n_atoms=30, cutoff=3.0))
+    kpoints, weights = gamma_mesh((2, 1, 1))
+    dense = np.array([[solve_dense(*matrices.at(k, c)).energies for k in kpoints] for c in range(matrices.n_channels)])
+    for n_electrons in (90.0, 91.0):
+        exact = fermi_level(dense, weights, n_electrons, spin.electrons_per_state, 0.002)
+        with sparse_solver(matrices) as solver:
+            found = fermi_by_inertia(solver, kpoints, weights, n_electrons, spin.electrons_per_state, 0.002, start=2.0)
+        assert found.insulator == exact.insulator
+        assert found.level == pytest.approx(exact.level, abs=1e-7)
+
+
+def test_insulating_chain_has_its_level_in_the_gap(models: Any) -> None:
+    matrices = bloch_matrices(models.ssh_chain(600, -2.9, -2.3))
+    with sparse_solver(matrices) as solver:
+        found = fermi_by_inertia(solver, np.zeros((1, 3)), np.ones(1), 600, 2, 0.02585, start=-4.0)
+    assert found.insulator
+    assert (found.level, found.gap) == pytest.approx((0, 1.2), abs=1e-6)
+
+
+def test_bands_job_dense_and_sparse(models: Any, folder: Callable[..., str], tmp_path: Path) -> None:
+    where = folder(models.random_crystal(26, n_atoms=16, cutoff=3.5))
+    results = []
+    for solver in ("dense", "sparse"):
+        config = BandsConfig(
+            folder=where,
+            kpath="G-X",
+            points_per_segment=3,
+            num_bands=8,
+            n_electrons=60,
+            fermi_mesh=(2, 2, 1),
+            solver=solver,
+            output=str(tmp_path / f"{solver}.json"),
+        )
+        results.append(json.loads(run_bands(config).read_text()))
+    dense, sparse = results
+    assert np.abs(np.array(dense["energies"]) - sparse["energies"]).max() < 1e-9
+    assert dense["fermi_level"] == pytest.approx(sparse["fermi_level"], abs=1e-7)
+    assert dense["first_band"] == sparse["first_band"]
+    assert (sparse["solver"], sparse["factorisation"] in ("superlu", "pardiso")) == ("sparse", True)
+
+
+def test_factorisation_that_does_not_fit_is_refused(
+    models: Any, folder: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiida_deeph.engine.bands.memory.available_memory", lambda: 1000)
+    config = BandsConfig(
+        folder=folder(models.random_crystal(27)),
+        mesh=(1, 1, 1),
+        num_bands=4,
+        around=0.0,
+        solver="sparse",
+        output=str(tmp_path / "b.json"),
+    )
+    with pytest.raises(DataError, match=r"not enough memory.*factorisation of 23 orbitals"):
+        run_bands(config)
+    assert not (tmp_path / "b.json").exists()
