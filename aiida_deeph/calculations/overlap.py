@@ -17,6 +17,7 @@ from aiida_deeph.data.structure import atom_symbols
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
+from aiida_deeph.engine.io.model import DESCRIPTION_FILE
 from aiida_deeph.engine.overlap.config import OverlapConfig
 
 OUTPUT = "overlap"
@@ -60,7 +61,9 @@ class OverlapCalculation(EngineCalculation):
     def stage(self, staging: Staging) -> dict[str, Any]:
         fields: dict[str, Any] = {"structure": staging.write_structure(self.inputs.structure), "output": OUTPUT}
         if "model" in self.inputs:
-            fields["pair_cutoffs"] = self.inputs.model.model_description.pair_cutoffs
+            # its description is enough: basis and pair cutoffs stand there
+            staging.copy(self.inputs.model, f"model/{DESCRIPTION_FILE}", DESCRIPTION_FILE)
+            fields["model"] = "model"
         if "basis_file" in self.inputs:
             staging.copy(self.inputs.basis_file, self.inputs.basis_file.filename, self.inputs.basis_file.filename)
         staging.retrieve(f"{OUTPUT}/{INFO_FILE}")

@@ -13,6 +13,8 @@ from aiida_deeph.parsers.base import EngineParser
 class OverlapParser(EngineParser):
     """Attaches what `info.json` says, and the DeepH folder if it was to be retrieved."""
 
+    UNITS = {"pair_cutoffs": "angstrom", "seconds": "s"}
+
     def attach(self) -> ExitCode | None:
         info = self.read_json(f"{OUTPUT}/{INFO_FILE}")
         if self.node.inputs.retrieve.value:
@@ -21,7 +23,8 @@ class OverlapParser(EngineParser):
             {
                 "n_atoms": info.get("atoms_quantity"),
                 "n_orbitals": info.get("orbits_quantity"),
-                "basis": info.get("elements_orbital_map"),
+                "n_electrons": info.get("occupation"),
+                "shells": info.get("elements_orbital_map"),
                 **(info.get("metadata") or {}),
             }
         )

@@ -116,9 +116,8 @@ def test_overlap(prepare, chain, make_model_folder):
             "parameters": orm.Dict({"basis": "cp2k:BASIS_MOLOPT:SZV-MOLOPT-SR-GTH"}),
         },
     )
-    assert job.config["pair_cutoffs"] == {"C-C": 4.2, "C-H": 4.2, "H-H": 4.2}
-    assert job.config["model"] is None
-    assert job.copies == [("BASIS_MOLOPT", "BASIS_MOLOPT")]
+    assert job.config["model"] == "model"
+    assert job.copies == [("model.json", "model/model.json"), ("BASIS_MOLOPT", "BASIS_MOLOPT")]
     assert job.temporary == []
 
 

@@ -1,0 +1,84 @@
+"""Processes that are stepped by hand, children that only pretend, structures that cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import Process
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+
+
+@pytest.fixture(autouse=True)
+def _profile(aiida_profile_clean):
+    """An empty profile for each test."""
+
+
+@pytest.fixture
+def hydrogen_chain() -> Callable[..., orm.StructureData]:
+    """Function that makes a dimerised chain of hydrogen along x."""
+
+    def make(n_atoms: int = 4, spacing: float = 0.9, symbol: str = "H") -> orm.StructureData:
+        node = orm.StructureData(cell=np.diag([n_atoms * spacing, 7.0, 7.0]).tolist(), pbc=(True, False, False))
+        for n in range(n_atoms):
+            node.append_atom(symbols=symbol, position=(n * spacing + (0.05 if n % 2 else -0.05), 3.5, 3.5))
+        return node
+
+    return make
+
+
+@pytest.fixture
+def cp2k_code(aiida_code_installed):
+    """A code of CP2K's plugin that is never run."""
+    return aiida_code_installed(label="cp2k", default_calc_job_plugin="cp2k", filepath_executable="/bin/true")
+
+
+@pytest.fixture
+def start() -> Callable[..., Any]:
+    """Function that makes a process from a class or builder, ready to be stepped by hand; inputs are validated."""
+
+    def make(process: Any, **inputs: Any) -> Process:
+        return instantiate_process(get_manager().get_runner(), process, **inputs)
+
+    return make
+
+
+@pytest.fixture
+def ended_job(aiida_localhost) -> Callable[..., orm.CalcJobNode]:
+    """Function that makes a job which ended with a status and some outputs."""
+
+    def make(
+        entry_point: str,
+        status: int = 0,
+        *,
+        outputs: dict[str, orm.Data] | None = None,
+        inputs: dict[str, orm.Data] | None = None,
+        caller: orm.ProcessNode | None = None,
+        name: str = "job",
+    ) -> orm.CalcJobNode:
+        job = orm.CalcJobNode(computer=aiida_localhost, process_type=f"aiida.calculations:{entry_point}")
+        for label, node in (inputs or {}).items():
+            job.base.links.add_incoming(node.store(), LinkType.INPUT_CALC, label)
+        if caller is not None:
+            job.base.links.add_incoming(caller, LinkType.CALL_CALC, name)
+        job.store()
+        job.set_option("output_filename", "aiida.out")
+        job.set_process_state("finished")
+        job.set_exit_status(status)
+        for label, node in (outputs or {}).items():
+            node.base.links.add_incoming(job, LinkType.CREATE, label)
+            node.store()
+        return job
+
+    return make
+
+
+@pytest.fixture
+def remote(aiida_localhost) -> Callable[[], orm.RemoteData]:
+    """Function that makes an unstored remote folder."""
+    return lambda: orm.RemoteData(remote_path="/nowhere", computer=aiida_localhost)
