@@ -16,6 +16,8 @@ from pyscf.pbc import tools
 from pyscf.pbc.dft.multigrid import MultiGridNumInt
 from pyscf.pbc.gto.pseudo import pp_int
 
+from aiida_deeph.engine.dft.pyscf.orbitals import bloch_orbitals
+
 # Grid points handled at a time: the temporaries of a block stay in the processor's cache.
 BLOCK = 4096
 
@@ -62,26 +64,22 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
     potential is the exact derivative of the energy on this grid. k and -k share their orbitals: phi(-k) = phi(k)*.
     """
 
-    _keys = {"local_potential", "effective_potential"}
-
     def __init__(self, cell: Any) -> None:
         super().__init__(cell)
-        self.shape = tuple(int(n) for n in cell.mesh)
+        self.shape = (int(cell.mesh[0]), int(cell.mesh[1]), int(cell.mesh[2]))
         self.weight = cell.vol / np.prod(self.shape)
-        self.half = (*self.shape[:2], self.shape[2] // 2 + 1)
-        fractions = [np.fft.fftfreq(n, 1 / n) for n in self.shape[:2]] + [np.arange(self.half[2], dtype=np.float64)]
-        self._indices = fractions
+        half = np.arange(self.shape[2] // 2 + 1, dtype=np.float64)
+        self._indices = [*(np.fft.fftfreq(n, 1 / n) for n in self.shape[:2]), half]
         b = cell.reciprocal_vectors()
-        n1, n2, n3 = np.meshgrid(*fractions, indexing="ij", sparse=True)
+        n1, n2, n3 = np.meshgrid(*self._indices, indexing="ij", sparse=True)
         self._gradient = [n1 * b[0, x] + n2 * b[1, x] + n3 * b[2, x] for x in range(3)]
         square = sum(g * g for g in self._gradient)
         square[0, 0, 0] = 1.0
         self._coulomb = 4 * np.pi / square
         self._coulomb[0, 0, 0] = 0.0
         self._square = square
-        self._orbitals: dict[tuple[float, ...], Complex | Real] = {}
+        self._orbitals: dict[tuple[float, ...], Real] = {}
         self._remember: set[tuple[float, ...]] = set()
-        self.effective_potential: Real | None = None
         self._local: Real | None = None
 
     # Fourier transforms
@@ -104,50 +102,44 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
     def _fold(self, kpt: Real) -> tuple[tuple[float, ...], bool]:
         """Fractional k in a half of the Brillouin zone as a key, and whether it stands for -k."""
         fractional = np.asarray(self.cell.get_scaled_kpts(np.asarray(kpt).reshape(1, 3)))[0]
-        plus = np.round(fractional, 9) % 1.0
-        minus = np.round(-fractional, 9) % 1.0
-        key, other = tuple(plus.tolist()), tuple(minus.tolist())
+        # Rounded after the modulo: -0.8 % 1.0 is not quite 0.2, and 1.0 is 0.0.
+        key, other = (tuple((np.round(sign * fractional % 1.0, 9) % 1.0).tolist()) for sign in (1.0, -1.0))
         return (key, False) if key <= other else (other, True)
 
-    def orbitals(self, key: tuple[float, ...]) -> Complex | Real:
-        """Bloch orbitals on the grid, shape (n_orbitals, n_grid); real where k = -k."""
+    def orbitals(self, key: tuple[float, ...]) -> Real:
+        """Real parts of the Bloch orbitals on the grid and, unless k = 0, their imaginary parts below.
+
+        :return: shape (n_orbitals or 2 n_orbitals, n_grid).
+        """
         if key not in self._orbitals:
             missing = sorted(self._remember - set(self._orbitals)) if key in self._remember else [key]
-            values = dict(zip(missing, self._evaluate(missing), strict=True))
+            values = dict(zip(missing, bloch_orbitals(self.cell, self.shape, np.array(missing)), strict=True))
             if key not in self._remember:
                 return values[key]
             self._orbitals.update(values)
         return self._orbitals[key]
 
-    def _evaluate(self, keys: list[tuple[float, ...]]) -> list[Complex | Real]:
-        cell = self.cell
-        coordinates = cell.get_uniform_grids(self.shape, wrap_around=False)
-        values = cell.pbc_eval_gto("GTOval_sph", coordinates, kpts=cell.get_abs_kpts(np.array(keys)))
-        return [
-            np.ascontiguousarray(phi.T.real if not np.any(key) else phi.T)
-            for key, phi in zip(keys, values, strict=True)
-        ]
-
     def density(self, density_matrices: Complex, kpts: Real) -> Real:
         """rho(r) = 1/N_k sum_k sum_ij phi_i(r) D_ij(k) phi_j(r)*, shape (n_grid,), 1 / Bohr^3."""
         rho = np.zeros(int(np.prod(self.shape)))
-        seen: dict[tuple[float, ...], list[int]] = {}
-        for n, kpt in enumerate(kpts):
-            seen.setdefault(self._fold(kpt)[0], []).append(n)
-        for key, members in seen.items():
-            # D(-k) = D(k)*: the mean over both is taken so that rounding cannot break the symmetry.
-            D = np.mean(
-                [density_matrices[n].conj() if self._fold(kpts[n])[1] else density_matrices[n] for n in members], axis=0
-            )
-            phi = self.orbitals(key)
-            D = (D + D.conj().T) / 2
-            occupations, vectors = np.linalg.eigh(D.real if np.isrealobj(phi) else D)
+        members: dict[tuple[float, ...], list[Complex]] = {}
+        for kpt, D in zip(kpts, density_matrices, strict=True):
+            key, conjugated = self._fold(kpt)
+            members.setdefault(key, []).append(D.conj() if conjugated else D)
+        for key, matrices in members.items():
+            # D(-k) = D(k)*: the mean over both, so that rounding cannot break the symmetry.
+            D = np.mean(matrices, axis=0)
+            occupations, vectors = np.linalg.eigh((D + D.conj().T) / 2)
             used = np.abs(occupations) > 1e-12
-            vectors, occupations = vectors[:, used].T.copy(), occupations[used] * (len(members) / len(kpts))
+            vectors, occupations = vectors[:, used].T, occupations[used] * (len(matrices) / len(kpts))
+            # psi = sum_i C_i phi_i in real numbers: real parts above, imaginary parts below.
+            C = np.block([[vectors.real, -vectors.imag], [vectors.imag, vectors.real]])
+            phi = self.orbitals(key)
+            C = np.ascontiguousarray(C[:, : len(phi)])
+            weights = np.concatenate([occupations, occupations])
             for begin in range(0, len(rho), BLOCK):
-                psi = vectors @ phi[:, begin : begin + BLOCK]
-                square = psi * psi if np.isrealobj(psi) else psi.real**2 + psi.imag**2
-                rho[begin : begin + BLOCK] += occupations @ square
+                psi = C @ phi[:, begin : begin + BLOCK]
+                rho[begin : begin + BLOCK] += weights @ (psi * psi)
         return rho
 
     def matrices(self, potential: Real, kpts: Real) -> Complex:
@@ -155,18 +147,22 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
 
         :param potential: v(r), shape (n_grid,), Hartree.
         """
-        result = np.empty((len(kpts), self.cell.nao, self.cell.nao), dtype=np.complex128)
-        done: dict[tuple[float, ...], Complex | Real] = {}
-        for n, kpt in enumerate(kpts):
+        n = self.cell.nao
+        result = np.empty((len(kpts), n, n), dtype=np.complex128)
+        done: dict[tuple[float, ...], Complex] = {}
+        for place, kpt in enumerate(kpts):
             key, conjugated = self._fold(kpt)
             if key not in done:
                 phi = self.orbitals(key)
-                total = np.zeros((len(phi), len(phi)), dtype=phi.dtype)
+                parts = np.zeros((2 * n, 2 * n))
+                total = parts[: len(phi), : len(phi)]
                 for begin in range(0, phi.shape[1], BLOCK):
                     block = phi[:, begin : begin + BLOCK]
-                    total += block.conj() @ (block * potential[begin : begin + BLOCK]).T
-                done[key] = (total + total.conj().T) * (self.weight / 2)
-            result[n] = done[key].conj() if conjugated else done[key]
+                    total += block @ (block * potential[begin : begin + BLOCK]).T
+                # (Re - i Im) v (Re + i Im)
+                matrix = parts[:n, :n] + parts[n:, n:] + 1j * (parts[:n, n:] - parts[n:, :n])
+                done[key] = (matrix + matrix.conj().T) * (self.weight / 2)
+            result[place] = done[key].conj() if conjugated else done[key]
         return result
 
     # what PySCF calls
@@ -187,11 +183,11 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
         """
         if self._local is None:
             cell = self.cell
-            total = np.zeros(self.half, dtype=np.complex128)
+            total = np.zeros(self._square.shape, dtype=np.complex128)
             positions = cell.get_scaled_atom_coords()
             symbols = [cell.atom_symbol(n) for n in range(cell.natm)]
             for symbol in sorted(set(symbols)):
-                phases = np.zeros(self.half, dtype=np.complex128)
+                phases = np.zeros_like(total)
                 for n in (n for n, name in enumerate(symbols) if name == symbol):
                     x, y, z = (np.exp(-2j * np.pi * i * f) for i, f in zip(self._indices, positions[n], strict=True))
                     phases += x[:, None, None] * (y[:, None] * z)
@@ -220,7 +216,6 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
         kpts = np.asarray(kpts).reshape(-1, 3)
         rho = self.density(np.asarray(dm_kpts).reshape(len(kpts), cell.nao, cell.nao), kpts)
         potential, coulomb_energy, xc_energy = self.potential(rho, xc_code)
-        self.effective_potential = potential
         target = kpts if kpts_band is None else np.asarray(kpts_band).reshape(-1, 3)
         matrices = lib.tag_array(
             self.matrices(potential, target), ecoul=coulomb_energy, exc=xc_energy, vj=None, vk=None
