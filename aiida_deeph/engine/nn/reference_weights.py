@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import torch
@@ -184,7 +185,8 @@ def state_dict(network: DeepHE3, architecture: Architecture, version: str) -> di
         name: torch.cat([value for _, value in sorted(parts, key=lambda part: part[0])]).reshape(shapes[name]).float()
         for name, parts in flat.items()
     }
-    state.update(_buffers(network, architecture, version))
+    for name, value in _buffers(network, architecture, version).items():
+        state.setdefault(name, value)
     return {name: value.contiguous().clone() for name, value in state.items()}
 
 
@@ -239,7 +241,9 @@ def _tables(name: str, product: SO2Product, version: str) -> dict[str, Tensor]:
     for path in product.paths:
         ls = (product.joined[path.i_in].irrep.l, path.l2, product.irreps_out[path.i_out].irrep.l)
         if all(ls):
-            table = torch.tensor(convention.sign(*ls) * wigner_3j(*ls), dtype=torch.float32)
+            # e3nn 0.3 stores its tables with the factor of the irrep normalisation.
+            factor = sqrt(2 * ls[2] + 1) if version == "0.3" else 1.0
+            table = torch.tensor(factor * convention.sign(*ls) * wigner_3j(*ls), dtype=torch.float32)
             for segment in segments:
                 result[f"{name}.{segment}._w3j_" + "_".join(map(str, ls))] = table
     return result
