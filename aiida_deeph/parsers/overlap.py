@@ -13,7 +13,7 @@ from aiida_deeph.parsers.base import EngineParser
 class OverlapParser(EngineParser):
     """Attaches what `info.json` says, and the DeepH folder if it was to be retrieved."""
 
-    UNITS = {"pair_cutoffs": "angstrom", "seconds": "s"}
+    UNITS = {"pair_cutoffs": "angstrom"}
 
     def attach(self) -> ExitCode | None:
         info = self.read_json(f"{OUTPUT}/{INFO_FILE}")

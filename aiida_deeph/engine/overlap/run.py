@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -26,7 +25,6 @@ def run_overlap(config: OverlapConfig, base_dir: Path) -> Path:
     :raises InputError: structure, basis, cutoffs or model are wrong or do not fit each other.
     :return: the folder.
     """
-    start = time.perf_counter()
     structure = read_structure(base_dir / config.structure)
     basis = load_basis(config.basis, structure.elements, base_dir)
     cutoffs = _pair_cutoffs(config, basis, base_dir)
@@ -38,7 +36,6 @@ def run_overlap(config: OverlapConfig, base_dir: Path) -> Path:
         "basis": dict(basis.source),
         "pair_cutoffs": cutoffs,
         "largest_overlap_beyond_cutoffs": overlap_beyond(basis, cutoffs),
-        "seconds": time.perf_counter() - start,
     }
     data = RealSpaceHamiltonian(
         structure,

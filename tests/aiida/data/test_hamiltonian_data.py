@@ -14,6 +14,9 @@ from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
+from aiida_deeph.engine.io.structure import write_structure
+from aiida_deeph.engine.overlap.config import OverlapConfig
+from aiida_deeph.engine.overlap.run import run_overlap
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
 
@@ -107,3 +110,13 @@ def test_periodicity_survives(tmp_path, hamiltonian, deeph_folder):
     structure = HamiltonianData(deeph_folder).get_structure()
     assert structure.pbc == (True, True, False)
     assert to_engine(structure).pbc == (True, True, False)
+
+
+def test_what_the_engine_writes_twice_is_equal(tmp_path, hamiltonian):
+    """No time, name or host in what `deeph-engine overlap` writes: a node of it has the same hash the next day."""
+    config = OverlapConfig(structure="structure.xyz", basis="pyscf:gth-szv", cutoff=5.0)
+    hashes = set()
+    for name in ("a", "b"):
+        write_structure(tmp_path / name / "structure.xyz", hamiltonian.structure)
+        hashes.add(HamiltonianData(run_overlap(config, tmp_path / name)).store().base.caching.get_hash())
+    assert len(hashes) == 1

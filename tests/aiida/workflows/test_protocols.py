@@ -34,7 +34,12 @@ def test_every_protocol_holds_ports_only(name):
         ("deeph.label.pyscf", {"paramters": {}}, "overrides", "paramters"),
         ("deeph.dataset", {"preprocess": {"metadata": {"option": {}}}}, "overrides.preprocess.metadata", "option"),
         ("deeph.train", {"train": {"parameter": {}}}, "overrides.train", "parameter"),
-        ("deeph.bands", {"dos": {"metadata": {"options": {"walltime": 1}}}}, "overrides.dos.metadata.options", "walltime"),
+        (
+            "deeph.bands",
+            {"dos": {"metadata": {"options": {"walltime": 1}}}},
+            "overrides.dos.metadata.options",
+            "walltime",
+        ),
         ("deeph.full", {"datasets": {}}, "overrides", "datasets"),
     ],
 )
@@ -64,4 +69,6 @@ def test_merge_leaves_its_arguments_alone():
 def test_no_protocol_holds_a_node():
     for name in WORKFLOWS:
         for protocol in WorkflowFactory(name).get_available_protocols():
-            assert not any(isinstance(v, orm.Node) for v in WorkflowFactory(name).get_protocol_inputs(protocol).values())
+            assert not any(
+                isinstance(v, orm.Node) for v in WorkflowFactory(name).get_protocol_inputs(protocol).values()
+            )
