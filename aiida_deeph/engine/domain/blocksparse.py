@@ -139,6 +139,14 @@ class BlockSparseMatrix:
         partner = np.concatenate([-self.atom_pairs[:, :3], self.atom_pairs[:, 4:5], self.atom_pairs[:, 3:4]], axis=1)
         return match_pairs(self.atom_pairs, partner)
 
+    def n_repeated_pairs(self) -> int:
+        """How many pairs stand there a second time."""
+        if not len(self):
+            return 0
+        low = self.atom_pairs.min(axis=0)
+        keys = pair_keys(self.atom_pairs, low, self.atom_pairs.max(axis=0) - low + 1)
+        return len(self) - len(np.unique(keys))
+
     def adjoint(self) -> BlockSparseMatrix:
         """M_ji(-R)^dagger at the place of each pair (R, i, j).
 

@@ -89,8 +89,9 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
                 raise DataError("name of a member stands twice", found=source.name)
             names.add(source.name)
             _add(dataset, source, config, Path(base_dir), output)
-        except DeepHError as error:
-            dataset.rejected.append(Rejected(name=source.name, reason=str(error)))
+        except Exception as error:  # one broken run among thousands must not cost the others
+            reason = str(error) if isinstance(error, DeepHError) else f"unexpected {type(error).__name__}: {error}"
+            dataset.rejected.append(Rejected(name=source.name, reason=reason))
             dataset.n_failed += not isinstance(error, _DuplicateError)
     statistics = _statistics(dataset)
     report = {
