@@ -37,7 +37,10 @@ def overlap_gaussian(
     entries, begins = matrix.entries, matrix.chunk_boundaries[:-1]
     integrals = _Integrals(basis)
     vectors = structure.pair_vectors(atom_pairs) / BOHR_TO_ANGSTROM
-    order = np.argsort(atom_pairs[:, 3], kind="stable")
+    # One direction of each pair is computed, the other is its transpose: S_ji(-R) = S_ij(R)^T.
+    partner = matrix.conjugate_pairs()
+    computed = np.flatnonzero((partner < 0) | (partner >= np.arange(len(matrix))))
+    order = computed[np.argsort(atom_pairs[computed, 3], kind="stable")]
     bounds = np.searchsorted(atom_pairs[order, 3], np.arange(len(structure) + 1))
     for i in range(len(structure)):
         rows = order[bounds[i] : bounds[i + 1]]
@@ -51,6 +54,10 @@ def overlap_gaussian(
         place = np.repeat(begins[rows], counts) + local
         stride = np.repeat(counts, counts)
         entries[place + np.arange(sizes[i])[:, None] * stride] = block
+        back = partner[rows]
+        place = np.repeat(begins[back], counts) + local * sizes[i]
+        known = np.repeat(back >= 0, counts)
+        entries[place[known] + np.arange(sizes[i])[:, None]] = block[:, known]
     data = RealSpaceHamiltonian(structure, orbital_basis, overlap=matrix)
     ordered = from_convention(data, "pyscf").overlap
     assert ordered is not None

@@ -93,11 +93,12 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
     # orbitals
 
     def keep(self, kpts: Real) -> None:
-        """Keep the orbitals of these k-points from their first use on.
+        """Keep the orbitals of these k-points from their first use on, and forget all others.
 
         :param kpts: Cartesian, shape (n_kpoints, 3), 1 / Bohr.
         """
         self._remember = {self._fold(k)[0] for k in kpts}
+        self._orbitals = {key: phi for key, phi in self._orbitals.items() if key in self._remember}
 
     def _fold(self, kpt: Real) -> tuple[tuple[float, ...], bool]:
         """Fractional k in a half of the Brillouin zone as a key, and whether it stands for -k."""

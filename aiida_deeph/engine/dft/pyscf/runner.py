@@ -214,14 +214,20 @@ class _Matrices:
 
     def hamiltonian(self, fractional: np.ndarray, on_mesh: bool = False) -> np.ndarray:
         """H(k) in eV, shape (n_kpoints, n_orbitals, n_orbitals), complex."""
+        from aiida_deeph.engine.dft.pyscf.grid import GridNumInt
+
         if on_mesh:
             # Not the Fock matrix of the last cycle, which DIIS has mixed with those before.
             H = np.asarray(self.last["h1e"]) + np.asarray(self.last["vhf"])
         else:
             kpts = self.cell.get_abs_kpts(fractional)
-            field, dm = self.field, self.field.make_rdm1()
+            field, integration = self.field, self.field._numint
+            if isinstance(integration, GridNumInt):
+                integration.keep(np.concatenate([field.kpts, kpts]))
             H = np.asarray(field.get_hcore(self.cell, kpts))
-            H = H + np.asarray(field.get_veff(self.cell, dm, kpts=field.kpts, kpts_band=kpts))
+            H = H + np.asarray(field.get_veff(self.cell, field.make_rdm1(), kpts=field.kpts, kpts_band=kpts))
+            if isinstance(integration, GridNumInt):
+                integration.keep(field.kpts)
         H = np.asarray(H, dtype=np.complex128)
         return (H + H.conj().transpose(0, 2, 1)) * (HARTREE_TO_EV / 2)
 
