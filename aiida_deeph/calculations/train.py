@@ -64,7 +64,7 @@ class TrainCalculation(EngineCalculation):
             410, "ERROR_INTERRUPTED", "The training was interrupted after {epoch} epochs; a checkpoint is there."
         )
         spec.exit_code(415, "ERROR_NO_CHECKPOINT", "`restart_folder` cannot be continued from: {message}")
-        spec.exit_code(420, "ERROR_DIVERGED", "The training diverged: {message}")
+        spec.exit_code(420, "ERROR_DIVERGED", "{message}")
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:

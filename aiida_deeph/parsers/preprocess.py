@@ -24,4 +24,7 @@ class PreprocessParser(EngineParser):
         name = f"{OUTPUT}/{MANIFEST_FILE}"
         self.out("dataset", DatasetData(parse_config(DatasetManifest, self.read_json(name), name)))
         warnings = report["statistics"].get("warnings")
-        return self.exit_codes.WARNING_GATE.format(message="; ".join(warnings)) if warnings else None
+        if not warnings:
+            return None
+        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+        return self.exit_codes.WARNING_GATE.format(message=f"{warnings[0]}{more}")

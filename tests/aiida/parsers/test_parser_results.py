@@ -93,8 +93,8 @@ def test_preprocess(parse, make_manifest):
 
 
 def test_preprocess_warns_of_a_short_cutoff(parse, make_manifest):
-    outputs, node = parse("deeph.preprocess", preprocessed(make_manifest(), warnings=["H beyond cutoff: 0.3 eV"]))
-    assert node.exit_status == 710 and "H beyond cutoff: 0.3 eV" in node.exit_message
+    outputs, node = parse("deeph.preprocess", preprocessed(make_manifest(), warnings=["H beyond cutoff: 0.3 eV", "x"]))
+    assert node.exit_status == 710 and "H beyond cutoff: 0.3 eV (and 1 more)" in node.exit_message
     assert isinstance(outputs["dataset"], DatasetData)
 
 
