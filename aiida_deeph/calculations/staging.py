@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
@@ -29,19 +28,9 @@ class Staging:
         self._folder = folder
         self._info = CalcInfo()
         self._info.local_copy_list = []
-        self._info.remote_copy_list = []
         self._info.remote_symlink_list = []
         self._info.retrieve_list = [STDOUT_FILE, STDERR_FILE]
         self._info.retrieve_temporary_list = []
-        self._info.provenance_exclude_list = []
-
-    def write(self, path: str, text: str, *, in_provenance: bool = True) -> None:
-        """Put a text file there; what another node holds already can stay out of the job's own node."""
-        target = self._path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        if not in_provenance:
-            self._info.provenance_exclude_list.append(path)
 
     def write_structure(self, node: StructureData) -> str:
         """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
@@ -69,7 +58,7 @@ class Staging:
 
     def finish(self, code: AbstractCode, command: str, config: Config) -> CalcInfo:
         """Write the configuration and say how `deeph-engine` is called."""
-        self.write(CONFIG_FILE, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+        config.write(self._path(CONFIG_FILE))
         run = CodeInfo()
         run.code_uuid = code.uuid
         run.cmdline_params = [command, CONFIG_FILE]
