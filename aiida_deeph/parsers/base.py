@@ -28,11 +28,7 @@ ENGINE_LINE = re.compile(r"^deeph-engine: (?P<message>.+)$", re.MULTILINE)
 MESSAGES: tuple[tuple[str, str], ...] = (
     (r"out of memory|unexpected MemoryError|Unable to allocate|can't allocate memory", "ERROR_OUT_OF_MEMORY"),
     (r"No space left on device|Disk quota exceeded|errno = 28|errno = 122", "ERROR_NO_SPACE"),
-    (
-        r"wrong field\(s\)|configuration cannot be read|of a newer format|not a model folder|not a dataset folder"
-        r"|element unknown to the model|element without basis|split leaves no",
-        "ERROR_INPUT_REFUSED",
-    ),
+    (r"^deeph-engine: wrong input: ", "ERROR_INPUT_REFUSED"),
     (r"^deeph-engine: |command not found|Permission denied|^Error: |Traceback", "ERROR_ENGINE_FAILED"),
 )
 

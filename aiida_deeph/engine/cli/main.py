@@ -8,7 +8,7 @@ import sys
 import click
 
 from aiida_deeph import __version__
-from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.errors import DeepHError, InputError
 
 COMMANDS = {
     "bands": "Eigenvalues of a DeepH folder along a path or on a mesh.",
@@ -59,12 +59,17 @@ def main() -> None:
     except DeepHError as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"deeph-engine: {error}", err=True)
+        # Parsers of jobs tell wrong use from failure by these words.
+        kind = "wrong input: " if isinstance(error, InputError) else ""
+        click.echo(f"deeph-engine: {kind}{error}", err=True)
         sys.exit(error.exit_status)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"deeph-engine: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
+        click.echo(
+            f"deeph-engine: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)",
+            err=True,
+        )
         sys.exit(1)
 
 

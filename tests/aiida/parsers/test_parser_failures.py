@@ -24,7 +24,7 @@ def test_silent_death_is_retryable(parse, entry_point):
     ("stderr", "status", "words"),
     [
         ("deeph-engine: first\nprogress\ndeeph-engine: H is not Hermitian; in x\n", 310, "H is not Hermitian; in x"),
-        ("deeph-engine: 1 wrong field(s), first: folder; in config.json\n", 210, "first: folder"),
+        ("deeph-engine: wrong input: 1 wrong field(s), first: folder; in config.json\n", 210, "first: folder"),
         ("deeph-engine: unexpected OutOfMemoryError: CUDA out of memory. Tried\n", 430, "CUDA out of memory"),
         ("deeph-engine: unexpected MemoryError:  (run again)\n", 430, "MemoryError"),
         ("deeph-engine: unexpected OSError: [Errno 28] No space left on device\n", 440, "No space left"),
