@@ -63,9 +63,7 @@ class PyscfReader:
         images = _Images(structure, kmesh)
         cells = images.cells
         H, S = (_to_real_space(M, output.kpoints, cells) for M in (output.hamiltonian, output.overlap))
-        # A tenth, because `significant_pairs` decides in the end; exact zeros need not be carried there.
-        largest = np.maximum(_block_maxima(H, sizes), _block_maxima(S, sizes))
-        classes = np.argwhere(largest > self.threshold / 10)
+        classes = np.argwhere(np.ones((len(cells), len(structure), len(structure)), dtype=bool))
         pairs, source, folded = images.nearest(classes)
         weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
         H_blocks, S_blocks = (_blocks(M, sizes, classes[source, 0], pairs, weights) for M in (H, S))
@@ -137,12 +135,6 @@ def _to_real_space(
     return np.ascontiguousarray(result.real)
 
 
-def _block_maxima(matrices: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Largest |entry| of the block of each atom pair, shape (n_cells, n_atoms, n_atoms)."""
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.maximum.reduceat(np.maximum.reduceat(np.abs(matrices), first, axis=1), first, axis=2)
-
-
 def _blocks(
     matrices: NDArray[np.float64],
     sizes: NDArray[np.int64],
@@ -151,26 +143,32 @@ def _blocks(
     weights: NDArray[np.float64],
 ) -> BlockSparseMatrix:
     """Blocks of atom pairs, `weights` times the block in the cell `rows` of each."""
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    entries = [
-        (matrices[row, first[i] : first[i + 1], first[j] : first[j + 1]] * weight).ravel()
-        for row, (i, j), weight in zip(rows, pairs[:, 3:], weights, strict=True)
-    ]
-    return BlockSparseMatrix.from_pairs(pairs, sizes, np.concatenate(entries) if entries else None).sorted()
+    first = np.cumsum(sizes) - sizes
+    result = BlockSparseMatrix.from_pairs(pairs, sizes)
+    row, column = result.entry_positions()
+    pair = result.pair_of_entry
+    i, j = pairs[pair, 3], pairs[pair, 4]
+    return result.with_entries(matrices[rows[pair], first[i] + row, first[j] + column] * weights[pair])
 
 
 def _range_residual(
     structure: Structure, classes: NDArray[np.int64], folded: NDArray[np.float64], hamiltonian: BlockSparseMatrix
 ) -> float:
-    """Largest |H| of a pair as far apart as the nearest image that was folded onto a pair of its elements, eV."""
+    """Largest |H| of two atoms as far apart as the nearest image that was folded onto a pair of their elements, eV.
+
+    Where the supercell is so small that no atoms are that far apart, those count that are nearly as far.
+    """
     kinds = np.unique(structure.symbols, return_inverse=True)[1]
+    n = int(kinds.max()) + 1
 
     def kind(atoms: NDArray[np.int64]) -> NDArray[np.int64]:
         low, high = np.sort(kinds[atoms], axis=1).T
-        return np.asarray(low * (kinds.max() + 1) + high)
+        return np.asarray(low * n + high)
 
-    limits = np.full((kinds.max() + 1) ** 2, np.inf)
+    limits, reaches = np.full(n * n, np.inf), np.zeros(n * n)
     np.minimum.at(limits, kind(classes[:, 1:]), folded)
     distances = np.linalg.norm(structure.pair_vectors(hamiltonian.atom_pairs), axis=1)
-    far = distances >= limits[kind(hamiltonian.atom_pairs[:, 3:])] - TIE
+    kind_of = kind(hamiltonian.atom_pairs[:, 3:])
+    np.maximum.at(reaches, kind_of, distances)
+    far = distances >= np.where(reaches < limits, 0.9 * reaches, limits)[kind_of] - TIE
     return float(hamiltonian.norms()[far].max(initial=0.0))

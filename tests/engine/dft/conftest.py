@@ -1,0 +1,34 @@
+"""Real runs: PySCF's are made here, CP2K's lie packed in fixtures."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiida_deeph.engine.domain.structure import Structure
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+@pytest.fixture
+def cp2k_run(tmp_path: Path) -> Callable[[str], Path]:
+    """Function: unpack a CP2K run of the fixtures into a folder of its own."""
+
+    def unpack(name: str) -> Path:
+        folder = tmp_path / name
+        with tarfile.open(FIXTURES / "cp2k" / f"{name}.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+        return folder
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def zigzag() -> Structure:
+    """C2H2, a zigzag chain along x with a bond alternation and no symmetry."""
+    positions = np.array([[0.03, 0.35, 0.02], [-0.05, 1.44, -0.03], [1.28, -0.33, 0.05], [1.21, -1.42, 0.01]])
+    return Structure(("C", "H", "C", "H"), positions, np.diag([2.48, 9.0, 8.0]), (True, False, False))
