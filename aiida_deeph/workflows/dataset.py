@@ -295,6 +295,9 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             raise InputError("no structures", where="structures", expected="at least one")
         inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in (overrides or {}).items() if k != "label"})
         workchain = checked_label_class(label)
+        cutoff = workchain.get_protocol_inputs(protocol, (overrides or {}).get("label")).get("pair_cutoff")
+        parameters = {"cutoff": cutoff, **inputs["preprocess"].get("parameters", {})}
+        inputs["preprocess"] = {**inputs["preprocess"], "parameters": parameters}
         perturbation = inputs.get("perturbation")
         supercell = (
             parse_config(PerturbationConfig, perturbation, "perturbation").supercell if perturbation else (1, 1, 1)

@@ -10,6 +10,8 @@ from aiida import orm
 from aiida_deeph.engine.errors import InputError
 
 DEFAULT_RESOURCES = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+DEFAULT_RESOURCES_LSF = {"tot_num_mpiprocs": 1}
+GPUS = "gpus_per_node"
 COMMANDS = "custom_scheduler_commands"
 
 
@@ -65,15 +67,15 @@ def scheduler_options(options: Mapping[str, Any], code: orm.AbstractCode) -> dic
     :raises InputError: the scheduler is not known here, or the number is no positive integer.
     """
     result = dict(options)
-    result.setdefault("resources", dict(DEFAULT_RESOURCES))
-    gpus = result.pop("gpus_per_node", None)
+    scheduler = code.computer.scheduler_type if code.computer is not None else "core.direct"
+    result.setdefault("resources", dict(DEFAULT_RESOURCES_LSF if scheduler == "core.lsf" else DEFAULT_RESOURCES))
+    gpus = result.pop(GPUS, None)
     if gpus in (None, 0):
         return result
     if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 0:
         raise InputError(
             "number of GPUs is wrong", where="options.gpus_per_node", found=repr(gpus), expected="a positive integer"
         )
-    scheduler = code.computer.scheduler_type if code.computer is not None else "core.direct"
     if scheduler not in TRANSLATIONS:
         raise InputError(
             "GPU request unknown for this scheduler",

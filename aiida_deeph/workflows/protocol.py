@@ -10,6 +10,7 @@ import yaml
 from aiida.engine import PortNamespace
 
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.workflows.options import GPUS
 
 FOLDER = Path(__file__).parent / "protocols"
 
@@ -34,7 +35,7 @@ def check_overrides(ports: PortNamespace, overrides: Mapping[str, Any], where: s
         )
     for key, value in overrides.items():
         if key not in ports:
-            if ports.dynamic:
+            if ports.dynamic or (key == GPUS and ports.name == "options"):
                 continue
             raise InputError(
                 "unknown key",

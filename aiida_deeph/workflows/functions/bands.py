@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ def default_path(structure: Structure) -> str:
         return next(path for path in LAYER_PATHS if set(path.split("-")) <= set(points))
     import seekpath
 
-    found = seekpath.get_path_orig_cell((structure.cell, [[0.0, 0.0, 0.0]], [1]), symprec=1e-3)["path"]
+    with warnings.catch_warnings():
+        # seekpath calls spglib in a way that spglib is about to change.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = seekpath.get_path_orig_cell((structure.cell, [[0.0, 0.0, 0.0]], [1]), symprec=1e-3)["path"]
     pieces: list[list[str]] = []
     for start, end in found:
         if pieces and pieces[-1][-1] == start:

@@ -141,6 +141,10 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """Parameters that make the SCF easier to converge at the n-th attempt, None when nothing is left to try."""
         raise NotImplementedError
 
+    def is_unconverged(self, node: orm.CalcJobNode) -> bool:
+        """Whether the SCF of a job did not converge."""
+        return node.exit_status in self.not_converged
+
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
@@ -152,7 +156,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
     @process_handler(priority=500)
     def handle_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """SCF not converged: more cycles, smaller steps, in the end some smearing."""
-        if node.exit_status not in self.not_converged:
+        if not self.is_unconverged(node):
             return None
         self.ctx.scf_attempts += 1
         improved = self.improve_scf(self.ctx.inputs["parameters"].get_dict(), self.ctx.scf_attempts)
@@ -227,7 +231,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         if message:
             raise InputError(message)
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        width = inputs.pop("kpoints_supercell")
+        width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
         meshes = [kmesh_for(structure, width, supercell) for structure in structures]
         inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])
         symbols = {symbol for structure in structures for symbol in structure.get_symbols_set()}

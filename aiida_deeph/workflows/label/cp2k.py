@@ -17,6 +17,8 @@ from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.bases import elements_without_basis
 from aiida_deeph.workflows.protocol import merge
 
+NOT_CONVERGED = "SCF run NOT converged"
+
 Cp2kCalculation = CalculationFactory("cp2k")
 
 
@@ -67,6 +69,13 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         """The same basis sets as PySCF knows them: SZV-MOLOPT-SR-GTH is gth-szv-molopt-sr."""
         sets = basis_sets(parameters)
         return {symbol: "pyscf:gth-" + sets[symbol].lower().removesuffix("-gth") for symbol in sorted(symbols)}
+
+    def is_unconverged(self, node: orm.CalcJobNode) -> bool:
+        """CP2K before 2023.2 ends as if all were well when the SCF did not converge; only its output says so."""
+        if super().is_unconverged(node):
+            return True
+        name = node.get_option("output_filename")
+        return node.is_finished_ok and NOT_CONVERGED in node.outputs.retrieved.base.repository.get_object_content(name)
 
     def job_inputs(self) -> dict[str, Any]:
         """The user's input with the sections that write H(R) and S(R)."""

@@ -12,11 +12,16 @@ from aiida.common.links import LinkType
 from aiida.engine import Process
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
+from aiida.tools import pytest_fixtures
+
+from aiida_deeph.calculations.preprocess import PreprocessCalculation
+from aiida_deeph.workflows.dataset import DatasetWorkChain
+from tests.aiida.workflows.fakes import FakeLabelWorkChain, FakePreprocess
 
 
 @pytest.fixture(autouse=True)
-def _profile(aiida_profile_clean):
-    """An empty profile for each test."""
+def _profile(aiida_profile):
+    """A profile for all tests."""
 
 
 @pytest.fixture
@@ -39,13 +44,36 @@ def cp2k_code(aiida_code_installed):
 
 
 @pytest.fixture
-def start() -> Callable[..., Any]:
-    """Function that makes a process from a class or builder, ready to be stepped by hand; inputs are validated."""
+def start(monkeypatch) -> Callable[..., Any]:
+    """Function that makes a process from a class or builder, ready to be stepped by hand; inputs are validated.
+
+    What it submits is made and linked, but never runs.
+    """
+    runner = get_manager().get_runner()
+
+    def submit(process: Any, inputs: Any = None, **kwargs: Any) -> orm.ProcessNode:
+        return instantiate_process(runner, process, **{**(inputs or {}), **kwargs}).node
+
+    monkeypatch.setattr(runner, "submit", submit)
 
     def make(process: Any, **inputs: Any) -> Process:
-        return instantiate_process(get_manager().get_runner(), process, **inputs)
+        return instantiate_process(runner, process, **inputs)
 
     return make
+
+
+@pytest.fixture
+def step() -> Callable[..., Any]:
+    """Function that runs methods of a process as its outline would; returns the result of the last."""
+
+    def run(process: Process, *methods: Callable[[], Any]) -> Any:
+        result = None
+        with process._process_scope():
+            for method in methods:
+                result = method()
+        return result
+
+    return run
 
 
 @pytest.fixture
@@ -66,8 +94,8 @@ def ended_job(aiida_localhost) -> Callable[..., orm.CalcJobNode]:
             job.base.links.add_incoming(node.store(), LinkType.INPUT_CALC, label)
         if caller is not None:
             job.base.links.add_incoming(caller, LinkType.CALL_CALC, name)
-        job.store()
         job.set_option("output_filename", "aiida.out")
+        job.store()
         job.set_process_state("finished")
         job.set_exit_status(status)
         for label, node in (outputs or {}).items():
@@ -82,3 +110,28 @@ def ended_job(aiida_localhost) -> Callable[..., orm.CalcJobNode]:
 def remote(aiida_localhost) -> Callable[[], orm.RemoteData]:
     """Function that makes an unstored remote folder."""
     return lambda: orm.RemoteData(remote_path="/nowhere", computer=aiida_localhost)
+
+
+# AiiDA's own fixture under its own name: it registers entry points for the time of a test.
+entry_points = pytest_fixtures.entry_points
+
+
+@pytest.fixture
+def fake_label(entry_points) -> type[FakeLabelWorkChain]:
+    """The pretending labelling workchain, registered as `deeph.label.fake`."""
+    entry_points.add(FakeLabelWorkChain, "aiida.workflows:deeph.label.fake")
+    FakeLabelWorkChain.diary.clear()
+    return FakeLabelWorkChain
+
+
+@pytest.fixture
+def fake_preprocess(monkeypatch) -> None:
+    """Preprocess jobs that pretend."""
+    submit_once = DatasetWorkChain.submit_once
+
+    def submit(self: Any, process_class: Any, inputs: Any, **names: Any) -> Any:
+        if process_class is PreprocessCalculation:
+            process_class, inputs = FakePreprocess, {"labels": inputs["labels"], "reader": inputs["reader"]}
+        return submit_once(self, process_class, inputs, **names)
+
+    monkeypatch.setattr(DatasetWorkChain, "submit_once", submit)

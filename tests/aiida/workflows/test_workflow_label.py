@@ -1,0 +1,195 @@
+"""Labels: the common interface, and what is done when a run fails."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from aiida import orm
+
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.workflows.label.base import kmesh_for
+from aiida_deeph.workflows.label.cp2k import Cp2kLabelWorkChain, bands_of_cp2k
+from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
+
+
+@pytest.fixture
+def pyscf(start, step, engine_code, hydrogen_chain):
+    """A PySCF label after its setup."""
+    process = start(PyscfLabelWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain(), protocol="fast"))
+    step(process, process.setup)
+    return process
+
+
+@pytest.fixture
+def cp2k(start, step, cp2k_code, hydrogen_chain):
+    """A CP2K label after its setup."""
+    process = start(Cp2kLabelWorkChain.get_builder_from_protocol(cp2k_code, hydrogen_chain(), protocol="fast"))
+    step(process, process.setup)
+    return process
+
+
+def run_and_inspect(process, step, job):
+    """One turn of the restart loop whose job is the given one."""
+    process.ctx.iteration += 1
+    process.ctx.setdefault("children", []).append(job)
+    return step(process, process.inspect_process)
+
+
+def cp2k_output(text: str) -> orm.FolderData:
+    node = orm.FolderData()
+    node.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), "aiida.out")
+    return node
+
+
+def test_mesh_covers_the_range_of_h():
+    cell = [[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]]
+    layer = orm.StructureData(cell=cell, pbc=(True, True, False))
+    # Heights of the cell are 2.13 along both vectors: 20 / 2.13 = 9.4, 11 is the next odd number above.
+    assert kmesh_for(layer, 20.0) == (11, 11, 1)
+    assert kmesh_for(layer, 20.0, (5, 5, 1)) == (3, 3, 1)
+    assert kmesh_for(orm.StructureData(cell=np.diag([30.0] * 3).tolist(), pbc=(True,) * 3), 20.0) == (1, 1, 1)
+
+
+def test_pyscf_job_gets_the_common_inputs(pyscf):
+    inputs = pyscf.ctx.inputs
+    assert inputs["parameters"]["basis"] == "gth-szv"
+    assert inputs["kpoints"].get_kpoints_mesh()[0] == [7, 1, 1]
+    assert inputs["metadata"]["options"]["max_wallclock_seconds"] == 7200
+    assert "bands_kpoints" not in inputs
+
+
+def test_cp2k_job_writes_real_space_matrices(cp2k):
+    parameters = cp2k.ctx.inputs["parameters"].get_dict()
+    dft = parameters["FORCE_EVAL"]["DFT"]
+    assert dft["KPOINTS"]["FULL_GRID"] is True
+    assert dft["KPOINTS"]["SCHEME"].split()[-3:] == ["7", "1", "1"]
+    assert dft["PRINT"]["KS_CSR_WRITE"]["REAL_SPACE"] is True
+    kinds = parameters["FORCE_EVAL"]["SUBSYS"]["KIND"]
+    assert kinds == [{"_": "H", "BASIS_SET": "SZV-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE"}]
+    # aiida-cp2k's own k-point input would take half of the mesh away.
+    assert "kpoints" not in cp2k.ctx.inputs
+
+
+def test_cp2k_bands_are_asked_for_and_brought_back(start, step, cp2k_code, hydrogen_chain):
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0, 0], [0.25, 0, 0], [0.5, 0, 0]])
+    builder = Cp2kLabelWorkChain.get_builder_from_protocol(cp2k_code, hydrogen_chain(), "fast", bands_kpoints=kpoints)
+    process = start(builder)
+    step(process, process.setup)
+    assert process.ctx.inputs["settings"].get_dict() == {"additional_retrieve_list": ["bands.bs"]}
+    assert "BAND_STRUCTURE" in process.ctx.inputs["parameters"]["FORCE_EVAL"]["DFT"]["PRINT"]
+
+
+def test_a_kind_that_is_given_stays(cp2k_code, hydrogen_chain):
+    kind = {"_": "H", "BASIS_SET": "DZVP-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE-q1"}
+    overrides = {"parameters": {"FORCE_EVAL": {"SUBSYS": {"KIND": [kind]}}}}
+    builder = Cp2kLabelWorkChain.get_builder_from_protocol(cp2k_code, hydrogen_chain(), "fast", overrides)
+    assert builder.parameters["FORCE_EVAL"]["SUBSYS"]["KIND"] == [kind]
+    assert Cp2kLabelWorkChain.overlap_basis(builder.parameters.get_dict(), {"H"}) == {"H": "pyscf:gth-dzvp-molopt-sr"}
+
+
+def test_unconverged_pyscf_is_tried_with_more_cycles_then_smearing_then_given_up(pyscf, step, ended_job):
+    job = ended_job("deeph.pyscf", 410)
+    assert run_and_inspect(pyscf, step, job).status == 0
+    assert pyscf.ctx.inputs["parameters"]["max_cycle"] == 120
+    assert "smearing" not in pyscf.ctx.inputs["parameters"].get_dict()
+    assert run_and_inspect(pyscf, step, job).status == 0
+    assert pyscf.ctx.inputs["parameters"]["smearing"] == 0.05
+    assert run_and_inspect(pyscf, step, job) == pyscf.exit_codes.ERROR_SCF_NOT_CONVERGED
+
+
+def test_unconverged_cp2k_that_claims_success_is_not_believed(cp2k, step, ended_job):
+    silent = ended_job("cp2k", 0, outputs={"retrieved": cp2k_output("*** WARNING: SCF run NOT converged ***")})
+    assert run_and_inspect(cp2k, step, silent).status == 0
+    scf = cp2k.ctx.inputs["parameters"]["FORCE_EVAL"]["DFT"]["SCF"]
+    assert (scf["MAX_SCF"], scf["MIXING"]["ALPHA"], scf["MIXING"]["METHOD"]) == (200, 0.2, "BROYDEN_MIXING")
+    assert not cp2k.ctx.is_finished
+    fine = ended_job("cp2k", 0, outputs={"retrieved": cp2k_output("*** SCF run converged in 12 steps ***")})
+    assert run_and_inspect(cp2k, step, fine) is None
+    assert cp2k.ctx.is_finished
+
+
+def test_smearing_is_added_only_where_there_is_none(cp2k):
+    parameters = cp2k.ctx.inputs["parameters"].get_dict()
+    del parameters["FORCE_EVAL"]["DFT"]["SCF"]["SMEAR"]
+    improved = cp2k.improve_scf(parameters, 2)["FORCE_EVAL"]["DFT"]["SCF"]
+    assert improved["SMEAR"]["METHOD"] == "FERMI_DIRAC"
+    assert improved["ADDED_MOS"] == 20
+    assert cp2k.improve_scf(parameters, 3) is None
+
+
+@pytest.mark.parametrize("status", [100, 140, 400])
+def test_retryable_failures_are_retried_twice(pyscf, step, ended_job, status):
+    before = pyscf.ctx.inputs["parameters"].get_dict()
+    for _ in range(2):
+        assert run_and_inspect(pyscf, step, ended_job("deeph.pyscf", status)).status == 0
+    assert pyscf.ctx.inputs["parameters"].get_dict() == before
+    last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", status))
+    assert last == pyscf.exit_codes.ERROR_JOB_FAILED
+
+
+def test_out_of_walltime_gets_twice_the_time(pyscf, step, ended_job):
+    assert run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 120)).status == 0
+    assert pyscf.ctx.inputs["metadata"]["options"]["max_wallclock_seconds"] == 14400
+
+
+def test_wrong_input_of_the_engine_is_not_retried(pyscf, step, ended_job):
+    last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 210))
+    assert last == pyscf.exit_codes.ERROR_UNHANDLED_FAILURE
+
+
+def test_a_run_that_was_submitted_before_a_kill_is_taken_up(pyscf, step):
+    step(pyscf, pyscf.run_process)
+    first = pyscf.child("iteration_01")
+    pyscf.ctx.iteration = 0
+    step(pyscf, pyscf.run_process)
+    assert pyscf.ctx.iteration == 1
+    assert len(pyscf.node.called) == 1
+    assert first.label == pyscf.node.label
+
+
+def test_codes_of_other_plugins_are_refused(engine_code, cp2k_code, hydrogen_chain):
+    with pytest.raises(InputError, match=r"code cp2k@.* runs the plugin `cp2k`, expected one of `deeph`"):
+        PyscfLabelWorkChain.get_builder_from_protocol(cp2k_code, hydrogen_chain())
+    with pytest.raises(InputError, match=r"code deeph-engine@.* runs the plugin `deeph.train`, expected one of `cp2k`"):
+        Cp2kLabelWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain())
+
+
+def test_code_of_another_plugin_is_refused_at_submission_too(start, engine_code, cp2k_code, hydrogen_chain):
+    builder = PyscfLabelWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain())
+    builder.code = cp2k_code
+    with pytest.raises(ValueError, match=r"runs the plugin `cp2k`"):
+        start(builder)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "protocol", "symbol"), [(PyscfLabelWorkChain, "stringent", "Fe"), (Cp2kLabelWorkChain, "fast", "U")]
+)
+def test_element_without_basis(workflow, protocol, symbol, engine_code, cp2k_code, hydrogen_chain):
+    code = engine_code if workflow is PyscfLabelWorkChain else cp2k_code
+    with pytest.raises(InputError, match=rf"element without basis.*found {symbol}"):
+        workflow.get_builder_from_protocol(code, hydrogen_chain(symbol=symbol), protocol)
+
+
+BANDS = """# Set 1: 2 special points, 2 k-points, 2 bands
+#  Special point 1    0.00000000  0.00000000  0.00000000  K1
+#  Point 1  Spin 1:   0.00000000  0.00000000  0.00000000  0.50000000
+#   Band    Energy [eV]     Occupation
+       1    -5.00000000     2.00000000
+       2     1.00000000     0.00000000
+#  Point 2  Spin 1:   0.50000000  0.00000000  0.00000000  0.50000000
+#   Band    Energy [eV]     Occupation
+       1    -4.00000000     2.00000000
+       2     0.50000000     0.00000000
+"""
+
+
+def test_bands_of_cp2k_at_other_points_are_refused():
+    folder = orm.FolderData()
+    folder.base.repository.put_object_from_filelike(io.BytesIO(BANDS.encode()), "bands.bs")
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0, 0], [0.25, 0, 0]])
+    with pytest.raises(ValueError, match="2 k-points that are not the 2 asked for"):
+        bands_of_cp2k(folder, kpoints)
