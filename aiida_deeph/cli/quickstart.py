@@ -33,8 +33,6 @@ def command(profile_name: str, workdir: Path, engine: str, reduced: bool) -> Non
     from aiida_deeph.quickstart import profile
 
     console = Console(stderr=True, highlight=False)
-    # Before anything of AiiDA is imported: its daemon looks for `verdi` on PATH at import.
-    profile.use_own_environment()
     new = profile.load_or_create(profile_name)
     console.print(f"profile {profile_name} {'made' if new else 'reused'}")
 

@@ -20,7 +20,7 @@ PATH_NAMES = {"G": "\N{GREEK CAPITAL LETTER GAMMA}"}
 
 def formula(structure: orm.StructureData) -> str:
     """`C8H8`."""
-    return str(structure.get_formula(mode="hill_compact"))
+    return str(structure.get_formula())
 
 
 def learning_curve(history: orm.ArrayData) -> LearningCurve:
@@ -139,7 +139,7 @@ def collect(process: orm.WorkChainNode, times: Mapping[str, float], commands: Se
     return Results(
         summary=summary,
         curve=learning_curve(process.outputs.history),
-        pair_errors=pair_errors(process.outputs.errors.get_dict(), process.outputs.model.description.basis),
+        pair_errors=pair_errors(process.outputs.errors.get_dict(), process.outputs.model.model_description.basis),
         bands=bands_comparison(process, VALIDATION),
         spectrum=spectrum,
         provenance_svg=draw(*condensed(process)),

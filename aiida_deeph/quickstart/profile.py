@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,22 +12,12 @@ from typing import TYPE_CHECKING
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 if TYPE_CHECKING:
+    from aiida.engine.daemon.client import DaemonClient
     from aiida.orm import Computer, InstalledCode
 
 DEFAULT_NAME = "deeph-quickstart"
 ENGINE_LABEL = "deeph-engine"
 CACHED = ("aiida.calculations:deeph.*", "aiida.calculations:cp2k")
-
-
-def use_own_environment() -> None:
-    """Put the folder of the running Python first on PATH: the daemon then finds `verdi` in a venv that is not active.
-
-    Has to run before anything of AiiDA's daemon is imported: it looks for `verdi` at import.
-    """
-    folder = str(Path(sys.executable).parent)
-    paths = os.environ.get("PATH", "").split(os.pathsep)
-    if paths[0] != folder:
-        os.environ["PATH"] = os.pathsep.join([folder, *paths])
 
 
 def program_beside_python(name: str) -> Path:
@@ -142,6 +131,22 @@ def code(label: str, path: Path, plugin: str, prepend: str = "") -> InstalledCod
     ).store()
 
 
+def daemon_client() -> DaemonClient:
+    """The daemon of the loaded profile, run by the `verdi` beside the running Python.
+
+    AiiDA takes the first `verdi` on PATH, which is another one, or none, where the environment is not activated.
+    """
+    from aiida.engine.daemon.client import DaemonClient
+    from aiida.manage.configuration import get_profile
+
+    class OwnDaemonClient(DaemonClient):
+        @property
+        def _verdi_bin(self) -> str:
+            return str(program_beside_python("verdi"))
+
+    return OwnDaemonClient(get_profile())
+
+
 @contextlib.contextmanager
 def daemon(workers: int) -> Iterator[None]:
     """A daemon for the loaded profile, stopped at the end if it was started here.
@@ -150,9 +155,9 @@ def daemon(workers: int) -> Iterator[None]:
 
     :raises DeepHError: the daemon does not start.
     """
-    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+    from aiida.engine.daemon.client import DaemonException
 
-    client = get_daemon_client()
+    client = daemon_client()
     client._clean_potentially_stale_pid_file()
     started = not client.is_daemon_running
     if started:
