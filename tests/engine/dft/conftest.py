@@ -1,4 +1,4 @@
-"""Real runs: PySCF's are made here, CP2K's lie packed in fixtures."""
+"""Real runs: PySCF's are made here, those of CP2K and OpenMX lie packed in fixtures."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def cp2k_run(tmp_path: Path) -> Callable[[str], Path]:
         with tarfile.open(FIXTURES / "cp2k" / f"{name}.tar.xz") as archive:
             archive.extractall(folder, filter="data")
         return folder
+
+    return unpack
+
+
+@pytest.fixture
+def openmx_run(tmp_path: Path) -> Callable[[str], Path]:
+    """Function: unpack an OpenMX run of the fixtures into a folder of its own."""
+
+    def unpack(name: str) -> Path:
+        with tarfile.open(FIXTURES / "openmx" / f"{name}.tar.xz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        for path in [tmp_path / name, *(tmp_path / name).iterdir()]:
+            path.chmod(0o755 if path.is_dir() else 0o644)  # they are packed read-only
+        return tmp_path / name
 
     return unpack
 

@@ -1,0 +1,1 @@
+"""OpenMX 3.9: `.scfout` (H(R), S(R)), `.out` and `.Band`."""

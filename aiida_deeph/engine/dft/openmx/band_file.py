@@ -1,0 +1,55 @@
+"""OpenMX's band energies, `.Band`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.errors import DataError
+
+
+@dataclass(frozen=True)
+class OpenmxBands:
+    """Eigenvalues that OpenMX itself computed.
+
+    :param kpoints: fractional, in the order of the file, shape (n_kpoints, 3).
+    :param energies: Hartree, ascending, shape (n_spins, n_kpoints, n_bands); two spins if collinear.
+    :param fermi_energy: Hartree.
+    :param labels: of the two ends of each path.
+    """
+
+    kpoints: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    fermi_energy: float
+    labels: tuple[tuple[str, str], ...]
+
+
+def parse_bands(text: str) -> OpenmxBands:
+    """Parse the text of a `.Band` file.
+
+    Bands, spin flag and Fermi level; reciprocal vectors; number of paths; each path with its number of points, ends
+    and labels; then two lines per k-point and spin, a k-point's spins one after the other.
+
+    :raises DataError: the text is no `.Band` file, or is cut off.
+    """
+    try:
+        lines = iter([line.split() for line in text.splitlines() if line.strip()])
+        n_bands, spin, fermi = next(lines)
+        n_spins = int(spin) + 1
+        next(lines)
+        paths = [next(lines) for _ in range(int(next(lines)[0]))]
+        n_points = sum(int(path[0]) for path in paths)
+        kpoints = np.empty((n_points, n_spins, 3))
+        energies = np.empty((n_points, n_spins, int(n_bands)))
+        for k in range(n_points):
+            for s in range(n_spins):
+                kpoints[k, s] = [float(word) for word in next(lines)[1:]]
+                energies[k, s] = [float(word) for word in next(lines)]
+        if n_points == 0 or (kpoints != kpoints[:, :1]).any():
+            raise ValueError("k-points of the two spins differ")
+        labels = tuple((path[7], path[8]) for path in paths)
+        return OpenmxBands(kpoints[:, 0], energies.transpose(1, 0, 2), float(fermi), labels)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise DataError("band energies are damaged", where=".Band file", found=error or "its end") from None
