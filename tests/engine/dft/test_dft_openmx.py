@@ -68,7 +68,7 @@ def test_structure_is_that_of_the_input(openmx_run: Unpack) -> None:
     assert data.structure.cell[0] == pytest.approx(np.array([3.16, 0, 0]), abs=1e-6)
 
 
-def test_direction_of_R_and_order_of_orbitals(openmx_run: Unpack) -> None:
+def test_direction_of_cells_and_order_of_orbitals(openmx_run: Unpack) -> None:
     """Two p_z in graphene's plane overlap with one sign; s and p along the bond with the sign of the direction."""
     data = OpenmxReader().read(openmx_run("graphene"))
     pairs = data.overlap.atom_pairs
@@ -115,7 +115,7 @@ def test_bytes_out_of_place(openmx_run: Unpack, place: int) -> None:
     content = path.read_bytes()
     for changed in (content[:place] + bytes(8) + content[place:], content[:place] + content[place + 8 :]):
         path.write_bytes(changed)
-        with pytest.raises(DeepHError, match="damaged|truncated|not a scfout"):
+        with pytest.raises(DeepHError, match=r"damaged|truncated|not a scfout"):
             read_scfout(path)
 
 
@@ -159,12 +159,12 @@ def test_not_converged(openmx_run: Unpack) -> None:
     folder = openmx_run("graphene")
     text = (folder / "openmx.out").read_text()
     (folder / "openmx.out").write_text(text.replace("-3.830010628641\n", "-3.830010728641\n", 1))
-    with pytest.raises(DataError, match="did not converge.*19 steps, last change of Uele 9.8e-08"):
+    with pytest.raises(DataError, match=r"did not converge.*19 steps, last change of Uele 9.8e-08"):
         OpenmxReader().read(folder)
     lines = text.splitlines(keepends=True)
     first = next(n for n, line in enumerate(lines) if "SCF=   3" in line)
     (folder / "openmx.out").write_text("".join(lines[:first]))  # two steps of equal energy
-    with pytest.raises(DataError, match="did not converge.*2 steps"):
+    with pytest.raises(DataError, match=r"did not converge.*2 steps"):
         OpenmxReader().read(folder)
     (folder / "openmx.out").write_text(text.replace("scf.criterion 1.0e-8", "scf.criterion 1.0D-10"))
     with pytest.raises(DataError, match="did not converge"):
