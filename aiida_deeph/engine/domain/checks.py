@@ -17,7 +17,7 @@ from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import TOLERANCE, pair_distances
 
-# S(k) is looked at here: Gamma, and two points without symmetry.
+# S(k) is looked at here: Gamma, a corner of the Brillouin zone and a point without symmetry.
 K_POINTS = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.17, 0.31, 0.43))
 # Up to so many rows S(k) is diagonalised densely.
 DENSE_LIMIT = 1500
@@ -155,8 +155,8 @@ def positive_overlap(data: RealSpaceHamiltonian, limit: float) -> Gate:
     """Smallest eigenvalue of S(k): a near-singular S turns small errors of H into large errors of bands."""
     spatial = replace(data, hamiltonian=None)
     assert spatial.overlap is not None
-    large = data.orbitals_per_atom.sum() > FACTOR_LIMIT
-    k_points = K_POINTS[:1] if large else K_POINTS  # the Brillouin zone of a large cell is a point
+    large = data.orbitals_per_atom.sum() > DENSE_LIMIT
+    k_points = K_POINTS[:1] if large else K_POINTS  # the Brillouin zone of a large cell is small
     values = [smallest_eigenvalue(spatial.overlap.to_csr(k, data.orbitals_per_atom)) for k in k_points]
     worst = int(np.argmin(values))
     return Gate(
@@ -208,10 +208,10 @@ def smallest_eigenvalue(matrix: sp.csr_matrix) -> float:
     n = matrix.shape[0]
     if n <= DENSE_LIMIT:
         return float(la.eigvalsh(matrix.toarray(), subset_by_index=[0, 0])[0])
-    start = np.random.default_rng(0).standard_normal((n, 8)).astype(matrix.dtype)
+    start = np.random.default_rng(0).standard_normal((n, 4)).astype(matrix.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # lobpcg tells that it stopped early, as we want
-        ritz = float(np.min(sla.lobpcg(matrix, start, largest=False, maxiter=60, tol=1e-6)[0]))
+        ritz = float(np.min(sla.lobpcg(matrix, start, largest=False, maxiter=40, tol=1e-6)[0]))
     if n > FACTOR_LIMIT:
         return ritz
     near_zero = sla.eigsh(matrix.tocsc(), k=1, sigma=-1e-3, which="LM", return_eigenvectors=False, v0=start[:, 0])

@@ -154,6 +154,7 @@ def _read_matrix(path: Path, rows_per_atom: NDArray[np.int64], dtype: np.dtype[A
                 raise DataError("atom index outside the structure", where=path, expected=f"1 to {len(rows_per_atom)}")
             matrix = BlockSparseMatrix.from_pairs(pairs, rows_per_atom, dtype=dtype)
             shapes, boundaries = matrix.chunk_shapes.tolist(), matrix.chunk_boundaries.tolist()
+            kind = h5py.h5t.py_create(dtype, logical=True)
             for row, name in enumerate(track(names, f"Reading {path.name}")):
                 dataset = h5py.h5d.open(file.id, name.encode())
                 if list(dataset.shape) != shapes[row] or (dtype.kind == "f" and dataset.dtype.kind != "f"):
@@ -166,7 +167,7 @@ def _read_matrix(path: Path, rows_per_atom: NDArray[np.int64], dtype: np.dtype[A
                 block = matrix.entries[boundaries[row] : boundaries[row + 1]].reshape(shapes[row])
                 # HDF5 itself converts single to double, but not real to complex.
                 if dataset.dtype.kind == dtype.kind:
-                    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, block)
+                    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, block, kind)
                 else:
                     block[...] = file[name][...]
     except OSError as error:
