@@ -112,23 +112,23 @@ def component_order(l: int) -> list[int]:
 
 
 @cache
-def _polar_basis(l: int) -> NDArray[np.float64]:
-    """D_l of a rotation about y by -t as a sum over cos(m t) (rows l + m) and sin(m t) (rows l - m), m = 0..l.
+def _polar_basis(l: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """D_l of a rotation about y by -t as a sum over 1, cos(t), sin(t), cos(2 t), ...; the second with columns +-m exchanged.
 
-    Rows of D_l are in `component_order`; shape (2 l + 1, (2 l + 1)^2). A rotation about y is one about z, which only mixes
-    +m with -m, seen from other axes: D(R_y) = K D(R_z) K^T with K = D of a quarter turn that takes z to y.
+    Rows and columns of D_l are in `component_order`; shape (2 l + 1, (2 l + 1)^2). A rotation about y is one about z,
+    which only mixes +m with -m, seen from other axes: D(R_y) = K D(R_z) K^T with K = D of a quarter turn from z to y.
     """
+    order = component_order(l)
     quarter = torch.tensor([[[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]], dtype=torch.float64)
-    k = wigner_d(quarter, l)[l][0].numpy()
+    k = wigner_d(quarter, l)[l][0].numpy()[order][:, order]
     result = np.zeros((2 * l + 1, 2 * l + 1, 2 * l + 1))
-    for m in range(l + 1):
-        plus, minus = k[:, l + m], k[:, l - m]
-        if m == 0:
-            result[l] = np.outer(plus, plus)
-        else:
-            result[l + m] = np.outer(plus, plus) + np.outer(minus, minus)
-            result[l - m] = np.outer(plus, minus) - np.outer(minus, plus)
-    return np.ascontiguousarray(result[:, component_order(l)].reshape(2 * l + 1, -1))
+    result[0] = np.outer(k[:, 0], k[:, 0])
+    for m in range(1, l + 1):
+        plus, minus = k[:, 2 * m - 1], k[:, 2 * m]
+        result[2 * m - 1] = np.outer(plus, plus) + np.outer(minus, minus)
+        result[2 * m] = np.outer(plus, minus) - np.outer(minus, plus)
+    swap = [0, *(n for m in range(1, l + 1) for n in (2 * m, 2 * m - 1))]
+    return result.reshape(2 * l + 1, -1), result[:, :, swap].reshape(2 * l + 1, -1)
 
 
 def _harmonics(cosine: Tensor, sine: Tensor, lmax: int) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ def _harmonics(cosine: Tensor, sine: Tensor, lmax: int) -> tuple[Tensor, Tensor]
 def edge_wigner(vectors: Tensor, lmax: int, dtype: torch.dtype, edges_per_chunk: int = 8192) -> Tensor:
     """Rotations of features into the frame of each edge, whose z axis is the edge, l = 1..lmax side by side.
 
-    Rows are the components of the edge frame in `component_order`, columns the components m = -l..l of the laboratory.
+    Rows are the components of the edge frame, columns those of the laboratory, both in `component_order`.
     D_l = D_l(R_y(-theta)) D_l(R_z(-phi)): the first is one matrix product, the second mixes columns +m and -m.
 
     :param vectors: shape (n_edges, 3), Angstrom.
@@ -155,16 +155,16 @@ def edge_wigner(vectors: Tensor, lmax: int, dtype: torch.dtype, edges_per_chunk:
         rotation = frame_rotations(part)
         polar = _harmonics(rotation[:, 2, 2], -rotation[:, 0, 2], lmax)
         azimuth = _harmonics(rotation[:, 1, 1], -rotation[:, 1, 0], lmax)
+        angles = torch.stack(polar, dim=2).flatten(1)[:, [0, *range(2, 2 * lmax + 2)]]
+        cosine = torch.stack([azimuth[0], azimuth[0]], dim=2).flatten(1)[:, 1:]
+        sine = torch.stack([-azimuth[1], azimuth[1]], dim=2).flatten(1)[:, 1:]
         start = 0
         for l in range(1, lmax + 1):
             d = 2 * l + 1
-            angles = torch.cat([polar[1][:, 1 : l + 1].flip(1), polar[0][:, : l + 1]], dim=1)
-            basis = torch.as_tensor(_polar_basis(l), device=part.device)
-            about_y = (angles @ basis).view(-1, d, d)
-            cosine = torch.cat([azimuth[0][:, 1 : l + 1].flip(1), azimuth[0][:, : l + 1]], dim=1)
-            sine = torch.cat([azimuth[1][:, 1 : l + 1].flip(1), -azimuth[1][:, : l + 1]], dim=1)
-            full = about_y * cosine[:, None] + about_y.flip(2) * sine[:, None]
-            rows[:, start : start + d * d] = full.view(-1, d * d)
+            basis, exchanged = (torch.as_tensor(table, device=part.device) for table in _polar_basis(l))
+            about_y = (angles[:, :d] @ basis).view(-1, d, d) * cosine[:, None, :d]
+            about_y += (angles[:, :d] @ exchanged).view(-1, d, d) * sine[:, None, :d]
+            rows[:, start : start + d * d] = about_y.flatten(1)
             start += d * d
     return result
 

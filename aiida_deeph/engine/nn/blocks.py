@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges
-from aiida_deeph.engine.nn.irreps import Irrep, Irreps, reachable
+from aiida_deeph.engine.nn.irreps import Irreps, reachable
 from aiida_deeph.engine.nn.layernorm import EquivariantLayerNorm
-from aiida_deeph.engine.nn.linear import SCALAR, EquivariantLinear, Normalization, TypeGroups
-from aiida_deeph.engine.nn.module import EngineModule, Features
+from aiida_deeph.engine.nn.linear import SCALAR, DenseWeights, EquivariantLinear, Normalization, TypeGroups
+from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.radial import radial_network
 from aiida_deeph.engine.nn.so2 import SO2Product
 
@@ -25,66 +27,128 @@ SIGMOID_FACTOR = 1.8467055342154763
 class GatedConvolution(EngineModule):
     """Product with the spherical harmonics, gate, and a factor per channel that depends on the distance.
 
-    :param irreps_in: irreps of source node, target node and edge.
     :param irreps_out: wanted; `self.irreps_out` holds those that can be reached, scalars first.
     """
 
     def __init__(
         self,
-        irreps_in: Sequence[Irreps],
+        irreps_node: Irreps,
+        irreps_edge: Irreps,
         irreps_sh: Irreps,
         irreps_out: Irreps,
         n_gaussians: int,
         normalization: Normalization,
     ) -> None:
         super().__init__()
-        joined = Irreps(entry for irreps in irreps_in for entry in irreps)
+        joined = Irreps((*irreps_node, *irreps_node, *irreps_edge))
         possible = Irreps(entry for entry in irreps_out if reachable(entry.irrep, joined, irreps_sh))
         scalars = Irreps(entry for entry in possible if entry.irrep.l == 0).simplified()
         gated = Irreps(entry for entry in possible if entry.irrep.l > 0).simplified()
         if gated and not reachable(SCALAR, joined, irreps_sh):
-            raise InputError(
-                "convolution without even scalars has no gates", where="irreps_in", found=joined, expected="some 0e"
-            )
+            raise InputError("convolution without even scalars has no gates", where="irreps_in", found=joined)
         gates = Irreps.of([(gated.n_channels, SCALAR)]) if gated else Irreps()
-        self.irreps_in, self.irreps_out = tuple(irreps_in), Irreps((*scalars, *gated))
-        self.product = SO2Product(
-            irreps_in, irreps_sh, Irreps((*scalars, *gates, *gated)).sorted().simplified(), normalization=normalization
-        )
+        self.irreps_out = Irreps((*scalars, *gated))
+        inside = Irreps((*scalars, *gates, *gated)).sorted().simplified()
+        self.product = SO2Product(irreps_node, irreps_edge, irreps_sh, inside, normalization=normalization)
         self.radial = radial_network(n_gaussians, self.irreps_out.n_channels)
-        self.scalars, self.gated, self.n_gates = scalars, gated, gates.n_channels
-        # Where scalars and gated entries lie in the product's output: (entry, first channel).
-        place: dict[Irrep, int] = {}
-        self.places = []
-        for mul, ir in self.irreps_out:
-            entry = next(n for n, (_, other) in enumerate(self.product.irreps_out) if other == ir)
-            self.places.append((entry, place.get(ir, 0)))
-            place[ir] = place.get(ir, 0) + mul
-        self.gate_place = (
-            next((n for n, (_, ir) in enumerate(self.product.irreps_out) if ir == SCALAR), 0),
-            place.get(SCALAR, 0),
+        self.layout = FeatureLayout(self.irreps_out)
+        self.n_gates = gates.n_channels
+        self._plan()
+
+    def _plan(self) -> None:
+        """Permutations from the product's channels to those that leave, where they are not the same.
+
+        The product's even scalars are followed by the gates of all gated channels, in the order of the irreps.
+        """
+        inside = self.product.out
+        start, position = {}, 0  # of each irrep among the channels of z_0
+        for k in inside.order:
+            start[inside.irreps[k].irrep] = position
+            position += inside.irreps[k].mul
+        place, used = {}, dict.fromkeys(start, 0)  # of each entry that leaves, among those of its irrep
+        for k, (mul, ir) in enumerate(self.irreps_out):
+            place[k] = used[ir]
+            used[ir] += mul
+        channels = self.layout.channel_order()
+        gates = start[SCALAR] + used[SCALAR] if self.n_gates else 0
+        columns = [
+            start[self.irreps_out[k].irrep] + place[k] + c
+            for k in self.layout.scalars
+            for c in range(self.irreps_out[k].mul)
+        ]
+        columns += [gates + c - self.layout.n_scalars for c in channels[self.layout.n_scalars :]]
+        columns += [
+            start[self.irreps_out[k].irrep] + place[k] + c
+            for k in self.layout.vectors
+            for c in range(self.irreps_out[k].mul)
+        ]
+        self._permutation("z_order_0", columns)
+        for m in range(1, self.layout.lmax + 1):
+            first, position = {}, 0
+            for k in inside.entries(m):
+                first[inside.irreps[k].irrep] = position
+                position += inside.irreps[k].mul
+            entries = self.layout.entries(m)
+            self._permutation(
+                f"z_order_{m}",
+                [
+                    first[self.irreps_out[k].irrep] + place[k] + c
+                    for k in entries
+                    for c in range(self.irreps_out[k].mul)
+                ],
+            )
+        self._permutation("factor_order", channels)
+
+    def _permutation(self, name: str, order: list[int]) -> None:
+        """Register a permutation, None if it is the identity."""
+        if order == list(range(len(order))):
+            setattr(self, name, None)
+        else:
+            self.constant(name, np.array(order))
+
+    def forward(
+        self,
+        scalars: Tensor,
+        ends: list[Tensor],
+        e: Features,
+        edges: Edges,
+        gaussians: Tensor,
+        before_ends: DenseWeights | None = None,
+        before_edge: DenseWeights | None = None,
+    ) -> Features:
+        """Messages of every edge in its frame; the arguments are those of the product and the radial basis."""
+        z = self.product(scalars, ends, e, edges, before_ends, before_edge)
+        z = [_permuted(part, getattr(self, f"z_order_{m}")) for m, part in enumerate(z)]
+        layout = self.layout
+        n_scalars, n_vectors = layout.n_scalars, layout.n_channels(0)
+        s, gates, v = z[0].split([n_scalars, self.n_gates, n_vectors], dim=1)
+        factors_s, factors_v = _permuted(self.radial(gaussians), self.factor_order).split([n_scalars, n_vectors], dim=1)
+        result = [self._activated(s) * factors_s]
+        if layout.vectors:
+            scale = (SIGMOID_FACTOR * torch.sigmoid(gates) * factors_v).unsqueeze(1)
+            result.append(v.unsqueeze(1) * scale)
+            result += [z[m] * scale[:, :, layout.skipped(m) :] for m in range(1, layout.lmax + 1)]
+        return result
+
+    def _activated(self, s: Tensor) -> Tensor:
+        """Activations of the scalars: SiLU for even ones, tanh for odd ones."""
+        if all(self.irreps_out[k].irrep == SCALAR for k in self.layout.scalars):
+            return SILU_FACTOR * nn.functional.silu(s)
+        parts = s.split([self.irreps_out[k].mul for k in self.layout.scalars], dim=1)
+        return torch.cat(
+            [
+                SILU_FACTOR * nn.functional.silu(part)
+                if self.irreps_out[k].irrep == SCALAR
+                else TANH_FACTOR * torch.tanh(part)
+                for k, part in zip(self.layout.scalars, parts, strict=True)
+            ],
+            dim=1,
         )
 
-    def forward(self, inputs: Sequence[Features], gaussians: Tensor, loops: Tensor) -> Features:
-        """:param inputs: features of source node, target node and edge, in the edge frame.
-        :param gaussians: shape (n_edges, n_gaussians).
-        """
-        z = self.product(inputs, loops)
-        factors = self.radial(gaussians).split([mul for mul, _ in self.irreps_out], dim=1)
-        entry, first = self.gate_place
-        gates = (SIGMOID_FACTOR * torch.sigmoid(z[entry][:, 0, first:])).split([mul for mul, _ in self.gated], dim=1)
-        result = []
-        for n, ((mul, ir), (entry, first), factor) in enumerate(
-            zip(self.irreps_out, self.places, factors, strict=True)
-        ):
-            value = z[entry][:, :, first : first + mul]
-            if ir.l > 0:
-                scale = gates[n - len(self.scalars)] * factor
-            else:
-                value = nn.functional.silu(value) if ir.p > 0 else torch.tanh(value)
-                scale = factor * (SILU_FACTOR if ir.p > 0 else TANH_FACTOR)
-            result.append(value * scale.unsqueeze(1))
-        return result
+
+def _permuted(values: Tensor, order: Tensor | None) -> Tensor:
+    """Channels (the last dimension) in another order, None keeps them."""
+    return values if order is None else values.index_select(values.dim() - 1, order)
 
 
 class _Update(EngineModule):
@@ -93,7 +157,8 @@ class _Update(EngineModule):
     def __init__(
         self,
         irreps_own: Irreps,
-        irreps_in: Sequence[Irreps],
+        irreps_node: Irreps,
+        irreps_edge: Irreps,
         irreps_sh: Irreps,
         irreps_out: Irreps,
         n_types: int,
@@ -103,7 +168,7 @@ class _Update(EngineModule):
         super().__init__()
         self.irreps_in = irreps_own
         self.lin_pre = EquivariantLinear(irreps_own, irreps_own, bias=True, normalization=normalization)
-        self.conv = GatedConvolution(irreps_in, irreps_sh, irreps_out, n_gaussians, normalization)
+        self.conv = GatedConvolution(irreps_node, irreps_edge, irreps_sh, irreps_out, n_gaussians, normalization)
         self.irreps_out = self.conv.irreps_out
         self.lin_post = EquivariantLinear(self.irreps_out, self.irreps_out, bias=True, normalization=normalization)
         self.self_connection = EquivariantLinear(
@@ -125,39 +190,47 @@ class _Update(EngineModule):
 
 
 class NodeUpdate(_Update):
-    """x' = LN(Lin_post(sum over edges of Conv(x_i, x_j, e_ij)) + SC(x)) + Skip(x)."""
+    """x' = LN(Lin_post(sum over edges of Conv(h_i, h_j, e_ij)) + SC(x)) + Skip(x) with h = Lin_pre(x)."""
 
     def __init__(
-        self, irreps_node: Irreps, irreps_edge: Irreps, irreps_sh: Irreps, irreps_out: Irreps, n_species: int, **options
+        self,
+        irreps_node: Irreps,
+        irreps_edge: Irreps,
+        irreps_sh: Irreps,
+        irreps_out: Irreps,
+        n_species: int,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            irreps_node, (irreps_node, irreps_node, irreps_edge), irreps_sh, irreps_out, n_species, **options
-        )
+        super().__init__(irreps_node, irreps_node, irreps_edge, irreps_sh, irreps_out, n_species, **options)
 
-    def messages(self, h: Features, e: Features, edges: Edges, gaussians: Tensor) -> Features:
-        """Sum at each atom over the given edges; `h` is `lin_pre` of the nodes."""
-        n_atoms = h[0].shape[0]
-        inputs = [edges.gather(h, self.irreps_in, edges.source), edges.gather(h, self.irreps_in, edges.target), e]
-        z = self.conv(inputs, gaussians, edges.loops)
-        return edges.sum_at_source(edges.frames.to_laboratory(z, self.irreps_out), n_atoms)
+    def messages(self, x: Features, ends: list[Tensor], e: Features, edges: Edges, gaussians: Tensor) -> Features:
+        """Sum at each atom over the given edges.
+
+        :param ends: vectors of `x`, not of `lin_pre(x)`, at both ends of the edges: they serve two convolutions.
+        """
+        before = self.lin_pre.dense()
+        scalars = x[0] @ before.scalars[0]
+        if before.bias is not None:
+            scalars = scalars + before.bias
+        z = self.conv(scalars, ends, e, edges, gaussians, before_ends=before)
+        return edges.sum_at_source(z, self.conv.layout, len(x[0]))
 
 
 class EdgeUpdate(_Update):
     """e' = LN(Lin_post(Conv(x'_i, x'_j, Lin_pre(e))) + SC(e)) + Skip(e), with the nodes already updated."""
 
     def __init__(
-        self, irreps_node: Irreps, irreps_edge: Irreps, irreps_sh: Irreps, irreps_out: Irreps, n_types: int, **options
+        self,
+        irreps_node: Irreps,
+        irreps_edge: Irreps,
+        irreps_sh: Irreps,
+        irreps_out: Irreps,
+        n_types: int,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            irreps_edge, (irreps_node, irreps_node, irreps_edge), irreps_sh, irreps_out, n_types, **options
-        )
-        self.irreps_node = irreps_node
+        super().__init__(irreps_edge, irreps_node, irreps_edge, irreps_sh, irreps_out, n_types, **options)
 
-    def raw(self, x: Features, e: Features, edges: Edges, gaussians: Tensor) -> Features:
+    def raw(self, x: Features, ends: list[Tensor], e: Features, edges: Edges, gaussians: Tensor) -> Features:
         """New features of the given edges before normalisation."""
-        inputs = [
-            edges.gather(x, self.irreps_node, edges.source),
-            edges.gather(x, self.irreps_node, edges.target),
-            self.lin_pre(e),
-        ]
-        return self.combine(e, self.conv(inputs, gaussians, edges.loops), edges.groups)
+        z = self.conv(x[0], ends, e, edges, gaussians, before_edge=self.lin_pre.dense())
+        return self.combine(e, z, edges.groups)

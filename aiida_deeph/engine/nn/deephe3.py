@@ -14,11 +14,12 @@ from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
 from aiida_deeph.engine.nn.blocks import EdgeUpdate, NodeUpdate
+from aiida_deeph.engine.nn.features import Features
 from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.head import HamiltonianHead, components
 from aiida_deeph.engine.nn.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
 from aiida_deeph.engine.nn.linear import EquivariantLinear, TypeGroups
-from aiida_deeph.engine.nn.module import EngineModule, Features
+from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.radial import GaussianBasis
 from aiida_deeph.engine.nn.registry import register_network
 
@@ -179,7 +180,7 @@ class DeepHE3(EngineModule):
     def embed_nodes(self, species: Tensor) -> Features:
         """First features of the nodes."""
         one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
-        return self.embedding([one_hot.unsqueeze(1)])
+        return self.embedding([one_hot])
 
     def forward(self, graph: Any) -> Tensor:
         """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
@@ -187,7 +188,7 @@ class DeepHE3(EngineModule):
 
     def embed_edges(self, distances: Tensor) -> Features:
         """First features of the edges."""
-        return [self.distance_embedding(distances).unsqueeze(1)]
+        return [self.distance_embedding(distances)]
 
     def columns(self, graph: Any) -> Tensor:
         """All outputs for every edge, shape (n_edges, n_columns), eV, complex with spin."""
@@ -197,11 +198,13 @@ class DeepHE3(EngineModule):
         species_groups = TypeGroups(graph.species, self.n_species) if self.n_species > 1 else None
         gaussians = self.radial_basis(edges.distances)
         x, e = self.embed_nodes(graph.species), self.embed_edges(edges.distances)
+        ends = edges.ends(x, self.node_updates[0].lin_pre.layout_in)
         for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
-            n = node_update.messages(node_update.lin_pre(x), e, edges, gaussians)
+            n = node_update.messages(x, ends, e, edges, gaussians)
             n = node_update.norm(node_update.combine(x, n, species_groups), batch, n_graphs)
             x = node_update.past(x, n)
-            z = edge_update.raw(x, e, edges, gaussians)
+            ends = edges.ends(x, node_update.conv.layout)
+            z = edge_update.raw(x, ends, e, edges, gaussians)
             e = edge_update.past(e, edge_update.norm(z, edges.graph, n_graphs, edges.frames))
         return self.head(e, edges.frames)
 

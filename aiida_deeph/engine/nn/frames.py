@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
-from aiida_deeph.engine.nn.irreps import Irrep, Irreps
+from aiida_deeph.engine.nn.features import FeatureLayout, Features
+from aiida_deeph.engine.nn.irreps import Irrep
 from aiida_deeph.engine.nn.linear import TypeGroups
-from aiida_deeph.engine.nn.module import Features
+
+# Batched products of matrices with fewer multiplications than this take a slow path in torch; padding avoids it.
+SMALL_BATCHED_PRODUCT = 400
 
 
 class Frames:
@@ -23,11 +26,11 @@ class Frames:
 
     def __init__(self, wigner: Tensor, lmax: int, ignore_parity: bool) -> None:
         self.ignore_parity = ignore_parity
-        self.natural = [None]
+        self.natural: list[Tensor] = [wigner.new_ones(len(wigner), 1, 1)]
         start = 0
         for l in range(1, lmax + 1):
             d = 2 * l + 1
-            self.natural.append(wigner[:, start : start + d * d].reshape(-1, d, d))
+            self.natural.append(wigner[:, start : start + d * d].contiguous().view(-1, d, d))
             start += d * d
         self._unnatural: dict[int, Tensor] = {}
 
@@ -39,34 +42,42 @@ class Frames:
         return cls(wigner, lmax, ignore_parity)
 
     def matrix(self, irrep: Irrep) -> Tensor:
-        """Rows: components in the frame; columns: m = -l..l of the laboratory; shape (n_edges, 2 l + 1, 2 l + 1), l > 0."""
+        """Rows: components in the frame; columns: those of the laboratory; shape (n_edges, 2 l + 1, 2 l + 1), l > 0.
+
+        Both in the order m = 0, +1, -1, +2, -2, ...
+        """
         if irrep.natural or self.ignore_parity:
             return self.natural[irrep.l]
         if irrep.l not in self._unnatural:
             # Components +m and -m change places, (u_-m, -u_m).
             swap = [0, *(k for m in range(1, irrep.l + 1) for k in (2 * m, 2 * m - 1))]
-            matrix = self.natural[irrep.l][:, swap]
+            matrix = self.natural[irrep.l].index_select(1, torch.tensor(swap, device=self.natural[0].device))
             matrix[:, 2::2] *= -1
             self._unnatural[irrep.l] = matrix
         return self._unnatural[irrep.l]
 
-    def to_frame(self, x: Features, irreps: Irreps) -> Features:
-        """From the laboratory; features of shape (n_edges, 2 l + 1, mul)."""
-        return [torch.bmm(self.matrix(ir), entry) if ir.l else entry for entry, (_, ir) in zip(x, irreps, strict=True)]
+    def to_frame(self, entry: Tensor, irrep: Irrep) -> Tensor:
+        """From the laboratory; shape (n_edges, 2 l + 1, mul)."""
+        return _bmm(self.matrix(irrep), entry)
 
-    def to_laboratory(self, x: Features, irreps: Irreps) -> Features:
-        """From the frames; features of shape (n_edges, 2 l + 1, mul)."""
-        return [
-            torch.bmm(self.matrix(ir).transpose(1, 2), entry) if ir.l else entry
-            for entry, (_, ir) in zip(x, irreps, strict=True)
-        ]
+    def to_laboratory(self, entry: Tensor, irrep: Irrep) -> Tensor:
+        """From the frames; shape (n_edges, 2 l + 1, mul)."""
+        return _bmm(self.matrix(irrep).transpose(1, 2), entry)
+
+
+def _bmm(matrix: Tensor, entry: Tensor) -> Tensor:
+    size, mul = matrix.shape[1] ** 2, entry.shape[2]
+    if size * mul < SMALL_BATCHED_PRODUCT and entry.device.type == "cpu":
+        missing = -(-SMALL_BATCHED_PRODUCT // size) - mul
+        return torch.bmm(matrix, torch.nn.functional.pad(entry, (0, missing)))[:, :, :mul]
+    return torch.bmm(matrix, entry)
 
 
 @dataclass
 class Edges:
     """The edges of one graph, of several, or a part of one graph's edges.
 
-    :param source: atom i of each edge, shape (n_edges,).
+    :param source: atom i of each edge, shape (n_edges,), ascending.
     :param target: atom j of each edge, shape (n_edges,).
     :param graph: graph of each edge, shape (n_edges,); None if there is one graph.
     :param loops: edges from an atom to itself, shape (n_loops,).
@@ -107,10 +118,32 @@ class Edges:
         """The edges by type, None if there is one type."""
         return TypeGroups(self.types, self.n_types) if self.n_types > 1 else None
 
-    def gather(self, x: Features, irreps: Irreps, atoms: Tensor) -> Features:
-        """Features of an end of each edge, in its frame."""
-        return self.frames.to_frame([entry.index_select(0, atoms) for entry in x], irreps)
+    @cached_property
+    def loop_atoms(self) -> Tensor:
+        """Atom of each loop, shape (n_loops,)."""
+        return self.source.index_select(0, self.loops)
 
-    def sum_at_source(self, x: Features, n_atoms: int) -> Features:
-        """Sum of the edges' features over all edges that leave each atom."""
-        return [entry.new_zeros(n_atoms, *entry.shape[1:]).index_add_(0, self.source, entry) for entry in x]
+    def ends(self, x: Features, layout: FeatureLayout) -> list[Tensor]:
+        """Vectors of both ends of every edge in its frame: V_0, V_1, ... with the channels of each entry twice.
+
+        Channels run over the entries, then source and target, then the entry's own channels.
+        """
+        if not layout.vectors:
+            return []
+        rotated = {}
+        for k, entry in layout.by_entry(x).items():
+            both = torch.cat([entry.index_select(0, self.source), entry.index_select(0, self.target)], dim=2)
+            rotated[k] = self.frames.to_frame(both, layout.irreps[k].irrep)
+        return layout.from_entries(x[0], rotated)[1:]
+
+    def sum_at_source(self, z: Features, layout: FeatureLayout, n_atoms: int) -> Features:
+        """Sum of the edges' features, turned to the laboratory, over all edges that leave each atom."""
+
+        def total(values: Tensor) -> Tensor:
+            return values.new_zeros(n_atoms, *values.shape[1:]).index_add_(0, self.source, values)
+
+        entries = {
+            k: total(self.frames.to_laboratory(entry, layout.irreps[k].irrep))
+            for k, entry in layout.by_entry(z).items()
+        }
+        return layout.from_entries(total(z[0]), entries)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aiida_deeph.engine.graph.layout import EntryLayout
-from aiida_deeph.engine.graph.wigner import wigner_3j
+from aiida_deeph.engine.graph.wigner import component_order, wigner_3j
+from aiida_deeph.engine.nn.features import Features
 from aiida_deeph.engine.nn.frames import Frames
 from aiida_deeph.engine.nn.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.linear import EquivariantLinear, Normalization
-from aiida_deeph.engine.nn.module import EngineModule, Features
+from aiida_deeph.engine.nn.module import EngineModule
 
 # Columns 1, sigma_y, sigma_z, sigma_x over sqrt(2); rows uu, ud, du, dd.
 SPIN_BASIS = np.array([[1, 0, 1, 0], [0, -1j, 0, 1], [0, 1j, 0, 1], [1, 0, -1, 0]]) / sqrt(2)
@@ -49,12 +50,12 @@ def components(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> list[Com
 
 
 def coupling_matrix(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> NDArray[np.float64]:
-    """Rows: outputs of one target; columns: elements of its block, with spin (spin, a, b, real and imaginary part)."""
+    """Rows: outputs of one target, each irrep in `component_order`; columns: elements of its block, with spin (spin, a, b, real and imaginary part)."""
     rows = []
     for c in components(l1, l2, spinful, ignore_parity):
         block = wigner_3j(l1, l2, c.L)  # a, b, m
         if not spinful:
-            rows.append(np.einsum("abm->mab", block).reshape(2 * c.L + 1, -1))
+            rows.append(np.einsum("abm->mab", block).reshape(2 * c.L + 1, -1)[component_order(c.L)])
             continue
         if c.vector:
             # k: component of the output; m: of L; n: y, z, x; s: rows of the spin basis.
@@ -62,7 +63,7 @@ def coupling_matrix(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> NDA
         else:
             value = np.einsum("abk,s->ksab", block, SPIN_BASIS[:, 0])
         value = value * (1j if c.half else 1)
-        rows.append(np.stack([value.real, value.imag], axis=-1).reshape(c.irrep.dim, -1))
+        rows.append(np.stack([value.real, value.imag], axis=-1).reshape(c.irrep.dim, -1)[component_order(c.irrep.l)])
     return np.concatenate(rows)
 
 
@@ -81,31 +82,39 @@ class HamiltonianHead(EngineModule):
         self.spinful = layout.n_spin_blocks > 1
         # Channels of each irrep of the linear map run class by class, component by component, target by target.
         channels: dict[Irrep, int] = {}
-        self.classes: list[
-            tuple[int, list[tuple[Irrep, int]]]
-        ] = []  # targets, (irrep, first channel) of each component
+        self.classes: list[tuple[int, list[Irrep]]] = []  # number of targets, irrep of each component
+        self.sizes: dict[Irrep, list[int]] = {}  # channels of an irrep by class and component
         self.channel_of: dict[tuple[int, int], tuple[Irrep, int]] = {}  # (target, component) -> irrep, channel
         for n, ((l1, l2), members) in enumerate(layout.classes.items()):
-            slices = []
+            irreps = []
             for k, component in enumerate(components(l1, l2, self.spinful, ignore_parity)):
                 first = channels.get(component.irrep, 0)
-                slices.append((component.irrep, first))
+                irreps.append(component.irrep)
+                self.sizes.setdefault(component.irrep, []).append(len(members))
                 for offset, target in enumerate(members):
                     self.channel_of[target, k] = (component.irrep, first + offset)
                 channels[component.irrep] = first + len(members)
-            self.classes.append((len(members), slices))
+            self.classes.append((len(members), irreps))
             self.constant(f"coupling_{n}", coupling_matrix(l1, l2, self.spinful, ignore_parity))
         self.irreps_out = Irreps.of((channels[ir], ir) for ir in sorted(channels))
         self.linear = EquivariantLinear(irreps_in, self.irreps_out, bias=True, normalization=normalization)
 
     def forward(self, e: Features, frames: Frames) -> Tensor:
         """Columns of every edge, shape (n_edges, n_columns), eV, complex with spin."""
-        t = frames.to_laboratory(self.linear(e), self.irreps_out)
-        by_irrep = dict(zip(self.irreps_out.irreps(), t, strict=True))
-        n = t[0].shape[0]
+        layout = self.linear.layout_out
+        t = self.linear(e)
+        n = len(t[0])
+        scalars = t[0].split([self.irreps_out[k].mul for k in layout.scalars], dim=1)
+        by_irrep = {
+            self.irreps_out[k].irrep: part.unsqueeze(1) for k, part in zip(layout.scalars, scalars, strict=True)
+        }
+        for k, entry in layout.by_entry(t).items():
+            irrep = self.irreps_out[k].irrep
+            by_irrep[irrep] = frames.to_laboratory(entry, irrep)
+        pieces = {ir: iter(entry.split(self.sizes[ir], dim=2)) for ir, entry in by_irrep.items()}
         blocks = []
-        for k, (count, slices) in enumerate(self.classes):
-            parts = torch.cat([by_irrep[ir][:, :, first : first + count] for ir, first in slices], dim=1)
+        for k, (count, irreps) in enumerate(self.classes):
+            parts = torch.cat([next(pieces[ir]) for ir in irreps], dim=1)
             values = parts.transpose(1, 2).reshape(n * count, -1) @ getattr(self, f"coupling_{k}")
             blocks.append(values.view(n, -1))
         columns = torch.cat(blocks, dim=1)

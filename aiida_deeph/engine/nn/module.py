@@ -9,9 +9,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-Features = list[Tensor]
-"""One tensor of shape (n_items, 2 l + 1, mul) per entry of some Irreps."""
-
 
 class EngineModule(nn.Module):
     """A module whose constants are derived again from float64 whenever its precision changes."""

@@ -28,11 +28,11 @@ from aiida_deeph.engine.graph.wigner import edge_wigner
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.blocks import EdgeUpdate
 from aiida_deeph.engine.nn.deephe3 import DeepHE3, DeepHE3Set
+from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.irreps import Irreps
 from aiida_deeph.engine.nn.layernorm import Statistics
 from aiida_deeph.engine.nn.linear import TypeGroups
-from aiida_deeph.engine.nn.module import Features
 
 
 def predict_entries(
@@ -140,7 +140,7 @@ class _Pass:
 
     def empty(self, irreps: Irreps) -> Features:
         """Storage for features of all edges."""
-        return [torch.empty(len(self.pairs), ir.dim, mul, dtype=self.dtype, device=self.device) for mul, ir in irreps]
+        return FeatureLayout(irreps).zeros(len(self.pairs), torch.empty(0, dtype=self.dtype, device=self.device))
 
     def run(self, entries: NDArray[Any], order: NDArray[np.int64], boundaries: NDArray[np.int64]) -> None:
         """Fill in the entries that this network gives.
@@ -167,7 +167,6 @@ class _Pass:
 
         n_blocks = len(network.node_updates)
         for b, (node_update, edge_update) in enumerate(zip(network.node_updates, network.edge_updates, strict=True)):
-            h = node_update.lin_pre(x)
             sums: Features | None = None
             # The first features of the edges are made again when they are needed; later ones take the place of the old.
             current: Features | None = None
@@ -182,7 +181,8 @@ class _Pass:
                 if current is not None:
                     for target, value in zip(current, e, strict=True):
                         target[chunk.start : chunk.stop] = value
-                messages = node_update.messages(h, e, chunk.edges, chunk.gaussians)
+                ends = chunk.edges.ends(x, node_update.lin_pre.layout_in)
+                messages = node_update.messages(x, ends, e, chunk.edges, chunk.gaussians)
                 sums = (
                     messages if sums is None else [total.add_(part) for total, part in zip(sums, messages, strict=True)]
                 )
@@ -194,7 +194,8 @@ class _Pass:
             for chunk in self.chunks(f"block {b + 1} of {n_blocks}, pairs"):
                 part = slice(chunk.start, chunk.stop)
                 e = network.embed_edges(chunk.edges.distances) if old is None else [entry[part] for entry in old]
-                z = edge_update.raw(x, e, chunk.edges, chunk.gaussians)
+                ends = chunk.edges.ends(x, node_update.conv.layout)
+                z = edge_update.raw(x, ends, e, chunk.edges, chunk.gaussians)
                 statistics.append(edge_update.norm.statistics(z, chunk.edges.frames))
                 for target, value in zip(raw, z, strict=True):
                     target[part] = value
