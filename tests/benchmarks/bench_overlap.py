@@ -1,4 +1,4 @@
-"""Time of S(R) against the number of atoms: `python tests/benchmarks/bench_overlap.py [--basis SPEC] [--atoms N ...]`."""
+"""Time of S(R) against the number of atoms: `python tests/benchmarks/bench_overlap.py [--basis SPEC] [--atoms N]`."""
 
 from __future__ import annotations
 

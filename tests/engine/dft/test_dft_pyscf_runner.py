@@ -142,3 +142,14 @@ def test_odd_number_of_electrons(tmp_path: Path) -> None:
     write_structure(tmp_path / "structure.xyz", Structure(("H",), np.zeros((1, 3)), np.eye(3) * 5))
     with pytest.raises(InputError, match="odd number of electrons"):
         run_pyscf(PyscfConfig(ke_cutoff=10.0), tmp_path)
+
+
+def test_large_cells_use_multigrid(tmp_path: Path, zigzag: Structure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the orbitals do not fit in memory PySCF's multigrid integration takes over; the results agree."""
+    write_structure(tmp_path / "structure.xyz", zigzag)
+    config = PyscfConfig(ke_cutoff=40.0, bands=((0.1, 0.0, 0.0),))
+    mine = run_pyscf(config, tmp_path, report=lambda line: None)
+    monkeypatch.setattr("aiida_deeph.engine.dft.pyscf.runner.ORBITAL_MEMORY", 0.0)
+    other = run_pyscf(config, tmp_path, report=lambda line: None)
+    assert other["converged"] and mine["energy"] == pytest.approx(other["energy"], abs=0.05)
+    assert mine["bands"]["energies"][0] == pytest.approx(other["bands"]["energies"][0], abs=0.02)
