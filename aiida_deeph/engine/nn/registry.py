@@ -40,6 +40,7 @@ class Network(Protocol):
 NETWORKS: dict[str, str | type] = {
     "deephe3": "aiida_deeph.engine.nn.deephe3",
     "deephe3-set": "aiida_deeph.engine.nn.deephe3",
+    "deephe3-residual": "aiida_deeph.engine.nn.residual",
 }
 """Name -> class, or the module that registers it."""
 

@@ -99,7 +99,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
     pairs = pairs_within(structure, description.pair_cutoffs)
     loaded = time.monotonic()
     entries = predict_entries(
-        network,
+        getattr(network, "network", network),
         structure,
         pairs,
         description,
@@ -108,6 +108,8 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         device=device,
         progress=sys.stderr.isatty() if show_progress is None else show_progress,
     )
+    if hasattr(network, "restore"):
+        entries = network.restore(entries, structure, pairs, config.edges_per_chunk)
     predicted = time.monotonic()
     if not np.isfinite(entries).all():
         raise DataError("model predicts NaN", where=config.model, remedy="train it again, or predict in float64")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class GraphSet(Dataset[HamiltonianGraph]):
         self.members = tuple(members)
         self._folder, self._settings, self._cache = folder, settings, cache
         self._kept: dict[int, HamiltonianGraph] = {}
+        self._prepare: Callable[[HamiltonianGraph], HamiltonianGraph] = lambda graph: graph
         edges, entries, used = [], [], 0
         for index in track(range(len(self.members)), "graphs", show=show_progress):
             graph = self._load(index)
@@ -126,7 +127,13 @@ class GraphSet(Dataset[HamiltonianGraph]):
 
     def __getitem__(self, index: int) -> HamiltonianGraph:
         graph = self._kept.get(index)
-        return self._load(index) if graph is None else graph
+        return self._prepare(self._load(index)) if graph is None else graph
+
+    def prepare(self, function: Callable[[HamiltonianGraph], HamiltonianGraph]) -> None:
+        """Complete every graph by a function of the graph; what it adds is never cached on disk."""
+        self._prepare = function
+        for graph in self._kept.values():
+            function(graph)
 
     def _load(self, index: int) -> HamiltonianGraph:
         member = self.members[index]

@@ -62,9 +62,10 @@ def make_fabric(device: str, precision: str) -> Fabric:
     if world == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=digits)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    return Fabric(
-        accelerator=accelerator, devices=local, num_nodes=world // local, precision=digits, strategy=DDPStrategy()
-    )
+    # Buffers are constants: alike on all ranks, they need no broadcast.
+    strategy = DDPStrategy(broadcast_buffers=False)
+    nodes = world // local
+    return Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, precision=digits, strategy=strategy)
 
 
 def graph_cache(dataset: Path, working_directory: Path) -> GraphCache:
@@ -77,11 +78,13 @@ class Start:
     """Where a training begins.
 
     :param state: of the checkpoint, if one is continued.
+    :param is_new: the network holds random weights and nothing learnt.
     """
 
     network: nn.Module
     description: ModelDescription
     state: dict[str, Any] | None = None
+    is_new: bool = False
 
 
 def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> Start:
@@ -94,7 +97,10 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> 
         state = load_checkpoint(Path(config.restart))
         require_same_run(state, config, split_uuids(parts), where)
         description = description_of(state)
-        return Start(build_network(description), description, state)
+        network = build_network(description)
+        # The loop loads it again; here it makes constants that prepare the graphs known.
+        network.load_state_dict(state["network"])
+        return Start(network, description, state)
     if config.initial_model is not None:
         network, description = load_model(Path(config.initial_model), dtype=torch.float32, device="cpu")
         return Start(network, adapted_description(description, manifest, where))
@@ -103,7 +109,7 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> 
         description = describe_network(
             config.network, manifest.orbital_basis, manifest.spin, dict(manifest.pair_cutoffs)
         )
-        return Start(build_network(description), description)
+        return Start(build_network(description), description, is_new=True)
 
 
 def adapted_description(description: ModelDescription, manifest: DatasetManifest, where: Path) -> ModelDescription:
@@ -171,12 +177,17 @@ class _Run:
                 GraphSet(dataset, self.parts[part], settings, cache, show_progress=False if self.quiet else None)
                 for part in ("train", "validation")
             ]
+        self.network = start.network.to(settings.dtype)
+        if hasattr(self.network, "fit") and start.is_new:
+            self.network.fit(sets[0])
+        if hasattr(self.network, "prepare"):
+            for graphs in sets:
+                graphs.prepare(self.network.prepare)
         train_source, validation_source = (
             BatchSource(graphs, self.fabric.device, workers=config.loader_workers if name == "train" else 0)
             for name, graphs in zip(("train", "validation"), sets, strict=True)
         )
         torch.manual_seed(config.seed + self.fabric.global_rank)
-        self.network = start.network.to(settings.dtype)
         self.n_parameters = sum(p.numel() for p in self.network.parameters())
         self.stop = StopRequest()
         self.loop = TrainingLoop(

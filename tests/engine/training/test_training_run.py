@@ -28,6 +28,8 @@ from aiida_deeph.engine.training.loss import squared_error
 from aiida_deeph.engine.training.run import train
 from tests.engine.training.toy import write_toy_dataset
 
+SMALL = {"irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o", "lmax": 1, "n_blocks": 1, "n_gaussians": 16}
+
 
 def config(dataset: Path, **changes: Any) -> TrainConfig:
     values = {"network": {"name": "tiny"}, "epochs": 4, "learning_rate": 0.02, "device": "cpu", "threads": 1}
@@ -81,6 +83,26 @@ def test_time_limit_then_exact_continuation(toy_dataset: Path, trained: Path, tm
     assert [[row[k] for k in keys] for row in metrics(tmp_path)] == [[row[k] for k in keys] for row in metrics(trained)]
     first, second = (load_model(folder / "model")[0].state_dict() for folder in (trained, tmp_path))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_two_centre_part_is_fitted_once_and_continued_exactly(toy_dataset: Path, tmp_path: Path) -> None:
+    """The toy H is two-centre: the training starts near its end. A continued run and a model loaded know the fit."""
+    changes = {"network": {**SMALL, "name": "deephe3-residual"}, "learning_rate": 1e-3}
+    through, stopped = tmp_path / "through", tmp_path / "stopped"
+    for folder in (through, stopped):
+        folder.mkdir()
+    train(config(toy_dataset, **changes), through, quiet=True)
+    rows = metrics(through)
+    assert rows[0]["validation_mae"] < 0.1
+    with pytest.raises(Interrupted):
+        train(config(toy_dataset, max_seconds=1e-9, **changes), stopped, quiet=True)
+    train(config(toy_dataset, restart=str(stopped / "checkpoint"), **changes), stopped, quiet=True)
+    keys = ("epoch", "train_loss", "validation_loss")
+    assert [[row[k] for k in keys] for row in metrics(stopped)] == [[row[k] for k in keys] for row in rows]
+    values = {"dataset": str(toy_dataset), "model": str(through / "model"), "output": str(tmp_path / "e.json")}
+    report = evaluate(EvaluateConfig(**values, members="validation", strict=True))
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert report["mae_eV"] == pytest.approx(best["validation_mae"], rel=1e-4)
 
 
 def test_finished_training_can_go_on(toy_dataset: Path, trained: Path, tmp_path: Path) -> None:
@@ -218,9 +240,6 @@ def test_evaluation_refuses_what_does_not_fit(toy_dataset: Path, trained: Path, 
     with pytest.raises(InputError, match="dataset lacks 2 test member"):
         evaluate(EvaluateConfig(dataset=str(other), **values))
     assert evaluate(EvaluateConfig(dataset=str(other), members="all", **values))["n_members"] == 5
-
-
-SMALL = {"irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o", "lmax": 1, "n_blocks": 1, "n_gaussians": 16}
 
 
 def test_two_processes_are_one_with_twice_the_batch(toy_dataset: Path, tmp_path: Path) -> None:
