@@ -61,16 +61,27 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>" for value, name in pairs)
 
 
+def draw_figures(results: Results) -> dict[str, str]:
+    """Name -> SVG."""
+    return {
+        "bands": figures.bands(results.bands),
+        "dos": figures.spectrum(results.spectrum),
+        "learning_curve": figures.learning_curve(results.curve),
+        "errors": figures.pair_errors(results.pair_errors),
+        "provenance": results.provenance_svg,
+    }
+
+
 def render(results: Results) -> str:
     """The page as text."""
-    summary = results.summary
+    summary, pictures = results.summary, draw_figures(results)
     (below, above), middle = results.spectrum.gap, results.spectrum.midgap
     sections = [
         section(
             "Bands of a cell it has never seen",
             f"Lines: a direct DFT run on {results.bands.title}. Circles: the predicted Hamiltonian of the same cell. "
             f"Occupied bands and the lowest conduction band differ by {summary['band_mae_meV']:.1f} meV on average.",
-            figures.bands(results.bands),
+            pictures["bands"],
         ),
         section(
             "The long chain: a state in the middle of the gap",
@@ -78,24 +89,24 @@ def render(results: Results) -> str:
             f"states and {above - middle:.2f} eV below the conduction states: the soliton of Su, Schrieffer and "
             "Heeger. No DFT run of this chain was made; its overlap is computed from the Gaussians alone. Ticks: "
             "single levels at Gamma.",
-            figures.spectrum(results.spectrum),
+            pictures["dos"],
         ),
         section(
             "Learning curve",
             f"{summary['n_train']} training, {summary['n_validation']} validation and {summary['n_test']} test cells.",
-            figures.learning_curve(results.curve),
+            pictures["learning_curve"],
         ),
         section(
             "Error of H by pair of shells",
             f"Mean |ΔH| over the test cells; over all entries {summary['test_mae_meV']:.2f} meV, at worst "
             f"{summary['test_max_meV']:.0f} meV.",
-            figures.pair_errors(results.pair_errors),
+            pictures["errors"],
         ),
         section(
             "Provenance",
             "From the structures to the bands. Processes of one kind, and the data that link them, are drawn as one "
             f"box with their number; the whole graph hangs on process {summary['aiida_process_uuid']}.",
-            results.provenance_svg,
+            pictures["provenance"],
             wide=True,
         ),
     ]
@@ -129,8 +140,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write(results: Results, folder: Path) -> tuple[Path, Path]:
-    """Write `summary.json` and `report.html` into `folder` and give their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `summary.json`, `report.html` and its pictures (`figures/NAME.svg`) into `folder`; give the first two."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, svg in draw_figures(results).items():
+        write_atomically(folder / "figures" / f"{name}.svg", svg)
     summary, page = folder / "summary.json", folder / "report.html"
     write_atomically(summary, json.dumps(dict(results.summary), indent=2) + "\n")
     write_atomically(page, render(results))
