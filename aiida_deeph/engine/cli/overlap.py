@@ -13,27 +13,53 @@ from aiida_deeph.engine.overlap.config import OverlapConfig
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--basis", metavar="SPEC", help="pyscf:NAME or cp2k:FILE:NAME.")
+@click.option("--basis", metavar="SPEC", help="pyscf:NAME, cp2k:FILE:NAME or openmx:FOLDER.")
+@click.option(
+    "--orbitals",
+    metavar="ELEMENT=NAME",
+    multiple=True,
+    help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1; once per element.",
+)
 @click.option("--structure", metavar="FILE", help="Structure file, or a DeepH folder.")
 @click.option("--output", metavar="DIR", help="DeepH folder to write.")
 @click.option("--cutoff", type=float, help="Keep all pairs up to this distance, Angstrom.")
 @click.option("--model", metavar="DIR", help="Keep the pairs that this model knows.")
 @click.option("--threshold", type=float, help="Keep pairs whose overlap can exceed this (default 1e-8).")
-def command(config: Path | None, **options: str | float | None) -> None:
+def command(config: Path | None, orbitals: tuple[str, ...], **options: str | float | None) -> None:
     """Compute the overlap of a structure, from a CONFIG file (JSON or YAML) or from options."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, object] = {name: value for name, value in options.items() if value is not None}
+    if orbitals:
+        given["orbitals"] = _by_element(orbitals)
     if config is not None and given:
         raise InputError("give either a configuration file or options", found=f"{config} and --{next(iter(given))}")
     settings = load_config(OverlapConfig, config) if config else parse_config(OverlapConfig, given, "options")
-    try:
-        import pyscf  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "PySCF is not installed",
-            found=error,
-            remedy="pip install 'aiida-deeph[pyscf]': its libcint computes overlaps",
-        ) from None
+    from aiida_deeph.engine.overlap.numeric.load import is_numeric
     from aiida_deeph.engine.overlap.run import run_overlap
 
+    if not is_numeric(settings.basis):
+        try:
+            import pyscf  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                "PySCF is not installed",
+                found=error,
+                remedy="pip install 'aiida-deeph[pyscf]': its libcint computes overlaps of Gaussians",
+            ) from None
     folder = run_overlap(settings, config.parent if config else Path())
     click.echo(f"overlap written to {folder}")
+
+
+def _by_element(orbitals: tuple[str, ...]) -> dict[str, str]:
+    """`C=C6.0-s2p2d1` .. as a mapping.
+
+    :raises InputError: no `=`, or an element twice.
+    """
+    names: dict[str, str] = {}
+    for text in orbitals:
+        element, _, name = text.partition("=")
+        if not name or element in names:
+            raise InputError(
+                "orbitals are not understood", where="--orbitals", found=text, expected="ELEMENT=NAME, an element once"
+            )
+        names[element] = name
+    return names

@@ -11,8 +11,10 @@ class OverlapConfig(Config):
     """S(R) of a structure without a DFT run, written as the DeepH folder `OUTPUT` (POSCAR, info.json, overlap.h5).
 
     :param structure: a file that ase reads, or a DeepH folder; atoms come out grouped by element.
-    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`) or `cp2k:FILE:NAME` (a basis set of
-        a CP2K file, with FILE relative to the configuration); one for all elements or one per element.
+    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`), `cp2k:FILE:NAME` (a basis set of
+        a CP2K file) or `openmx:FOLDER` (numerical orbitals in the `.pao` files of a folder; its `.vps` files tell the
+        number of electrons), with paths relative to the configuration; one for all elements or one per element.
+    :param orbitals: for numerical orbitals, those of each element, e.g. `{"C": "C6.0-s2p2d1"}`.
     :param threshold: a pair of atoms is kept while an overlap of its orbitals can exceed this.
     :param cutoff: keep all pairs up to this distance instead, Angstrom.
     :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model
@@ -22,6 +24,7 @@ class OverlapConfig(Config):
 
     structure: str
     basis: str | dict[str, str]
+    orbitals: dict[str, str] | None = None
     output: str = "overlap"
     threshold: float = Field(default=1e-8, gt=0)
     cutoff: float | None = Field(default=None, gt=0)

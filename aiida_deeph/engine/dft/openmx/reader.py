@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM, OPENMX_HARTREE_TO_EV
 from aiida_deeph.engine.dft.openmx.input_file import OpenmxInput, parse_input
 from aiida_deeph.engine.dft.openmx.main_output import MainOutput, read_main_output
 from aiida_deeph.engine.dft.openmx.orbital_name import OrbitalName
@@ -18,10 +19,6 @@ from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError, InputError
-
-# Constants of OpenMX 3.9 itself: its files are converted with the numbers that it used for its input.
-OPENMX_HARTREE_TO_EV = 27.2113845
-OPENMX_BOHR_TO_ANGSTROM = 0.529177249
 
 SPINS = {0: SpinMode.NONE, 1: SpinMode.COLLINEAR, 3: SpinMode.NONCOLLINEAR}
 

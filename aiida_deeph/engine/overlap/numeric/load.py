@@ -1,0 +1,67 @@
+"""Which codes' numerical orbitals can be read, and how a basis is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.overlap.numeric.openmx import load_openmx
+from aiida_deeph.engine.overlap.numeric.radial import RadialBasis, RadialShell
+
+# Code -> function of element, folder and name of the orbitals: shells in the order of the orbitals, valence electrons.
+Loader = Callable[[str, Path, str], tuple[tuple[RadialShell, ...], float | None]]
+LOADERS: Mapping[str, Loader] = {"openmx": load_openmx}
+# Code -> its Bohr, Angstrom.
+BOHRS: Mapping[str, float] = {"openmx": OPENMX_BOHR_TO_ANGSTROM}
+
+
+def is_numeric(spec: str | Mapping[str, str]) -> bool:
+    """Whether a basis is one of numerical orbitals: `CODE:FOLDER`, for all elements or for one of them."""
+    return any(text.partition(":")[0] in LOADERS for text in ([spec] if isinstance(spec, str) else spec.values()))
+
+
+def load_numeric(
+    spec: str | Mapping[str, str], orbitals: Mapping[str, str] | None, elements: Iterable[str], base_dir: Path
+) -> RadialBasis:
+    """The basis of some elements.
+
+    :param spec: `openmx:FOLDER` for all elements, or one such string per element.
+    :param orbitals: element -> name of its orbitals.
+    :param base_dir: where FOLDER is looked for if its path is relative.
+    :raises InputError: the specification is wrong, or an element has no such basis.
+    """
+    shells, valence, source = {}, {}, {}
+    codes: set[str] = set()
+    for symbol in elements:
+        text = spec if isinstance(spec, str) else spec.get(symbol)
+        if text is None:
+            raise InputError("element without basis", where="basis", found=symbol, expected=f"one of {', '.join(spec)}")
+        code, _, folder = text.partition(":")
+        if code not in LOADERS or not folder:
+            raise InputError(
+                "basis is not understood",
+                where="basis",
+                found=text,
+                expected=f"{' or '.join(f'{name}:FOLDER' for name in LOADERS)} for every element",
+            )
+        name = (orbitals or {}).get(symbol)
+        if name is None:
+            raise InputError(
+                "element without orbitals",
+                where="orbitals",
+                found=symbol,
+                expected=f"names such as {symbol}=FILE-s2p2d1",
+                remedy=f"give the orbitals of {symbol}",
+            )
+        shells[symbol], electrons = LOADERS[code](symbol, base_dir / folder, name)
+        if electrons is not None:
+            valence[symbol] = electrons
+        source[symbol] = f"{code}:{name}"
+        codes.add(code)
+    if len(codes) != 1:
+        raise InputError(
+            "orbitals of several codes", where="basis", found=", ".join(sorted(codes)), expected="one code"
+        )
+    return RadialBasis(shells, valence, source, BOHRS[codes.pop()])
