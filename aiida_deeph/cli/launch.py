@@ -72,8 +72,11 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
 
     builder.metadata.label = values.title or title
     builder.metadata.description = values.description
+    ports = builder._process_spec.inputs
+    error = ports.validate(ports.pre_process(builder._inputs(prune=True)))
+    if error is not None:
+        raise InputError(error.message, where=f"{title}: {error.port}")
     if dry_run:
-        builder._process_spec.validate_inputs(builder._inputs(prune=True))
         echo.echo(str(builder))
         echo.echo_success("the inputs are valid; nothing was submitted")
         return

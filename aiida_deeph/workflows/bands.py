@@ -174,9 +174,10 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        where: str = "overrides",
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values, without the Hamiltonian."""
-        inputs = cls.get_protocol_inputs(protocol, overrides)
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
         jobs = {
             name: job_inputs(code, inputs[name], options) for name in ("bands", "dos") if inputs.get(name) is not None
         }

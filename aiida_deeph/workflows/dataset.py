@@ -116,7 +116,7 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         spec.exit_code(
             310,
             "ERROR_TOO_MANY_FAILED_LABELS",
-            message="{failed} of {total} labels failed, more than the allowed share.",
+            message="Too many labels failed: {failed} of {total}.",
         )
         spec.exit_code(
             320, "ERROR_PREPROCESS_FAILED", message="The preprocess job failed with exit status {status}: {message}"
@@ -288,14 +288,17 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         label: str = "deeph.label.pyscf",
+        where: str = "overrides",
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values and nodes."""
         engine, dft = codes_of(codes)
         if not structures:
             raise InputError("no structures", where="structures", expected="at least one")
-        inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in (overrides or {}).items() if k != "label"})
+        inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in (overrides or {}).items() if k != "label"}, where)
         workchain = checked_label_class(label)
-        cutoff = workchain.get_protocol_inputs(protocol, (overrides or {}).get("label")).get("pair_cutoff")
+        cutoff = workchain.get_protocol_inputs(protocol, (overrides or {}).get("label"), f"{where}.label").get(
+            "pair_cutoff"
+        )
         parameters = {"cutoff": cutoff, **inputs["preprocess"].get("parameters", {})}
         inputs["preprocess"] = {**inputs["preprocess"], "parameters": parameters}
         perturbation = inputs.get("perturbation")

@@ -422,13 +422,15 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         }
         inputs = cls.get_protocol_inputs(protocol, own)
         nested = {key: (overrides or {}).get(key) for key in ("dataset", "train", "predict", "bands")}
-        dataset = DatasetWorkChain.dataset_inputs(codes, structures, protocol, nested["dataset"], options, label)
+        dataset = DatasetWorkChain.dataset_inputs(
+            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset"
+        )
         workchain: type[LabelWorkChain] = checked_label_class(label)
         parameters = dataset["label"]["parameters"]
         symbols = {symbol for structure in structures.values() for symbol in structure.get_symbols_set()}
         basis = workchain.overlap_basis(parameters, symbols)
         n = dataset["perturbation"]["n"] if dataset.get("perturbation") else len(structures)
-        train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options)
+        train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
         message = check_split(n, train["train"].get("parameters", {}).get("split", {}))
         if message:
             raise InputError(message)
@@ -436,8 +438,10 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             **inputs,
             "dataset": dataset,
             "train": train,
-            "predict": PredictWorkChain.predict_inputs(engine, protocol, nested["predict"], options, basis),
-            "bands": BandsWorkChain.bands_inputs(engine, protocol, nested["bands"], options),
+            "predict": PredictWorkChain.predict_inputs(
+                engine, protocol, nested["predict"], options, basis, "overrides.predict"
+            ),
+            "bands": BandsWorkChain.bands_inputs(engine, protocol, nested["bands"], options, "overrides.bands"),
             "targets": dict(targets or {}),
             "validation": dict(validation or {}),
         }

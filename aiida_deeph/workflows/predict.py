@@ -203,9 +203,10 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         basis: str | dict[str, str] | None = None,
+        where: str = "overrides",
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values, without structure and model."""
-        inputs = cls.get_protocol_inputs(protocol, overrides)
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
         overlap = dict(inputs.get("overlap", {}))
         parameters = dict(overlap.get("parameters", {}))
         if basis is not None:

@@ -72,10 +72,11 @@ class ProtocolMixin:
 
     @classmethod
     def get_protocol_inputs(
-        cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None
+        cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None, where: str = "overrides"
     ) -> dict[str, Any]:
         """Plain inputs of a protocol with the overrides merged in.
 
+        :param where: what the overrides are called in messages.
         :raises InputError: no such protocol, or an override that is no port.
         """
         content = cls._protocol_content()
@@ -86,12 +87,8 @@ class ProtocolMixin:
             )
         inputs = merge(content["default_inputs"], content["protocols"][name])
         inputs.pop("description")
-        check_overrides(
-            cls.spec().inputs, {k: v for k, v in (overrides or {}).items() if k not in cls._protocol_only(content)}
-        )  # type: ignore[attr-defined]
+        # Inputs are derived from some keys that are no ports themselves (a width of the k-mesh, for instance).
+        derived = content.get("derived", ())
+        ports: PortNamespace = cls.spec().inputs  # type: ignore[attr-defined]
+        check_overrides(ports, {key: value for key, value in (overrides or {}).items() if key not in derived}, where)
         return merge(inputs, overrides)
-
-    @classmethod
-    def _protocol_only(cls, content: Mapping[str, Any]) -> set[str]:
-        """Keys of the file from which inputs are derived without being ports (a k-point density, for instance)."""
-        return set(content.get("derived", ()))

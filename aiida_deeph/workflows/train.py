@@ -70,6 +70,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             cls.inspect_evaluate,
         )
         spec.expose_outputs(TrainCalculation, include=("model", "history", "output_parameters"))
+        spec.default_output_node = "output_parameters"
         spec.output("evaluation", valid_type=orm.Dict, required=False, help="Errors on the held-out members.")
         spec.output(
             "errors", valid_type=orm.Dict, required=False, help="Errors per member, pair of shells and distance, eV."
@@ -118,6 +119,15 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
     def handle_interrupted(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Told to stop, or out of time, with a checkpoint: go on from there."""
         self._continue_from(node)
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=495, exit_codes=TrainCalculation.exit_codes.ERROR_NO_CHECKPOINT)
+    def handle_no_checkpoint(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """The checkpoint that a former run seemed to have left is not there: from the beginning. A folder that the user
+        gave is the user's mistake."""
+        if "restart_folder" in self.inputs.train:
+            return None
+        self.ctx.inputs.pop("restart_folder", None)
         return ProcessHandlerReport(True)
 
     @process_handler(priority=490, exit_codes=TrainCalculation.exit_codes.ERROR_DIVERGED)
@@ -223,9 +233,10 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        where: str = "overrides",
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values, without the dataset."""
-        inputs = cls.get_protocol_inputs(protocol, overrides)
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
         return {**inputs, **{name: job_inputs(code, inputs.get(name, {}), options) for name in ("train", "evaluate")}}
 
 

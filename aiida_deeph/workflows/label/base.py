@@ -220,6 +220,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         supercell: tuple[int, int, int] = (1, 1, 1),
+        where: str = "overrides",
     ) -> dict[str, Any]:
         """Inputs of a protocol without the structure, as plain values and nodes: what all labels of a dataset share.
 
@@ -230,7 +231,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         message = validate_code(code, cls.plugin)
         if message:
             raise InputError(message)
-        inputs = cls.get_protocol_inputs(protocol, overrides)
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
         width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
         meshes = [kmesh_for(structure, width, supercell) for structure in structures]
         inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])

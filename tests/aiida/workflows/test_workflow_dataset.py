@@ -71,7 +71,7 @@ def test_too_many_failures_end_it_and_are_named(builder_of, cells, fake_label):
     builder = builder_of(cells(6, failing=[0, 1]), max_failed_fraction=0.2, max_concurrent=1)
     results, node = run_get_node(builder)
     assert node.exit_status == DatasetWorkChain.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.status
-    assert "2 of 6 labels failed" in node.exit_message
+    assert "Too many labels failed: 2 of 6" in node.exit_message
     assert sorted(results["output_parameters"]["failed"]) == ["c0", "c1"]
     # No label is begun once the verdict is clear.
     assert [name for event, name in fake_label.diary if event == "begin"] == ["label c0", "label c1"]

@@ -104,6 +104,12 @@ def test_a_run_that_was_cut_off_goes_on_if_it_came_far_enough(train, turn, statu
     assert train.ctx.inputs["restart_folder"].uuid == job.outputs.remote_folder.uuid
 
 
+def test_a_checkpoint_that_is_not_there_means_from_the_beginning(train, turn):
+    turn(410)
+    assert turn(415)[0].status == 0
+    assert "restart_folder" not in train.ctx.inputs
+
+
 def test_refused_input_is_not_retried(train, turn):
     assert turn(210)[0] == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE
 

@@ -1,0 +1,126 @@
+"""A DFT code is a reader and a labelling workchain: both keep the common interface, whichever code it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from aiida.plugins import WorkflowFactory
+from aiida.plugins.entry_point import get_entry_point_names
+
+from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.dft.base import READERS, get_reader
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.overlap.config import OverlapConfig
+from aiida_deeph.workflows.label.base import LabelWorkChain
+from aiida_deeph.workflows.label.registry import label_class, label_entry_points
+
+PROTOCOLS = ("fast", "balanced", "stringent")
+
+
+@pytest.fixture(autouse=True)
+def _profile(aiida_profile):
+    """A profile for all tests."""
+
+
+@pytest.fixture
+def structure() -> orm.StructureData:
+    """Two hydrogen atoms in a chain: every code has a basis for them."""
+    node = orm.StructureData(cell=np.diag([2.0, 7.0, 7.0]).tolist(), pbc=(True, False, False))
+    node.append_atom(symbols="H", position=(0.0, 3.5, 3.5))
+    node.append_atom(symbols="H", position=(0.8, 3.5, 3.5))
+    return node
+
+
+@pytest.fixture
+def code_of(aiida_code_installed):
+    """Function that makes a code (never run) of the plugin of a labelling workchain."""
+
+    def make(workchain: type[LabelWorkChain]) -> orm.InstalledCode:
+        plugin = workchain.plugin
+        return aiida_code_installed(
+            label=f"contract-{plugin}", default_calc_job_plugin=plugin, filepath_executable="/bin/true"
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("code", sorted(READERS))
+def test_reader_names_itself_and_refuses_an_empty_folder(code, tmp_path):
+    reader = get_reader(code)
+    assert reader.code == code
+    with pytest.raises(DeepHError) as error:
+        reader.read(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_every_label_workchain_has_a_reader():
+    assert label_entry_points()
+    for name in label_entry_points():
+        workchain = label_class(name)
+        assert workchain.reader in READERS
+        assert name == f"deeph.label.{workchain.reader}"
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_common_interface(name):
+    workchain = WorkflowFactory(name)
+    assert issubclass(workchain, LabelWorkChain)
+    common, own = LabelWorkChain.spec(), workchain.spec()
+    assert set(common.inputs) <= set(own.inputs)
+    assert set(common.outputs) <= set(own.outputs)
+    required = {key for key, port in own.inputs.items() if port.required}
+    assert required == {"structure", "code", "parameters", "kpoints"}
+    assert set(common.exit_codes) <= set(own.exit_codes)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", label_entry_points())
+def test_protocol_gives_a_job_that_can_be_submitted(name, protocol, code_of, structure):
+    workchain = WorkflowFactory(name)
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0, 0], [0.5, 0, 0]])
+    builder = workchain.get_builder_from_protocol(code_of(workchain), structure, protocol, bands_kpoints=kpoints)
+    runner = get_manager().get_runner()
+    process = instantiate_process(runner, builder)
+    with process._process_scope():
+        process.setup()
+    # Validated as at submission.
+    instantiate_process(runner, workchain._process_class, **process.ctx.inputs)
+    # Three tries at most to converge an SCF, each with something changed.
+    parameters = process.ctx.inputs["parameters"].get_dict()
+    tries = [process.improve_scf(parameters, attempt) for attempt in (1, 2, 3)]
+    assert tries[0] != parameters
+    assert tries[2] is None
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_basis_of_the_labels_can_be_used_for_overlaps(name, code_of, structure):
+    workchain = WorkflowFactory(name)
+    inputs = workchain.label_inputs(code_of(workchain), [structure], "fast")
+    basis = workchain.overlap_basis(inputs["parameters"], {"H"})
+    parse_config(OverlapConfig, {"structure": "structure.xyz", "basis": basis})
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_element_without_basis_is_refused_by_name(name, code_of, structure):
+    workchain = WorkflowFactory(name)
+    structure.append_atom(symbols="Lr", position=(1.5, 3.5, 5.0))
+    with pytest.raises(InputError, match=r"element without basis.*found Lr"):
+        workchain.get_builder_from_protocol(code_of(workchain), structure)
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_code_of_another_plugin_is_refused_by_name(name, aiida_code_installed, structure):
+    code = aiida_code_installed(
+        label="other", default_calc_job_plugin="core.arithmetic.add", filepath_executable="/bin/true"
+    )
+    with pytest.raises(InputError, match=r"code other@.* runs the plugin `core.arithmetic.add`"):
+        WorkflowFactory(name).get_builder_from_protocol(code, structure)
+
+
+def test_registry_and_entry_points_agree():
+    registered = {name for name in get_entry_point_names("aiida.workflows") if name.startswith("deeph.label.")}
+    assert registered == set(label_entry_points())
