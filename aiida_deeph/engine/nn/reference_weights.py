@@ -220,9 +220,9 @@ def _buffers(network: DeepHE3, architecture: Architecture, version: str) -> dict
             product = update.conv.product
             state[f"{prefix}.conv.tp.tp.weight"] = torch.zeros(0)
             state[f"{prefix}.conv.tp.tp.output_mask"] = torch.ones(product.irreps_out.dim)
-            if update.conv.gated:
+            if update.conv.layout.vectors:
                 state[f"{prefix}.conv.nonlin.mul.weight"] = torch.zeros(0)
-                state[f"{prefix}.conv.nonlin.mul.output_mask"] = torch.ones(update.conv.gated.dim)
+                state[f"{prefix}.conv.nonlin.mul.output_mask"] = torch.ones(sum(mul * ir.dim for mul, ir in update.conv.irreps_out if ir.l))
             state.update(_tables(f"{prefix}.conv.tp.tp", product, version))
     n_out = 1
     node = network.node_updates[-1].irreps_out
