@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiida import orm
+from aiida.common.links import LinkType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+DEPTH = 4
+ENDED = ("finished", "excepted", "killed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A CalcJob below the process that is followed."""
+
+    pk: int
+    process_label: str
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -16,55 +29,70 @@ class Stage:
     """One bar.
 
     :param title: what stands before it.
-    :param member: whether a job belongs to this stage.
+    :param jobs: process labels of its jobs.
     :param total: number of jobs to come.
     """
 
     title: str
-    member: Callable[[orm.CalcJobNode], bool]
+    jobs: tuple[str, ...]
     total: int
 
 
 def full_stages(n_labels: int, n_targets: int, n_validation: int) -> list[Stage]:
     """The bars of a FullWorkChain: labels first, then the single steps."""
-
-    def of(*names: str) -> Callable[[orm.CalcJobNode], bool]:
-        return lambda job: bool(job.process_label) and job.process_label.removesuffix("Calculation") in names
-
     predicted = n_targets + n_validation
     return [
-        Stage("DFT labels and validation", of("Pyscf", "Cp2k", "Cp2kFixed"), n_labels + n_validation),
-        Stage("Dataset", of("Preprocess"), 1),
-        Stage("Training", of("Train"), 1),
-        Stage("Test", of("Evaluate"), 1),
-        Stage("Prediction", of("Overlap", "Predict"), 2 * predicted),
-        Stage("Bands and DOS", of("Bands", "Dos"), predicted + n_targets),
+        Stage("DFT labels and validation", ("PyscfCalculation", "Cp2kCalculation"), n_labels + n_validation),
+        Stage("Dataset", ("PreprocessCalculation",), 1),
+        Stage("Training", ("TrainCalculation",), 1),
+        Stage("Test", ("EvaluateCalculation",), 1),
+        Stage("Prediction", ("OverlapCalculation", "PredictCalculation"), 2 * predicted),
+        Stage("Bands and DOS", ("BandsCalculation", "DosCalculation"), predicted + n_targets),
     ]
 
 
-def job_counts(process: orm.ProcessNode, stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """Jobs that ended and jobs that run, per stage."""
-    jobs = [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
-    ended = [job.is_terminated for job in jobs]
-    return [
-        (
-            sum(done for job, done in zip(jobs, ended, strict=True) if stage.member(job)),
-            sum(not done for job, done in zip(jobs, ended, strict=True) if stage.member(job)),
+def jobs_below(process: orm.ProcessNode) -> list[Job]:
+    """CalcJobs called by a process, by its children and so on; one query per generation, no node is loaded."""
+    jobs: list[Job] = []
+    project = ["id", "attributes.process_label", "attributes.process_state"]
+    for depth in range(1, DEPTH + 1):
+        query = orm.QueryBuilder().append(orm.ProcessNode, filters={"id": process.pk}, tag="0")
+        for level in range(1, depth):
+            query.append(
+                orm.WorkflowNode,
+                tag=str(level),
+                with_incoming=str(level - 1),
+                edge_filters={"type": LinkType.CALL_WORK.value},
+            )
+        query.append(
+            orm.CalcJobNode,
+            with_incoming=str(depth - 1),
+            edge_filters={"type": LinkType.CALL_CALC.value},
+            project=project,
         )
-        for stage in stages
-    ]
+        jobs += [Job(pk, label or "", state in ENDED) for pk, label, state in query.all()]
+    return jobs
+
+
+def job_counts(jobs: Sequence[Job], stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    """Jobs that ended and jobs that run, per stage."""
+    counts = []
+    for stage in stages:
+        own = [job.ended for job in jobs if job.process_label in stage.jobs]
+        counts.append((sum(own), len(own) - sum(own)))
+    return counts
 
 
 def follow(
     process: orm.ProcessNode,
     stages: Sequence[Stage],
     console: Console,
-    details: Callable[[], Iterator[tuple[str, float]]] | None = None,
-    interval: float = 1.0,
+    details: Callable[[Sequence[Job]], Mapping[str, float]] | None = None,
+    interval: float = 2.0,
 ) -> None:
     """Return when the process has terminated; bars are drawn meanwhile, on a terminal, else one line per change.
 
-    :param details: gives (title, fraction done) of stages whose single job tells how far it is.
+    :param details: gives the fraction done of stages (by title) whose single job tells how far it is.
     """
     plain = not console.is_terminal
     columns = (TextColumn("{task.description:<26}"), BarColumn(36), MofNCompleteColumn(), TimeElapsedColumn())
@@ -73,8 +101,9 @@ def follow(
         before: list[tuple[int, int]] = []
         while True:
             over = process.is_terminated
-            counts = job_counts(process, stages)
-            fractions = dict(details()) if details is not None else {}
+            jobs = jobs_below(process)
+            counts = job_counts(jobs, stages)
+            fractions = details(jobs) if details is not None else {}
             for task, stage, (done, running) in zip(tasks, stages, counts, strict=True):
                 if done + running and progress.tasks[task].start_time is None:
                     progress.start_task(task)

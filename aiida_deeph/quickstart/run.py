@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.quickstart import profile, report
 from aiida_deeph.quickstart.collect import CHAIN, VALIDATION, collect
-from aiida_deeph.quickstart.progress import follow, full_stages
+from aiida_deeph.quickstart.progress import Job, follow, full_stages
 from aiida_deeph.quickstart.settings import QuickstartSettings
 from aiida_deeph.quickstart.structures import perturbed_cells, soliton_chain, validation_cell
 from aiida_deeph.workflows.full import FullWorkChain
@@ -120,14 +120,15 @@ def unfinished(name: str) -> orm.WorkChainNode | None:
     return max(nodes, key=lambda node: node.pk) if nodes else None
 
 
-def training_progress(process: orm.ProcessNode, epochs: int) -> Iterator[tuple[str, float]]:
+def training_progress(jobs: Sequence[Job], epochs: int) -> dict[str, float]:
     """How far the running training is, from the metrics that it writes on this machine."""
-    for job in process.called_descendants:
-        if isinstance(job, orm.CalcJobNode) and job.process_label == "TrainCalculation" and not job.is_terminated:
-            folder = job.get_remote_workdir()
+    for job in jobs:
+        if job.process_label == "TrainCalculation" and not job.ended:
+            folder = orm.load_node(job.pk).get_remote_workdir()
             metrics = Path(folder) / "metrics.jsonl" if folder else None
             if metrics is not None and metrics.is_file():
-                yield "Training", min(1.0, metrics.read_bytes().count(b"\n") / epochs)
+                return {"Training": min(1.0, metrics.read_bytes().count(b"\n") / epochs)}
+    return {}
 
 
 def run(engine: str, settings: QuickstartSettings, profile_name: str, folder: Path, console: Console) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def run(engine: str, settings: QuickstartSettings, profile_name: str, folder: Pa
             process,
             full_stages(settings.cells.n_cells, 1, 1),
             console,
-            lambda: training_progress(process, epochs),
+            lambda jobs: training_progress(jobs, epochs),
         )
     if process.exit_status != 0:
         raise DeepHError(
