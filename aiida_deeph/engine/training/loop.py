@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 #: A validation loss so many times the best one is beyond any return.
 HOPELESS = 1e8
+#: Validation takes so many edges at a time, whatever the batch size: its sums do not depend on it.
+VALIDATION_EDGES = 4096
 #: Ranks ask each other for a stop once in so many steps.
 STEPS_BETWEEN_QUESTIONS = 8
 
@@ -210,10 +212,11 @@ class TrainingLoop:
     def _validate(self) -> ErrorSums:
         sums = ErrorSums.zeros(self._fabric.device)
         graphs = self._validation.graphs
-        own = range(self._fabric.global_rank, len(graphs), self._fabric.world_size)
+        own = tuple(range(self._fabric.global_rank, len(graphs), self._fabric.world_size))
+        parts = split_by_edges(own, graphs.n_edges, self._config.max_edges_per_batch or VALIDATION_EDGES) if own else []
         self._network.eval()
         with self._average.applied() if self._average is not None else nullcontext():
-            for graph in self._validation.batches([(n,) for n in own]):
+            for graph in self._validation.batches(parts, recurring=True):
                 sums.add(self._network(graph), graph.label)
         return self._over_ranks(sums)
 
