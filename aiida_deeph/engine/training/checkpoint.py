@@ -74,12 +74,22 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def require_same_run(state: dict[str, Any], config: TrainConfig, split: dict[str, list[str]], where: Path) -> None:
-    """Refuse to continue with other settings or other data than the first part had.
+def require_same_run(
+    state: dict[str, Any], config: TrainConfig, split: dict[str, list[str]], where: Path, world_size: int = 1
+) -> None:
+    """Refuse to continue with other settings, other data or other processes than the first part had.
 
     :param split: uuid of the members of each part, in order.
+    :param world_size: number of processes.
     :raises InputError: naming the field that differs.
     """
+    if state["world_size"] != world_size:
+        raise InputError(
+            "number of processes differs from that of the checkpoint",
+            found=world_size,
+            expected=state["world_size"],
+            remedy="start as many processes as before: the effective batch is batch_size times their number",
+        )
     former, present = state["config"], config.model_dump(mode="json")
     for field in sorted(set(present) - FREE_FIELDS):
         if former.get(field) != present[field]:

@@ -87,7 +87,7 @@ class Start:
     is_new: bool = False
 
 
-def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> Start:
+def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split, world_size: int = 1) -> Start:
     """Network and description: of the checkpoint, of the initial model, or new from the seed.
 
     :raises InputError: the checkpoint or the model does not fit the dataset.
@@ -95,7 +95,7 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split) -> 
     where = Path(config.dataset)
     if config.restart is not None:
         state = load_checkpoint(Path(config.restart))
-        require_same_run(state, config, split_uuids(parts), where)
+        require_same_run(state, config, split_uuids(parts), where, world_size)
         description = description_of(state)
         network = build_network(description)
         # The loop loads it again; here it makes constants that prepare the graphs known.
@@ -166,7 +166,7 @@ class _Run:
         self.fabric = make_fabric(config.device, config.precision)
         self.fabric.launch()
         self.quiet = quiet or not self.fabric.is_global_zero
-        start = find_start(config, self.manifest, self.parts)
+        start = find_start(config, self.manifest, self.parts, self.fabric.world_size)
         self.description = start.description.model_copy(
             update={"gauge": self.manifest.gauge, "data": self._data_source(), "training": {}}
         )

@@ -22,6 +22,7 @@ from aiida_deeph.engine.io.dataset import load_member, read_manifest
 from aiida_deeph.engine.io.model import read_description
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.training import loop
+from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from aiida_deeph.engine.training.config import EvaluateConfig, TrainConfig
 from aiida_deeph.engine.training.evaluate import evaluate
 from aiida_deeph.engine.training.loss import squared_error
@@ -265,3 +266,14 @@ def test_two_processes_are_one_with_twice_the_batch(toy_dataset: Path, tmp_path:
     report = json.loads((tmp_path / "two" / "train.json").read_text())
     assert report["world_size"] == 2
     assert done.stdout.count("members:") == 1, "more than one rank printed"
+
+
+def test_continuation_on_another_number_of_processes_is_refused(
+    toy_dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    state = load_checkpoint(trained / "checkpoint")
+    save_checkpoint(tmp_path / "checkpoint", {**state, "world_size": 4})
+    with pytest.raises(
+        InputError, match="number of processes differs from that of the checkpoint; found 1; expected 4"
+    ):
+        train(config(toy_dataset, restart=str(tmp_path / "checkpoint")), tmp_path, quiet=True)
