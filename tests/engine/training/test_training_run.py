@@ -273,7 +273,5 @@ def test_continuation_on_another_number_of_processes_is_refused(
 ) -> None:
     state = load_checkpoint(trained / "checkpoint")
     save_checkpoint(tmp_path / "checkpoint", {**state, "world_size": 4})
-    with pytest.raises(
-        InputError, match="number of processes differs from that of the checkpoint; found 1; expected 4"
-    ):
+    with pytest.raises(InputError, match="number of processes differs from that of the checkpoint; found 1"):
         train(config(toy_dataset, restart=str(tmp_path / "checkpoint")), tmp_path, quiet=True)
