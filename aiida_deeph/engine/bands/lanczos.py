@@ -6,7 +6,6 @@ T. Ericsson, A. Ruhe, Math. Comput. 35, 1251 (1980); R. G. Grimes, J. G. Lewis, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.bands.factor import Solve
 from aiida_deeph.engine.errors import DataError
-
-Solve = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def shift_invert(

@@ -17,7 +17,7 @@ from aiida_deeph.engine.bands.levels import fermi_by_inertia
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.output import describe, electrons_of, read_folder, write_json
 from aiida_deeph.engine.bands.solvers import Spectrum, choose_solver, dense_spectrum, sparse_spectrum
-from aiida_deeph.engine.bands.sparse import sparse_solver
+from aiida_deeph.engine.bands.sparse import SparseSolver
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import InputError
 
@@ -69,7 +69,6 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
         "dropped_states": spectrum.n_dropped,
         "ghost_states": ghost_states(solved),
         "solver": solver,
-        "factorisation": solved.factorisation,
         "seconds": time.perf_counter() - started,
         "peak_memory_gib": peak_memory_gib(),
     }
@@ -90,7 +89,6 @@ class Solved:
     spectrum: Spectrum
     fermi: FermiLevel | None
     fermi_mesh: list[int] | None
-    factorisation: str | None = None
 
 
 def kpoints_of(config: BandsConfig, data: RealSpaceHamiltonian) -> tuple[KPoints, NDArray[np.float64] | None]:
@@ -167,24 +165,24 @@ def _solve_sparse(
 ) -> Solved:
     """Few bands, and the Fermi level from the states around it."""
     fermi, mesh = None, None
-    with sparse_solver(matrices) as solver:
-        if n_electrons is not None:
-            kpoints, mesh_weights, mesh = _fermi_kpoints(config, data, matrices)
-            fermi = fermi_by_inertia(
-                solver,
-                kpoints,
-                mesh_weights,
-                n_electrons,
-                data.spin.electrons_per_state,
-                config.smearing,
-                start=data.fermi_energy,
-                show_progress=show_progress,
-            )
-        spectrum = sparse_spectrum(
-            solver, points.fractional, centre_energy(config, fermi), config.num_bands or 1, show_progress=show_progress
+    solver = SparseSolver(matrices)
+    if n_electrons is not None:
+        kpoints, mesh_weights, mesh = _fermi_kpoints(config, data, matrices)
+        fermi = fermi_by_inertia(
+            solver,
+            kpoints,
+            mesh_weights,
+            n_electrons,
+            data.spin.electrons_per_state,
+            config.smearing,
+            start=data.fermi_energy,
+            show_progress=show_progress,
         )
-        first = spectrum.states[0][0].first_band
-        return Solved(spectrum.energies, first, spectrum, fermi, mesh, solver.name)
+    spectrum = sparse_spectrum(
+        solver, points.fractional, centre_energy(config, fermi), config.num_bands or 1, show_progress=show_progress
+    )
+    first = spectrum.states[0][0].first_band
+    return Solved(spectrum.energies, first, spectrum, fermi, mesh)
 
 
 def automatic_mesh(data: RealSpaceHamiltonian, n_rows: int) -> tuple[int, int, int]:

@@ -131,11 +131,7 @@ def sparse_spectrum(
     matrices = solver.matrices
     overlap = smallest_overlap(matrices.at(kpoints[0])[1])
     counts = [solver.count_below(kpoints[0], energy, channel) for channel in range(matrices.n_channels)]
-    known = [count for count in counts if count is not None]
-    first = None
-    if len(known) == len(counts):
-        first = round(sum(known) / len(known)) - num_bands // 2
-        first = min(max(first, 0), matrices.n_rows - num_bands)
+    first = min(max(round(sum(counts) / len(counts)) - num_bands // 2, 0), matrices.n_rows - num_bands)
     states: tuple[list[Eigenstates], ...] = tuple([] for _ in range(matrices.n_channels))
     tasks = [(channel, k) for channel in range(matrices.n_channels) for k in kpoints]
     for channel, k in track(tasks, "k-points", show=show_progress):

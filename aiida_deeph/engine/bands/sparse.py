@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,58 +11,46 @@ from numpy.typing import ArrayLike
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.dense import Eigenstates
-from aiida_deeph.engine.bands.factor import Factorisation, Factoriser, SuperluFactoriser
+from aiida_deeph.engine.bands.factor import Factorisation
+from aiida_deeph.engine.bands.fronts import Front, build_fronts
 from aiida_deeph.engine.bands.lanczos import shift_invert
-from aiida_deeph.engine.bands.memory import require_memory
+from aiida_deeph.engine.bands.memory import available_memory, require_memory
+from aiida_deeph.engine.bands.multifrontal import factorise, peak_bytes
 from aiida_deeph.engine.errors import DataError
 
 OFFSET = 1.3e-4
 """Shifts are moved by this (eV): a symmetric level at exactly the shift would make the matrix singular."""
 
 
-@dataclass
 class SparseSolver:
-    """Solves at one k-point after the other; the symbolic factorisation is shared by all of one arithmetic.
+    """Solves at one k-point after the other; the symbolic factorisation is shared by all of them."""
 
-    :param library: `pardiso`, `superlu`, or None for the fastest there is.
-    """
+    def __init__(self, matrices: BlochMatrices) -> None:
+        self.matrices = matrices
 
-    matrices: BlochMatrices
-    library: str | None = None
-
-    def __post_init__(self) -> None:
-        self._factorisers: dict[bool, Factoriser] = {}
-
-    @property
-    def name(self) -> str:
-        """Name of the factorisation in use."""
-        return next(iter(self._factorisers.values())).name if self._factorisers else "none yet"
-
-    def factoriser(self, *, complex_values: bool) -> Factoriser:
-        """The factorisation for real or complex matrices of this pattern.
-
-        :raises DataError: it will not fit into memory.
-        """
-        if complex_values not in self._factorisers:
-            made = make_factoriser(self.matrices, complex_values=complex_values, library=self.library)
-            needed = made.analyse()
-            kind = "complex" if complex_values else "real"
-            require_memory(
-                needed,
-                f"factorisation of {self.matrices.n_rows} orbitals ({made.name}, {kind})",
-                "take a machine with more memory, or the density of states by --method kpm",
-            )
-            self._factorisers[complex_values] = made
-        return self._factorisers[complex_values]
+    @cached_property
+    def fronts(self) -> list[Front]:
+        """Order of elimination and fill."""
+        return build_fronts(self.matrices.indptr, self.matrices.indices, self.matrices.atom_of_row)
 
     def factor(self, hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, sigma: float) -> Factorisation:
-        """Factorise H - sigma S."""
-        complex_values = np.iscomplexobj(hamiltonian.data) or np.iscomplexobj(overlap.data)
-        data = hamiltonian.data - sigma * overlap.data
-        return self.factoriser(complex_values=complex_values).factor(data)
+        """Factorise H - sigma S: in double precision, or in single and refined where double will not fit.
 
-    def count_below(self, k: ArrayLike, energy: float, channel: int = 0) -> int | None:
-        """Number of states below an energy, by the inertia of H - E S; None if the library cannot tell."""
+        :raises DataError: not even single precision fits into memory.
+        """
+        data = hamiltonian.data - sigma * overlap.data
+        complex_values = np.iscomplexobj(data)
+        needed, free = peak_bytes(self.fronts, complex_values=complex_values), available_memory()
+        single = free is not None and needed > free
+        require_memory(
+            needed / 2 if single else needed,
+            f"sparse factorisation of {self.matrices.n_rows} orbitals",
+            "take a machine with more memory, or the density of states, which needs far less",
+        )
+        return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data, single=single)
+
+    def count_below(self, k: ArrayLike, energy: float, channel: int = 0) -> int:
+        """Number of states below an energy, by the inertia of H - E S."""
         return self.factor(*self.matrices.at(k, channel), energy).n_negative
 
     def around(
@@ -82,22 +68,19 @@ class SparseSolver:
 
         :param sigma: eV.
         :param num_bands: how many bands.
-        :param first: index of the first band wanted; None centres them on sigma. Needs a library with inertia.
+        :param first: index of the first band wanted; None centres them on sigma.
         """
         sigma = sigma + OFFSET
         h, s = self.matrices.at(k, channel)
         factors = self.factor(h, s, sigma)
-        n, count = h.shape[0], factors.n_negative
-        if first is not None and count is not None:
-            below, above = count - first, first + num_bands - count
-        else:
-            below = num_bands // 2 if count is None else min(num_bands // 2, count)
-            below = max(below, num_bands - (n - count)) if count is not None else below
-            above = num_bands - below
-        # A window that does not hold sigma: the states between are computed too and left out.
-        extra_low, extra_high = max(-above, 0), max(-below, 0)
+        count = factors.n_negative
+        if first is None:
+            first = min(max(count - num_bands // 2, 0), h.shape[0] - num_bands)
+        below, above = count - first, first + num_bands - count
+        # A window that does not hold sigma: the states in between are computed too and left out.
+        spare_high, spare_low = max(-below, 0), max(-above, 0)
         energies, c = shift_invert(factors.solve, h, s, sigma, max(below, 0), max(above, 0), where=where)
-        keep = slice(extra_high, len(energies) - extra_low)
+        keep = slice(spare_high, len(energies) - spare_low)
         energies, c = energies[keep], c[:, keep]
         residual = float(np.abs(h @ c - (s @ c) * energies).max())
         if residual > 1e-4:
@@ -105,42 +88,9 @@ class SparseSolver:
                 "factorisation is too inaccurate",
                 where=where or None,
                 found=f"residual {residual:.1e} eV",
-                remedy="shift the energy a little with --around",
+                remedy="move the energy a little with --around",
             )
-        index = None if count is None else (first if first is not None else count - below)
-        return Eigenstates(energies, c if vectors else None, np.nan, first_band=index)
-
-    def close(self) -> None:
-        """Give the memory of the factors back."""
-        for made in self._factorisers.values():
-            made.close()
-        self._factorisers.clear()
-
-
-@contextmanager
-def sparse_solver(matrices: BlochMatrices, library: str | None = None) -> Iterator[SparseSolver]:
-    """A solver that gives its memory back at the end."""
-    solver = SparseSolver(matrices, library)
-    try:
-        yield solver
-    finally:
-        solver.close()
-
-
-def make_factoriser(matrices: BlochMatrices, *, complex_values: bool, library: str | None = None) -> Factoriser:
-    """PARDISO where its library is installed, else SuperLU.
-
-    :raises DataError: PARDISO is asked for but not there.
-    """
-    if library in (None, "pardiso"):
-        from aiida_deeph.engine.bands.pardiso import PardisoFactoriser, load_library
-
-        mkl = load_library()
-        if mkl is not None:
-            return PardisoFactoriser(mkl, matrices.indptr, matrices.indices, complex_values=complex_values)
-        if library == "pardiso":
-            raise DataError("PARDISO is not installed", remedy='pip install "aiida-deeph[pardiso]"')
-    return SuperluFactoriser(matrices.indptr, matrices.indices, matrices.atom_of_row, complex_values=complex_values)
+        return Eigenstates(energies, c if vectors else None, np.nan, first_band=first)
 
 
 def smallest_overlap(overlap: sp.csr_matrix) -> float:

@@ -63,14 +63,14 @@ def ssh_chain(n_atoms: int, t1: float, t2: float, *, wall: bool = False) -> Real
 
 
 def random_crystal(
-    seed: int, spin: SpinMode = SpinMode.NONE, n_atoms: int = 5, cutoff: float = 4.0
+    seed: int, spin: SpinMode = SpinMode.NONE, n_atoms: int = 5, cutoff: float = 4.0, stretch: float = 1.0
 ) -> RealSpaceHamiltonian:
     """Random Hermitian H and positive definite S with s and p shells on two elements."""
     rng = np.random.default_rng(seed)
     structure = Structure(
         ("Mo", *("S",) * (n_atoms - 1)),
-        rng.uniform(0, 4, (n_atoms, 3)),
-        np.diag([4.0, 4.4, 4.9]) + rng.uniform(0, 0.5, (3, 3)),
+        rng.uniform(0, 4, (n_atoms, 3)) * [stretch, 1, 1],
+        np.diag([4.0 * stretch, 4.4, 4.9]) + rng.uniform(0, 0.5, (3, 3)),
     )
     basis = OrbitalBasis({"Mo": (0, 1, 1), "S": (0, 1)})
     pairs = pairs_within(structure, cutoff)
