@@ -13,7 +13,7 @@ from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges
 from aiida_deeph.engine.nn.irreps import Irreps, reachable
 from aiida_deeph.engine.nn.layernorm import EquivariantLayerNorm
-from aiida_deeph.engine.nn.linear import SCALAR, DenseWeights, EquivariantLinear, Normalization, TypeGroups
+from aiida_deeph.engine.nn.linear import SCALAR, EquivariantLinear, Normalization, TypeGroups
 from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.radial import radial_network
 from aiida_deeph.engine.nn.so2 import SO2Product
@@ -113,8 +113,8 @@ class GatedConvolution(EngineModule):
         e: Features,
         edges: Edges,
         gaussians: Tensor,
-        before_ends: DenseWeights | None = None,
-        before_edge: DenseWeights | None = None,
+        before_ends: Tensor | None = None,
+        before_edge: EquivariantLinear | None = None,
     ) -> Features:
         """Messages of every edge in its frame; the arguments are those of the product and the radial basis."""
         z = self.product(scalars, ends, e, edges, before_ends, before_edge)
@@ -208,11 +208,9 @@ class NodeUpdate(_Update):
 
         :param ends: vectors of `x`, not of `lin_pre(x)`, at both ends of the edges: they serve two convolutions.
         """
-        before = self.lin_pre.dense()
-        scalars = x[0] @ before.scalars[0]
-        if before.bias is not None:
-            scalars = scalars + before.bias
-        z = self.conv(scalars, ends, e, edges, gaussians, before_ends=before)
+        (weight, _), bias = self.lin_pre.matrices(), self.lin_pre.full_bias()
+        scalars = x[0] @ weight[0] if bias is None else torch.addmm(bias, x[0], weight[0])
+        z = self.conv(scalars, ends, e, edges, gaussians, before_ends=self.lin_pre.matrix_of_ends())
         return edges.sum_at_source(z, self.conv.layout, len(x[0]))
 
 
@@ -232,5 +230,5 @@ class EdgeUpdate(_Update):
 
     def raw(self, x: Features, ends: list[Tensor], e: Features, edges: Edges, gaussians: Tensor) -> Features:
         """New features of the given edges before normalisation."""
-        z = self.conv(x[0], ends, e, edges, gaussians, before_edge=self.lin_pre.dense())
+        z = self.conv(x[0], ends, e, edges, gaussians, before_edge=self.lin_pre)
         return self.combine(e, z, edges.groups)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
 from aiida_deeph.engine.nn.features import FeatureLayout, Features
@@ -128,22 +130,60 @@ class Edges:
 
         Channels run over the entries, then source and target, then the entry's own channels.
         """
-        if not layout.vectors:
-            return []
-        rotated = {}
-        for k, entry in layout.by_entry(x).items():
-            both = torch.cat([entry.index_select(0, self.source), entry.index_select(0, self.target)], dim=2)
-            rotated[k] = self.frames.to_frame(both, layout.irreps[k].irrep)
-        return layout.from_entries(x[0], rotated)[1:]
+        return list(_Ends.apply(self, layout, *x[1:])) if layout.vectors else []
 
     def sum_at_source(self, z: Features, layout: FeatureLayout, n_atoms: int) -> Features:
         """Sum of the edges' features, turned to the laboratory, over all edges that leave each atom."""
+        return list(_SumAtSource.apply(self, layout, n_atoms, *z))
+
+
+class _Ends(torch.autograd.Function):
+    """See `Edges.ends`; takes V_0, V_1, ... of the nodes."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, layout: FeatureLayout, *v: Tensor) -> tuple[Tensor, ...]:
+        ctx.edges, ctx.layout, ctx.n_atoms = edges, layout, len(v[0])
+        rotated = {}
+        for k, entry in layout.split(v).items():
+            both = torch.cat([entry.index_select(0, edges.source), entry.index_select(0, edges.target)], dim=2)
+            rotated[k] = edges.frames.to_frame(both, layout.irreps[k].irrep)
+        return tuple(layout.join(rotated))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        edges, layout = ctx.edges, ctx.layout
+        nodes = {}
+        for k, entry in layout.split(grads, copies=2).items():
+            mul = layout.irreps[k].mul
+            back = edges.frames.to_laboratory(entry, layout.irreps[k].irrep)
+            total = back.new_zeros(ctx.n_atoms, back.shape[1], mul)
+            nodes[k] = total.index_add_(0, edges.source, back[:, :, :mul]).index_add_(0, edges.target, back[:, :, mul:])
+        return None, None, *layout.join(nodes)
+
+
+class _SumAtSource(torch.autograd.Function):
+    """See `Edges.sum_at_source`."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, layout: FeatureLayout, n_atoms: int, *z: Tensor) -> tuple[Tensor, ...]:
+        ctx.edges, ctx.layout = edges, layout
 
         def total(values: Tensor) -> Tensor:
-            return values.new_zeros(n_atoms, *values.shape[1:]).index_add_(0, self.source, values)
+            return values.new_zeros(n_atoms, *values.shape[1:]).index_add_(0, edges.source, values)
 
         entries = {
-            k: total(self.frames.to_laboratory(entry, layout.irreps[k].irrep))
-            for k, entry in layout.by_entry(z).items()
+            k: total(edges.frames.to_laboratory(entry, layout.irreps[k].irrep))
+            for k, entry in layout.split(z[1:]).items()
         }
-        return layout.from_entries(total(z[0]), entries)
+        return total(z[0]), *layout.join(entries)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        edges, layout = ctx.edges, ctx.layout
+        entries = {
+            k: edges.frames.to_frame(entry.index_select(0, edges.source), layout.irreps[k].irrep)
+            for k, entry in layout.split(grads[1:]).items()
+        }
+        return None, None, None, grads[0].index_select(0, edges.source), *layout.join(entries)

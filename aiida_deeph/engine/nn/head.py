@@ -108,7 +108,7 @@ class HamiltonianHead(EngineModule):
         by_irrep = {
             self.irreps_out[k].irrep: part.unsqueeze(1) for k, part in zip(layout.scalars, scalars, strict=True)
         }
-        for k, entry in layout.by_entry(t).items():
+        for k, entry in layout.split(t[1:]).items():
             irrep = self.irreps_out[k].irrep
             by_irrep[irrep] = frames.to_laboratory(entry, irrep)
         pieces = {ir: iter(entry.split(self.sizes[ir], dim=2)) for ir, entry in by_irrep.items()}

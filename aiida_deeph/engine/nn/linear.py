@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.irreps import Irrep, Irreps
@@ -30,20 +31,12 @@ class Path:
     i_out: int
     start: int
     stop: int
+    factor: float
 
 
 def path_factor(fans: list[int], fan: int, normalization: Normalization) -> float:
     """Factor of one of the paths into an output: 1/sqrt(n fan) ('path') or 1/sqrt(sum of all fans) ('element')."""
     return 1 / math.sqrt(len(fans) * fan if normalization == "path" else sum(fans))
-
-
-@dataclass(frozen=True)
-class DenseWeights:
-    """The same weights as matrices over all channels of S and of V_0, shape (n_types, n_in, n_out); bias of S or None."""
-
-    scalars: Tensor
-    vectors: Tensor
-    bias: Tensor | None
 
 
 class EquivariantLinear(EngineModule):
@@ -70,7 +63,6 @@ class EquivariantLinear(EngineModule):
         self.normalization = normalization
         self.layout_in, self.layout_out = FeatureLayout(irreps_in), FeatureLayout(irreps_out)
         self.paths: list[Path] = []
-        scale = []
         start = 0
         for i, (mul_in, ir_in) in enumerate(irreps_in):
             for o, (mul_out, ir_out) in enumerate(irreps_out):
@@ -78,50 +70,82 @@ class EquivariantLinear(EngineModule):
                     continue
                 fans = [mul * n_types for mul, ir in irreps_in if ir == ir_out]
                 size = mul_in * n_types * mul_out
-                scale.append(np.full(size, path_factor(fans, mul_in * n_types, normalization)))
-                self.paths.append(Path(i, o, start, start + size))
+                factor = path_factor(fans, mul_in * n_types, normalization)
+                self.paths.append(Path(i, o, start, start + size, factor))
                 start += size
         self.weight = nn.Parameter(torch.randn(start))
-        self.constant("scale", np.concatenate([*scale, np.zeros(0)]))
         n_bias = sum(mul for mul, ir in irreps_out if ir == SCALAR) if bias else 0
         self.bias = nn.Parameter(torch.zeros(n_bias)) if n_bias else None
-        self.constant("dense_index", np.concatenate([self._index(0).ravel(), self._index(1).ravel()]))
-        if n_bias and n_bias != self.layout_out.n_scalars:
-            self.constant("bias_index", self._bias_index(n_bias))
+        # Even scalars sit in S in the order of the irreps, odd ones between them have no bias.
+        self.even = [k for k in self.layout_out.scalars if irreps_out[k].irrep == SCALAR]
+        self._plan()
 
-    def _index(self, kind: int) -> NDArray[np.int64]:
-        """Weight at each place of the matrix of scalars (0) or vectors (1), the number of weights where there is none."""
-        inside, outside = self.layout_in, self.layout_out
-        sizes = [(layout.n_scalars, layout.n_channels(0))[kind] for layout in (inside, outside)]
-        index = np.full((self.n_types, *sizes), len(self.scale), dtype=np.int64)
-        for path in self.paths:
-            if (self.irreps_in[path.i_in].irrep.l > 0) != bool(kind):
-                continue
-            mul_in, mul_out = self.irreps_in[path.i_in].mul, self.irreps_out[path.i_out].mul
-            places = np.arange(path.start, path.stop).reshape(mul_in, self.n_types, mul_out)
-            row, column = inside.first[path.i_in], outside.first[path.i_out]
-            index[:, row : row + mul_in, column : column + mul_out] = places.transpose(1, 0, 2)
-        return index
-
-    def _bias_index(self, n_bias: int) -> NDArray[np.int64]:
-        index, position = np.full(self.layout_out.n_scalars, n_bias, dtype=np.int64), 0
-        for k, (mul, ir) in enumerate(self.irreps_out):
-            if ir == SCALAR:
-                first = self.layout_out.first[k]
-                index[first : first + mul] = np.arange(position, position + mul)
-                position += mul
-        return index
-
-    def dense(self) -> DenseWeights:
-        """The weights as matrices, normalisation included."""
-        weight = nn.functional.pad(self.weight * self.scale, (0, 1)).index_select(0, self.dense_index)
+    def _plan(self) -> None:
+        """Which weight stands at each place of the matrices of S and V_0, and with which factor (0 where none does)."""
         inside, outside = self.layout_in, self.layout_out
         shapes = [(inside.n_scalars, outside.n_scalars), (inside.n_channels(0), outside.n_channels(0))]
-        scalars, vectors = weight.split([self.n_types * a * b for a, b in shapes])
-        bias = self.bias
-        if bias is not None and hasattr(self, "bias_index"):
-            bias = nn.functional.pad(bias, (0, 1)).index_select(0, self.bias_index)
-        return DenseWeights(scalars.view(self.n_types, *shapes[0]), vectors.view(self.n_types, *shapes[1]), bias)
+        indices, scales = [], []
+        for kind, shape in enumerate(shapes):
+            index = np.full((self.n_types, *shape), -1, dtype=np.int64)
+            scale = np.zeros((self.n_types, *shape))
+            for path in self.paths:
+                if (self.irreps_in[path.i_in].irrep.l > 0) != bool(kind):
+                    continue
+                mul_in, mul_out = self.irreps_in[path.i_in].mul, self.irreps_out[path.i_out].mul
+                rows = slice(inside.first[path.i_in], inside.first[path.i_in] + mul_in)
+                columns = slice(outside.first[path.i_out], outside.first[path.i_out] + mul_out)
+                places = np.arange(path.start, path.stop).reshape(mul_in, self.n_types, mul_out)
+                index[:, rows, columns] = places.transpose(1, 0, 2)
+                scale[:, rows, columns] = path.factor
+            indices.append(index)
+            scales.append(scale)
+        self.shapes = [(self.n_types, *shape) for shape in shapes]
+        self._gather(
+            "dense", np.concatenate([index.ravel() for index in indices]), np.concatenate([s.ravel() for s in scales])
+        )
+        if inside.vectors and inside.irreps == outside.irreps and self.n_types == 1:
+            # The same map on source and target, whose channels alternate entry by entry, see `Edges.ends`.
+            muls = inside.muls(0)
+            row = np.concatenate(
+                [np.concatenate([np.arange(a, a + m)] * 2) for a, m in zip(np.cumsum([0, *muls]), muls, strict=False)]
+            )
+            end = np.concatenate([np.repeat([0, 1], m) for m in muls])
+            same = end[:, None] == end
+            index, scale = indices[1][0][np.ix_(row, row)], scales[1][0][np.ix_(row, row)]
+            self._gather("ends", np.where(same, index, -1).ravel(), np.where(same, scale, 0.0).ravel())
+
+    def _gather(self, name: str, index: NDArray[np.int64], scale: NDArray[np.float64]) -> None:
+        self.constant(f"{name}_index", np.where(index >= 0, index, 0))
+        self.constant(f"{name}_scale", scale)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Matrices over all channels of S and of V_0, normalisation included, shape (n_types, n_in, n_out)."""
+        flat = self._gathered("dense")
+        scalars = math.prod(self.shapes[0])
+        return flat[:scalars].view(self.shapes[0]), flat[scalars:].view(self.shapes[1])
+
+    def matrix_of_ends(self) -> Tensor | None:
+        """Matrix of this map on the vectors of both ends of the edges, None without vectors."""
+        if not self.layout_in.vectors:
+            return None
+        size = 2 * self.layout_in.n_channels(0)
+        return self._gathered("ends").view(size, size)
+
+    def _gathered(self, name: str) -> Tensor:
+        scale: Tensor = getattr(self, f"{name}_scale")
+        if not self.paths:
+            return torch.zeros_like(scale)
+        return self.weight.index_select(0, getattr(self, f"{name}_index")) * scale
+
+    def full_bias(self) -> Tensor | None:
+        """The bias on all channels of S, None if there is none."""
+        if self.bias is None or len(self.bias) == self.layout_out.n_scalars:
+            return self.bias
+        parts = iter(self.bias.split([self.irreps_out[k].mul for k in self.even]))
+        zeros = [
+            None if k in self.even else self.bias.new_zeros(self.irreps_out[k].mul) for k in self.layout_out.scalars
+        ]
+        return torch.cat([next(parts) if zero is None else zero for zero in zeros])
 
     def forward(self, x: Features, groups: TypeGroups | None = None, onto: Features | None = None) -> Features:
         """Map features.
@@ -129,39 +153,92 @@ class EquivariantLinear(EngineModule):
         :param groups: the type of each item, needed if there is more than one type.
         :param onto: features to which the result is added.
         """
-        inside, outside = self.layout_in, self.layout_out
-        dense = self.dense()
-        n = x[0].shape[0]
-        result: Features = []
-        count = outside.lmax + 1 if outside.vectors else 0
-        for m in range(-1, count):
-            before = None if onto is None else onto[1 + m]
-            if m < 0:
-                before = dense.bias if before is None else before if dense.bias is None else before + dense.bias
-                value, weight = x[0], dense.scalars
-            elif m <= inside.lmax and inside.vectors:
-                value, weight = x[1 + m], dense.vectors[:, inside.skipped(m) :, outside.skipped(m) :]
-            else:
-                value, weight = None, None
-            rows, columns = (1, outside.n_scalars) if m < 0 else (1 if m == 0 else 2, outside.n_channels(m))
-            shape = (n, columns) if m < 0 else (n, rows, columns)
-            if value is None or 0 in weight.shape:
-                if before is None:
-                    result.append(x[0].new_zeros(shape))
-                else:
-                    result.append(before.expand(shape))
+        scalars, vectors = self.matrices()
+        groups = groups if self.n_types > 1 else None
+        return list(_LinearMap.apply(self, groups, scalars, vectors, self.full_bias(), len(x), *x, *(onto or ())))
+
+
+class _LinearMap(torch.autograd.Function):
+    """The products of `EquivariantLinear`: S with the first matrix, V_m with the last rows and columns of the second."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        linear: EquivariantLinear,
+        groups: TypeGroups | None,
+        scalars: Tensor,
+        vectors: Tensor,
+        bias: Tensor | None,
+        n_parts: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        x, onto = tensors[:n_parts], tensors[n_parts:]
+        ctx.linear, ctx.groups, ctx.has_bias, ctx.n_onto = linear, groups, bias is not None, len(onto)
+        ctx.save_for_backward(scalars, vectors, *x)
+        result = []
+        for p, (rows, columns) in enumerate(linear.layout_out.shapes()):
+            base = onto[p] if onto else None
+            if p == 0 and bias is not None:
+                base = bias if base is None else base + bias
+            weight = _part(linear, scalars, vectors, p)
+            if p >= n_parts or 0 in weight.shape:
+                full = x[0].new_zeros(len(x[0]), rows, columns) if base is None else base
+                result.append(full.expand(len(x[0]), columns).contiguous() if p == 0 else full.view(-1, rows, columns))
                 continue
-            if before is not None and before.dim() > 1:
-                before = before.reshape(-1, columns)
-            if self.n_types > 1:
-                product = groups.matmul(value, weight).view(-1, columns)
-                product = product if before is None else product + before
-            elif before is None:
-                product = value.reshape(-1, weight.shape[1]) @ weight[0]
-            else:
-                product = torch.addmm(before, value.reshape(-1, weight.shape[1]), weight[0])
-            result.append(product.view(shape))
-        return result
+            value = _multiply(x[p], weight, groups, None if base is None else base)
+            result.append(value.view(-1, columns) if p == 0 else value.view(-1, rows, columns))
+        return tuple(result)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        scalars, vectors, *x = ctx.saved_tensors
+        linear, groups = ctx.linear, ctx.groups
+        grad_scalars, grad_vectors = torch.zeros_like(scalars), torch.zeros_like(vectors)
+        grad_x: list[Tensor | None] = []
+        for p, part in enumerate(x):
+            weight = _part(linear, scalars, vectors, p) if p < len(grads) else None
+            if weight is None or 0 in weight.shape:
+                grad_x.append(torch.zeros_like(part))
+                continue
+            grad_x.append(_multiply(grads[p], weight.transpose(1, 2), groups, None).view(part.shape))
+            _accumulate_weights(_part(linear, grad_scalars, grad_vectors, p), part, grads[p], groups)
+        bias = grads[0].sum(dim=0) if ctx.has_bias else None
+        return None, None, grad_scalars, grad_vectors, bias, None, *grad_x, *grads[: ctx.n_onto]
+
+
+def _part(linear: EquivariantLinear, scalars: Tensor, vectors: Tensor, p: int) -> Tensor:
+    """Matrix of S (p = 0) or V_(p-1), shape (n_types, n_in, n_out); empty where there is none."""
+    inside, outside = linear.layout_in, linear.layout_out
+    if p == 0:
+        return scalars
+    return vectors[:, inside.skipped(p - 1) :, outside.skipped(p - 1) :]
+
+
+def _multiply(value: Tensor, weight: Tensor, groups: TypeGroups | None, base: Tensor | None) -> Tensor:
+    """base + value weight, with the weights of each item's type; rows of `value` may be several per item."""
+    columns = weight.shape[2]
+    if groups is None:
+        rows = value.reshape(-1, value.shape[-1])
+        if base is None:
+            return rows @ weight[0]
+        return torch.addmm(base if base.dim() == 1 else base.reshape(-1, columns), rows, weight[0])
+    product = groups.matmul(value, weight)
+    return (
+        product
+        if base is None
+        else product.view(-1, columns).add_(base if base.dim() == 1 else base.reshape(-1, columns))
+    )
+
+
+def _accumulate_weights(total: Tensor, value: Tensor, grad: Tensor, groups: TypeGroups | None) -> None:
+    """total[t] += value^T grad over the items of type t."""
+    if groups is None:
+        total[0].addmm_(value.reshape(-1, value.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
+        return
+    parts = zip(groups.present, groups.split(value), groups.split(grad), strict=True)
+    for t, part, grad_part in parts:
+        total[t].addmm_(part.reshape(-1, part.shape[-1]).T, grad_part.reshape(-1, grad_part.shape[-1]))
 
 
 class TypeGroups:
@@ -181,15 +258,23 @@ class TypeGroups:
         """Place of each item among the sorted ones."""
         return torch.argsort(self.order)
 
+    def split(self, value: Tensor) -> tuple[Tensor, ...]:
+        """The items of each type that is present."""
+        if len(self.present) == 1:
+            return (value,)
+        return value.index_select(0, self.order).split(self.counts)
+
     def matmul(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Product of each item with the weights of its type.
+        """Product of each item with the weights of its type, shape (n_items * rows, n_out).
 
         :param value: shape (n_items, [rows,] n_in).
         :param weight: shape (n_types, n_in, n_out).
         """
-        if len(self.present) == 1:
-            return value.reshape(-1, value.shape[-1]) @ weight[self.present[0]]
-        parts = value.index_select(0, self.order).split(self.counts)
-        products = [part.reshape(-1, part.shape[-1]) @ weight[t] for t, part in zip(self.present, parts, strict=True)]
-        shape = (len(self.order), -1)
-        return torch.cat(products).view(shape).index_select(0, self.inverse)
+        parts = [
+            part.reshape(-1, part.shape[-1]) @ weight[t]
+            for t, part in zip(self.present, self.split(value), strict=True)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        sorted_items = torch.cat(parts).view(len(self.order), -1)
+        return sorted_items.index_select(0, self.inverse).view(-1, weight.shape[2])

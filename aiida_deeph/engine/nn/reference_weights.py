@@ -62,10 +62,12 @@ def _rescaled(linear: EquivariantLinear, convention: Convention) -> Tensor | flo
     """Factor from weights of their normalisation to weights of ours."""
     if linear.normalization == convention.normalization:
         return 1.0
-    theirs = EquivariantLinear(
-        linear.irreps_in, linear.irreps_out, n_types=linear.n_types, normalization=convention.normalization
-    )
-    return theirs.scale.to(linear.scale) / linear.scale
+    irreps_in, irreps_out, n_types = linear.irreps_in, linear.irreps_out, linear.n_types
+    theirs = EquivariantLinear(irreps_in, irreps_out, n_types=n_types, normalization=convention.normalization)
+    factor = torch.ones_like(linear.weight.data)
+    for ours, other in zip(linear.paths, theirs.paths, strict=True):
+        factor[ours.start : ours.stop] = other.factor / ours.factor
+    return factor
 
 
 def _linear(name: str, linear: EquivariantLinear, convention: Convention) -> Iterator[Slot]:
@@ -222,7 +224,9 @@ def _buffers(network: DeepHE3, architecture: Architecture, version: str) -> dict
             state[f"{prefix}.conv.tp.tp.output_mask"] = torch.ones(product.irreps_out.dim)
             if update.conv.layout.vectors:
                 state[f"{prefix}.conv.nonlin.mul.weight"] = torch.zeros(0)
-                state[f"{prefix}.conv.nonlin.mul.output_mask"] = torch.ones(sum(mul * ir.dim for mul, ir in update.conv.irreps_out if ir.l))
+                state[f"{prefix}.conv.nonlin.mul.output_mask"] = torch.ones(
+                    sum(mul * ir.dim for mul, ir in update.conv.irreps_out if ir.l)
+                )
             state.update(_tables(f"{prefix}.conv.tp.tp", product, version))
     n_out = 1
     node = network.node_updates[-1].irreps_out

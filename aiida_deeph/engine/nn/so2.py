@@ -24,8 +24,9 @@ from aiida_deeph.engine.graph.wigner import component_order, wigner_3j
 from aiida_deeph.engine.nn.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges
-from aiida_deeph.engine.nn.linear import DenseWeights, Normalization, path_factor
+from aiida_deeph.engine.nn.linear import EquivariantLinear, Normalization, path_factor
 from aiida_deeph.engine.nn.module import EngineModule
+from aiida_deeph.engine.nn.so2_kernels import EdgeProduct, ProductMatrices
 
 
 @dataclass(frozen=True)
@@ -92,22 +93,6 @@ class _Group:
     shape: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Matrices:
-    """The product as matrices, for ordinary edges or for those of an atom with itself.
-
-    :param ends: scalars of source and target into the outputs m = 0, shape (n_scalars, 2 * n_out).
-    :param edge_scalars: shape (n_scalars, n_out).
-    :param ends_m: vectors of both ends per m; for m > 0 of networks that ignore parity twice as large, (+m, -m).
-    :param edge_m: the same for the edge.
-    """
-
-    ends: Tensor
-    edge_scalars: Tensor
-    ends_m: list[Tensor]
-    edge_m: list[Tensor]
-
-
 class SO2Product(EngineModule):
     """The tensor product of source node, target node and edge with the spherical harmonics, in the edge frame.
 
@@ -137,6 +122,7 @@ class SO2Product(EngineModule):
             FeatureLayout(irreps_edge),
             FeatureLayout(irreps_out),
         )
+        self.n_out = irreps_out.n_channels
         self.joined = Irreps((*irreps_node, *irreps_node, *irreps_edge))
         self.ignore_parity = irreps_sh.lmax > 0 and all(ir.p == 1 for ir in irreps_sh.irreps())
         self.paths = product_paths(self.joined, irreps_sh, irreps_out, normalization)
@@ -205,6 +191,14 @@ class SO2Product(EngineModule):
             for k in entries:
                 stride[k, group.i_out] = group.shape[1]
         self.n_products = start
+        self._value_sizes = [
+            len(table) * group.shape[0] * group.shape[1]
+            for table, group in zip(self.tables(), self.groups, strict=True)
+        ]
+        self._weight_sizes = [len(group.l2) * group.shape[0] * group.shape[1] for group in self.groups]
+        self._group_rows = [
+            (len(group.l2), len(table)) for table, group in zip(self.tables(), self.groups, strict=True)
+        ]
 
         def matrix(rows: list[int], columns: list[int], kind: str, m: int) -> NDArray[np.int64]:
             blocks = []
@@ -221,30 +215,73 @@ class SO2Product(EngineModule):
             width = sum(self.irreps_out[o].mul for o in columns)
             return np.concatenate(blocks) if blocks else np.zeros((0, width), dtype=np.int64)
 
-        def signed(rows: list[int], columns: list[int], kind: str, m: int) -> NDArray[np.int64]:
-            a = matrix(rows, columns, kind, m)
+        def signed(rows: list[int], columns: list[int], m: int) -> NDArray[np.int64]:
+            a = matrix(rows, columns, "a", m)
             if not self.mixes_signs or m == 0:
                 return a
-            none = np.full_like(a, self.n_products)
-            plus = none if kind == "loop" else matrix(rows, columns, "b", m)
-            minus = none if kind == "loop" else matrix(rows, columns, "-b", m)
-            return np.block([[a, plus], [minus, a]])
+            return np.block([[a, matrix(rows, columns, "b", m)], [matrix(rows, columns, "-b", m), a]])
 
         n_node = len(self.irreps_node)
-        pieces = []
-        for kind in ("a", "loop"):
-            columns = self.out.order
-            source = matrix(self.node.scalars, columns, kind, 0)
-            target = matrix([n_node + k for k in self.node.scalars], columns, kind, 0)
-            pieces.append(np.concatenate([source, target], axis=1))
-            pieces.append(matrix([2 * n_node + k for k in self.edge.scalars], columns, kind, 0))
-            for m in range(self.out.lmax + 1):
-                columns = self.out.order if m == 0 else self.out.entries(m)
-                ends = [k + shift for k in self.node.entries(m) for shift in (0, n_node)]
-                pieces.append(signed(ends, columns, kind, m))
-                pieces.append(signed([2 * n_node + k for k in self.edge.entries(m)], columns, kind, m))
+        target = [n_node + k for k in self.node.scalars]
+        edge_scalars = [2 * n_node + k for k in self.edge.scalars]
+        pieces, self.matrix_kinds = [], []
+
+        def add(kind: str, m: int, piece: NDArray[np.int64]) -> None:
+            self.matrix_kinds.append((kind, m))
+            pieces.append(piece)
+
+        def ends(m: int) -> list[int]:
+            return [k + shift for k in self.node.entries(m) for shift in (0, n_node)]
+
+        def edge(m: int) -> list[int]:
+            return [2 * n_node + k for k in self.edge.entries(m)]
+
+        scalars = [matrix(rows, self.out.order, "a", 0) for rows in (self.node.scalars, target)]
+        add("ends_s", -1, np.concatenate(scalars, axis=1))
+        add("edge_s", -1, matrix(edge_scalars, self.out.order, "a", 0))
+        for m in range(self.out.lmax + 1):
+            columns = self.out.order if m == 0 else self.out.entries(m)
+            add("ends", m, signed(ends(m), columns, m))
+            add("edge", m, signed(edge(m), columns, m))
+        self.n_ordinary = len(pieces)
+        scalars = [matrix(rows, self.out.scalars, "loop", 0) for rows in (self.node.scalars, target)]
+        add("ends_s", -1, np.concatenate(scalars, axis=1))
+        add("edge_s", -1, matrix(edge_scalars, self.out.scalars, "loop", 0))
+        add("ends", 0, matrix(ends(0), self.out.vectors, "loop", 0))
+        add("edge", 0, matrix(edge(0), self.out.vectors, "loop", 0))
         self.matrix_shapes = [piece.shape for piece in pieces]
-        self.constant("matrix_index", np.concatenate([piece.ravel() for piece in pieces]).astype(np.int64))
+        index = np.concatenate([piece.ravel() for piece in pieces]).astype(np.int64)
+        self.constant("matrix_index", index)
+        used = np.flatnonzero(index < self.n_products)
+        self.matrix_inverse: Tensor | None = None
+        if len(used) == len(set(index[used].tolist())):
+            # Every value stands in one place at most: the way back is a gather as well, from a zero for unused values.
+            inverse = np.full(self.n_products, -1, dtype=np.int64)
+            inverse[index[used]] = used
+            if (inverse >= 0).all():
+                del self.matrix_inverse
+                self.constant("matrix_inverse", inverse)
+
+    def tables(self) -> list[Tensor]:
+        """Coupling table of every group of paths, shape (n_values, n_l2)."""
+        return [getattr(self, f"table_{n}") for n in range(len(self.groups))]
+
+    def weights_of(self, combined: Tensor) -> list[Tensor]:
+        """Views of the weights of every group, shape (n_l2, n_rows * n_columns)."""
+        return [
+            part.view(rows, -1)
+            for part, (rows, _) in zip(combined.split(self._weight_sizes), self._group_rows, strict=True)
+        ]
+
+    def values_of(self, values: Tensor) -> list[Tensor]:
+        """Views of the elements of the matrices that every group gives, shape (n_values, n_rows * n_columns)."""
+        parts = values[: self.n_products].split(self._value_sizes)
+        return [part.view(rows, -1) for part, (_, rows) in zip(parts, self._group_rows, strict=True)]
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of all matrices, which lie one after the other."""
+        parts = flat.split([rows * columns for rows, columns in self.matrix_shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.matrix_shapes, strict=True)]
 
     def path_weights(self, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
         """W1 of shape (mul_in, mul_out) and W2 of shape (1, mul_out) of each path, in e3nn's order; views of `weight`."""
@@ -256,113 +293,26 @@ class SO2Product(EngineModule):
             result.append((weight[first : first + mul * mul_out].view(mul, mul_out), w2.view(1, -1)))
         return result
 
-    def matrices(
-        self, before_ends: DenseWeights | None, before_edge: DenseWeights | None
-    ) -> tuple[Matrices, Matrices, Tensor | None]:
-        """Matrices of ordinary edges and of loops, which have no direction (Y_l = 0 for l > 0).
-
-        :param before_ends: a linear map of the nodes that has not been applied to their vectors, folded in here.
-        :param before_edge: one that has not been applied to the edge at all; with its bias.
-        :returns: both, and what the bias of `before_edge` adds to the outputs m = 0 of ordinary edges and of loops.
-        """
-        first, second = self.weight.split([self.n_first, self.n_second])
-        weight = first * second.index_select(0, self.scale_index) * self.scale
-        sizes = [len(group.l2) * group.shape[0] * group.shape[1] for group in self.groups]
-        products = [
-            (getattr(self, f"table_{n}") @ part.view(len(group.l2), -1)).view(-1)
-            for n, (group, part) in enumerate(zip(self.groups, weight.split(sizes), strict=True))
-        ]
-        flat = torch.cat([*products, weight.new_zeros(1)]).index_select(0, self.matrix_index)
-        pieces = [
-            piece.view(shape)
-            for piece, shape in zip(flat.split([a * b for a, b in self.matrix_shapes]), self.matrix_shapes, strict=True)
-        ]
-        half = len(pieces) // 2
-        results, biases = [], []
-        for ends, edge_scalars, *rest in (pieces[:half], pieces[half:]):
-            ends_m, edge_m = rest[0::2], rest[1::2]
-            if before_ends is not None:
-                ends_m = [
-                    self._fold(before_ends.vectors, matrix, self.node, m, ends=True) for m, matrix in enumerate(ends_m)
-                ]
-            if before_edge is not None:
-                if before_edge.bias is not None:
-                    biases.append(before_edge.bias @ edge_scalars)
-                edge_scalars = before_edge.scalars[0] @ edge_scalars
-                edge_m = [
-                    self._fold(before_edge.vectors, matrix, self.edge, m, ends=False) for m, matrix in enumerate(edge_m)
-                ]
-            results.append(Matrices(ends, edge_scalars, ends_m, edge_m))
-        return results[0], results[1], torch.stack(biases) if biases else None
-
-    def _fold(self, before: Tensor, matrix: Tensor, layout: FeatureLayout, m: int, *, ends: bool) -> Tensor:
-        """The product of a linear map and a matrix of this product, for the channels of V_m."""
-        if not len(matrix):
-            return matrix
-        skipped = layout.skipped(m)
-        linear = before[0, skipped:, skipped:]
-        if ends:
-            linear = self._on_both_ends(linear, layout.muls(m))
-        if self.mixes_signs and m > 0:
-            linear = torch.block_diag(linear, linear)
-        return linear @ matrix
-
-    @staticmethod
-    def _on_both_ends(linear: Tensor, muls: list[int]) -> Tensor:
-        """The same map on source and target, whose channels alternate entry by entry."""
-        lines = []
-        for line in linear.split(muls, dim=0):
-            blocks = line.split(muls, dim=1)
-            zeros = [torch.zeros_like(block) for block in blocks]
-            lines.append(torch.cat([part for pair in zip(blocks, zeros, strict=True) for part in pair], dim=1))
-            lines.append(torch.cat([part for pair in zip(zeros, blocks, strict=True) for part in pair], dim=1))
-        return torch.cat(lines)
-
     def forward(
         self,
         scalars: Tensor,
         ends: list[Tensor],
         e: Features,
         edges: Edges,
-        before_ends: DenseWeights | None = None,
-        before_edge: DenseWeights | None = None,
+        before_ends: Tensor | None = None,
+        before_edge: EquivariantLinear | None = None,
     ) -> Features:
         """Outputs of every edge: z_0 of all entries, shape (n_edges, n_channels), then V_1, V_2, ...
 
         :param scalars: of the nodes, shape (n_atoms, n_scalars).
         :param ends: vectors of both ends, see `Edges.ends`.
         :param e: features of the edges.
+        :param before_ends: a linear map of the nodes' vectors that has not been applied to `ends`, see
+            `EquivariantLinear.matrix_of_ends`.
+        :param before_edge: a linear map that has not been applied to `e`.
         """
-        ordinary, own, bias = self.matrices(before_ends, before_edge)
-        n_out = sum(mul for mul, _ in self.irreps_out)
-        at_nodes = scalars @ torch.cat([ordinary.ends, own.ends], dim=1)
-        source, target, own_source, own_target = at_nodes.split(n_out, dim=1)
-        own_scalars = own_source + own_target
-        if bias is not None:
-            source, own_scalars = source + bias[0], own_scalars + bias[1]
-        z0 = source.index_select(0, edges.source) + target.index_select(0, edges.target)
-        z0 = _accumulate(z0, e[0], ordinary.edge_scalars)
-        loops = edges.loops
-        own0 = _accumulate(own_scalars.index_select(0, edges.loop_atoms), e[0].index_select(0, loops), own.edge_scalars)
-        result: Features = []
-        n = len(edges.source)
-        for m in range(self.out.lmax + 1 if self.out.vectors else 1):
-            z, z_own = (z0, own0) if m == 0 else (None, None)
-            for parts, big, small in ((ends, ordinary.ends_m, own.ends_m), (e[1:], ordinary.edge_m, own.edge_m)):
-                if m < len(parts):
-                    z = _accumulate(z, parts[m].reshape(-1, len(big[m])), big[m])
-                    z_own = _accumulate(z_own, parts[m].index_select(0, loops).view(-1, len(small[m])), small[m])
-            rows, columns = (1, n_out) if m == 0 else (2, self.out.n_channels(m))
-            if z is None:
-                result.append(e[0].new_zeros(n, rows, columns))
-                continue
-            z = z.view(n, rows * columns).index_copy_(0, loops, z_own.view(len(loops), rows * columns))
-            result.append(z if m == 0 else z.view(n, rows, columns))
-        return result
-
-
-def _accumulate(total: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
-    """total + x weight."""
-    if 0 in weight.shape:
-        return x.new_zeros(len(x), weight.shape[1]) if total is None else total
-    return x @ weight if total is None else torch.addmm(total, x, weight)
+        before_s = before_v = bias = None
+        if before_edge is not None:
+            (before_s, before_v), bias = (part[0] for part in before_edge.matrices()), before_edge.full_bias()
+        matrices = ProductMatrices.apply(self, self.weight, before_ends, before_s, before_v, bias)
+        return list(EdgeProduct.apply(self, edges, len(ends), len(e), scalars, *ends, *e, *matrices))
