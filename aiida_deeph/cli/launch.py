@@ -69,6 +69,8 @@ def codes_of(values: schema.Inputs, path: Path, **given: Any) -> dict[str, Any]:
 def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run: bool) -> None:
     """Submit, run or print a builder."""
     from aiida import engine
+    from aiida.common.exceptions import InvalidOperation
+    from aiida.manage import get_manager
 
     builder.metadata.label = values.title or title
     builder.metadata.description = values.description
@@ -87,15 +89,18 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
             f"{node.process_label}<{node.pk}> ended with {state}"
         )
         return
-    from aiida.manage import get_manager
-
-    if get_manager().get_broker() is None:
+    profile = get_manager().get_profile()
+    if profile.process_control_backend is None:
         raise InputError(
             "profile has no message broker",
             expected="one that can run a daemon",
             remedy="use --run, or a profile with a broker",
         )
-    node = engine.submit(builder)
+    try:
+        node = engine.submit(builder)
+    except InvalidOperation as error:
+        remedy = "`verdi daemon start`, or --run"
+        raise InputError("nothing was submitted", where=f"profile {profile.name}", found=error, remedy=remedy) from None
     echo.echo_success(f"submitted {node.process_label}<{node.pk}>; follow it with `verdi process status {node.pk}`")
     from aiida.engine.daemon.client import get_daemon_client
 

@@ -81,6 +81,6 @@ def job_inputs(code: orm.AbstractCode, inputs: Mapping[str, Any], options: Mappi
 
 def filled_builder(process_class: type, values: Mapping[str, Any]) -> ProcessBuilder:
     """A builder of a process with nested values set."""
-    builder = process_class.get_builder()  # type: ignore[attr-defined]
+    builder = process_class.get_builder()
     fill(builder, values)
     return builder

@@ -46,17 +46,17 @@ class PoolMixin(ResumableMixin):
 
     def start_pool(self) -> None:
         """Empty the pool; a step of the outline before the loop."""
-        self.ctx.pool_running = {}  # type: ignore[attr-defined]
-        self.ctx.pool_done = []  # type: ignore[attr-defined]
+        self.ctx.pool_running = {}
+        self.ctx.pool_done = []
 
     def pool_open(self) -> bool:
         """Whether children run or are still to be submitted."""
-        left = len(self.pool_members()) > len(self.ctx.pool_done) + len(self.ctx.pool_running)  # type: ignore[attr-defined]
-        return bool(self.ctx.pool_running) or (left and not self.pool_stopped())  # type: ignore[attr-defined]
+        left = len(self.pool_members()) > len(self.ctx.pool_done) + len(self.ctx.pool_running)
+        return bool(self.ctx.pool_running) or (left and not self.pool_stopped())
 
     def fill_pool(self) -> None:
         """Take out the children that ended, submit as many as there is room for, and wait for the next to end."""
-        ctx = self.ctx  # type: ignore[attr-defined]
+        ctx = self.ctx
         running, done = dict(ctx.pool_running), list(ctx.pool_done)
         for name, pk in list(running.items()):
             node = orm.load_node(pk)
@@ -70,43 +70,43 @@ class PoolMixin(ResumableMixin):
         while len(running) < self.pool_size() and not self.pool_stopped() and (name := next(waiting, None)) is not None:
             running[name] = self.submit_member(name).pk
         ctx.pool_waiting = AttributeDict()
-        self.to_context(**{f"pool_waiting.{name}": orm.load_node(pk) for name, pk in running.items()})  # type: ignore[attr-defined]
+        self.to_context(**{f"pool_waiting.{name}": orm.load_node(pk) for name, pk in running.items()})
 
     def pool_status(self) -> str:
         """One line for the status column of `verdi process list`."""
-        ctx = self.ctx  # type: ignore[attr-defined]
+        ctx = self.ctx
         return f"{len(ctx.pool_done)} of {len(self.pool_members())} done, {len(ctx.pool_running)} running"
 
     def _update_process_status(self) -> None:
-        if self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running:  # type: ignore[attr-defined]
-            self.set_status(self.pool_status())  # type: ignore[attr-defined]
+        if self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running:
+            self.set_status(self.pool_status())
         else:
-            super()._update_process_status()  # type: ignore[misc]
+            super()._update_process_status()
 
     # One subscription per child and life of this process: a child that is waited for again after a refill is not
     # subscribed to again, but looked at, in case that it ended between the step and this wait.
     def _action_awaitables(self) -> None:
         watched: set[int] = self.__dict__.setdefault("_watched", set())
-        for awaitable in list(self._awaitables):  # type: ignore[attr-defined]
+        for awaitable in list(self._awaitables):
             if awaitable.pk not in watched:
                 watched.add(awaitable.pk)
-                callback = functools.partial(self.call_soon, self._on_awaitable_finished, awaitable)  # type: ignore[attr-defined]
-                self.runner.call_on_process_finish(awaitable.pk, callback)  # type: ignore[attr-defined]
+                callback = functools.partial(self.call_soon, self._on_awaitable_finished, awaitable)
+                self.runner.call_on_process_finish(awaitable.pk, callback)
             elif orm.load_node(awaitable.pk).is_terminated:
-                self.call_soon(self._on_awaitable_finished, awaitable)  # type: ignore[attr-defined]
-        if len(self.ctx.get("pool_running", ())) > len(self._awaitables) > 0:  # type: ignore[attr-defined]
-            self.call_soon(self._wake)  # type: ignore[attr-defined]
+                self.call_soon(self._on_awaitable_finished, awaitable)
+        if len(self.ctx.get("pool_running", ())) > len(self._awaitables) > 0:
+            self.call_soon(self._wake)
 
     def _wake(self) -> None:
-        if self.state == ProcessState.WAITING:  # type: ignore[attr-defined]
-            self.resume()  # type: ignore[attr-defined]
+        if self.state == ProcessState.WAITING:
+            self.resume()
 
     def _on_awaitable_finished(self, awaitable: Awaitable) -> Any:
-        current = next((known for known in self._awaitables if known.pk == awaitable.pk), None)  # type: ignore[attr-defined]
+        current = next((known for known in self._awaitables if known.pk == awaitable.pk), None)
         if current is None:
             return
         if not current.key.startswith("pool_waiting."):
-            super()._on_awaitable_finished(current)  # type: ignore[misc]
+            super()._on_awaitable_finished(current)
             return
-        self._resolve_awaitable(current, orm.load_node(current.pk))  # type: ignore[attr-defined]
+        self._resolve_awaitable(current, orm.load_node(current.pk))
         self._wake()

@@ -89,6 +89,6 @@ class ProtocolMixin:
         inputs.pop("description")
         # Inputs are derived from some keys that are no ports themselves (a width of the k-mesh, for instance).
         derived = content.get("derived", ())
-        ports: PortNamespace = cls.spec().inputs  # type: ignore[attr-defined]
+        ports: PortNamespace = cls.spec().inputs
         check_overrides(ports, {key: value for key, value in (overrides or {}).items() if key not in derived}, where)
         return merge(inputs, overrides)

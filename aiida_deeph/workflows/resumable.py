@@ -19,7 +19,7 @@ class ResumableMixin:
 
     def child(self, label: str) -> orm.ProcessNode | None:
         """The child that was called under this label, if there is one."""
-        links = self.node.base.links.get_outgoing(  # type: ignore[attr-defined]
+        links = self.node.base.links.get_outgoing(
             link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label
         ).all()
         return links[0].node if links else None
@@ -37,8 +37,8 @@ class ResumableMixin:
         if known is not None:
             return known
         metadata = {**inputs.get("metadata", {}), "call_link_label": name, "label": label, "description": description}
-        node = self.submit(process_class, **{**inputs, "metadata": metadata})  # type: ignore[attr-defined]
-        self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")  # type: ignore[attr-defined]
+        node = self.submit(process_class, **{**inputs, "metadata": metadata})
+        self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
         return node
 
     def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
@@ -57,12 +57,12 @@ class ResumableRestartMixin(ResumableMixin):
 
     def run_process(self) -> ToContext:
         """Run the next process unless this very iteration was already submitted."""
-        node = self.child(f"iteration_{self.ctx.iteration + 1:02d}")  # type: ignore[attr-defined]
+        node = self.child(f"iteration_{self.ctx.iteration + 1:02d}")
         if node is not None:
-            self.ctx.iteration += 1  # type: ignore[attr-defined]
+            self.ctx.iteration += 1
             return ToContext(children=append_(node))
-        metadata = self.ctx.inputs.setdefault("metadata", {})  # type: ignore[attr-defined]
-        metadata.setdefault("label", self.node.label)  # type: ignore[attr-defined]
-        metadata.setdefault("description", self.node.description)  # type: ignore[attr-defined]
-        result: ToContext = super().run_process()  # type: ignore[misc]
+        metadata = self.ctx.inputs.setdefault("metadata", {})
+        metadata.setdefault("label", self.node.label)
+        metadata.setdefault("description", self.node.description)
+        result: ToContext = super().run_process()
         return result
