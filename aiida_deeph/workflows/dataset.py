@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common import AttributeDict
+from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_, while_
 from aiida.plugins import CalculationFactory
 
@@ -27,6 +27,11 @@ PreprocessCalculation = CalculationFactory("deeph.preprocess")
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
 WARNING = 700
+
+
+def batch_name(first: int) -> str:
+    """Name of the call that draws the cells from a number on."""
+    return f"perturb_{first:04d}"
 
 
 def validate_perturbation(node: orm.Dict | None, _: Any) -> str | None:
@@ -137,10 +142,9 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         return None
 
     def setup(self) -> None:
-        """Empty context."""
-        self.ctx.cells = AttributeDict()
+        """Nothing drawn, nothing failed."""
+        self.ctx.n_drawn = 0
         self.ctx.failed = {}
-        self.ctx.folders = {}
 
     def has_perturbation(self) -> bool:
         """Whether cells are drawn around the structures."""
@@ -148,20 +152,27 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     def cells_missing(self) -> bool:
         """Whether more cells are to be drawn."""
-        return len(self.ctx.cells) < self.inputs.perturbation["n"]
+        return self.ctx.n_drawn < self.inputs.perturbation["n"]
 
     def perturb(self) -> None:
         """Draw the next batch of cells."""
-        first = len(self.ctx.cells)
-        cells = self.call_once(
+        first = self.ctx.n_drawn
+        self.call_once(
             perturb_structures,
-            f"perturb_{first:04d}",
+            batch_name(first),
             settings=self.inputs.perturbation,
             first=orm.Int(first),
             last=orm.Int(first + BATCH),
             **self.inputs.structures,
         )
-        self.ctx.cells.update({name: node.uuid for name, node in cells.items()})
+        self.ctx.n_drawn = min(first + BATCH, self.inputs.perturbation["n"])
+
+    def structure(self, index: int, name: str) -> orm.StructureData:
+        """A structure to label."""
+        if "perturbation" not in self.inputs:
+            return self.inputs.structures[name]
+        batch = self.child(batch_name(index - index % BATCH))
+        return batch.base.links.get_outgoing(link_type=LinkType.CREATE, link_label_filter=name).one().node
 
     def pool_members(self) -> list[str]:
         """Names of the cells."""
@@ -176,24 +187,21 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     def submit_member(self, name: str) -> orm.ProcessNode:
         """Submit one label."""
-        cells = self.ctx.cells
-        structure = orm.load_node(cells[name]) if name in cells else self.inputs.structures[name]
+        members = self.pool_members()
+        index = members.index(name)
+        structure = self.structure(index, name)
         workchain = label_class(self.inputs.label_workchain.value)
-        inputs = {**self.exposed_inputs(LabelWorkChain, namespace="label"), "structure": structure}
-        number, total = self.pool_members().index(name) + 1, len(self.pool_members())
         return self.submit_once(
             workchain,
-            inputs,
+            {**self.exposed_inputs(LabelWorkChain, namespace="label"), "structure": structure},
             name=f"label_{name}",
             label=f"label {name}",
-            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {number} of {total}",
+            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {index + 1} of {len(members)}",
         )
 
     def member_ended(self, name: str, node: orm.ProcessNode) -> None:
-        """Note the folder of a label, or why it failed."""
-        if node.is_finished_ok:
-            self.ctx.folders[name] = node.outputs.remote_folder.uuid
-        else:
+        """Note why a label failed."""
+        if not node.is_finished_ok:
             self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
             self.report(f"label {name} failed: {self.ctx.failed[name]}")
 
@@ -225,14 +233,16 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
         inputs = self.exposed_inputs(PreprocessCalculation, namespace="preprocess")
-        inputs["labels"] = {name: orm.load_node(uuid) for name, uuid in self.ctx.folders.items()}
+        links = self.node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
+        labels = {link.link_label.removeprefix("label_"): link.node for link in links}
+        inputs["labels"] = {name: node.outputs.remote_folder for name, node in labels.items() if node.is_finished_ok}
         inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).reader)
         node = self.submit_once(
             PreprocessCalculation,
             inputs,
             name="preprocess",
             label="preprocess",
-            description=f"gate and convert {len(self.ctx.folders)} labels into a dataset",
+            description=f"gate and convert {len(inputs['labels'])} labels into a dataset",
         )
         return ToContext(preprocess=node)
 

@@ -22,11 +22,12 @@ class PoolMixin(ResumableMixin):
     done with one that ended (`member_ended`). A WorkChain normally sleeps until all children that it waits for have
     ended; here it wakes at the first, so that no batch waits for its slowest member.
 
-    In the context: `pool_running` (name -> pk), `pool_done` (names), both plain so that checkpoints stay small.
+    In the context: `pool_next` (how many were submitted) and `pool_running` (name -> pk), nothing of those that ended:
+    it is written to the database at every step, which a thousand names would make slow.
     """
 
     def pool_members(self) -> list[str]:
-        """Names of all children, in the order of their submission."""
+        """Names of all children, in the order of their submission; the same as long as the pool is open."""
         raise NotImplementedError
 
     def pool_size(self) -> int:
@@ -47,35 +48,35 @@ class PoolMixin(ResumableMixin):
     def start_pool(self) -> None:
         """Empty the pool; a step of the outline before the loop."""
         self.ctx.pool_running = {}
-        self.ctx.pool_done = []
+        self.ctx.pool_next = 0
 
     def pool_open(self) -> bool:
         """Whether children run or are still to be submitted."""
-        left = len(self.pool_members()) > len(self.ctx.pool_done) + len(self.ctx.pool_running)
+        left = self.ctx.pool_next < len(self.pool_members())
         return bool(self.ctx.pool_running) or (left and not self.pool_stopped())
 
     def fill_pool(self) -> None:
         """Take out the children that ended, submit as many as there is room for, and wait for the next to end."""
         ctx = self.ctx
-        running, done = dict(ctx.pool_running), list(ctx.pool_done)
+        running = dict(ctx.pool_running)
         for name, pk in list(running.items()):
             node = orm.load_node(pk)
             if node.is_terminated:
                 self.member_ended(name, node)
-                done.append(name)
                 del running[name]
-        known = {*running, *done}
-        waiting = (name for name in self.pool_members() if name not in known)
-        ctx.pool_running, ctx.pool_done = running, done
-        while len(running) < self.pool_size() and not self.pool_stopped() and (name := next(waiting, None)) is not None:
+        members = self.pool_members()
+        while len(running) < self.pool_size() and ctx.pool_next < len(members) and not self.pool_stopped():
+            name = members[ctx.pool_next]
             running[name] = self.submit_member(name).pk
+            ctx.pool_next += 1
+        ctx.pool_running = running
         ctx.pool_waiting = AttributeDict()
         self.to_context(**{f"pool_waiting.{name}": orm.load_node(pk) for name, pk in running.items()})
 
     def pool_status(self) -> str:
         """One line for the status column of `verdi process list`."""
-        ctx = self.ctx
-        return f"{len(ctx.pool_done)} of {len(self.pool_members())} done, {len(ctx.pool_running)} running"
+        n_running = len(self.ctx.pool_running)
+        return f"{self.ctx.pool_next - n_running} of {len(self.pool_members())} done, {n_running} running"
 
     def _update_process_status(self) -> None:
         if self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running:

@@ -96,7 +96,7 @@ def test_a_label_that_ended_while_the_parent_was_away_is_taken_up(start, step, b
     ended.set_process_state("finished")
     ended.set_exit_status(399)
     step(process, process.fill_pool)
-    assert process.ctx.pool_done == ["c1"]
+    assert process.ctx.pool_next == 3
     assert sorted(process.ctx.pool_running) == ["c0", "c2"]
     assert list(process.ctx.failed) == ["c1"]
 
@@ -104,16 +104,17 @@ def test_a_label_that_ended_while_the_parent_was_away_is_taken_up(start, step, b
 def test_perturbed_cells_are_drawn_once(start, step, builder_of, cells):
     builder = builder_of(cells(1), perturbation={"n": 60, "amplitude": 0.02})
     process = start(builder)
-    step(process, process.setup, process.perturb, process.perturb)
+    step(process, process.setup, process.perturb)
+    assert process.cells_missing()
+    step(process, process.perturb)
     assert not process.cells_missing()
-    first = dict(process.ctx.cells)
-    assert len(first) == 60
+    first = [process.structure(n, name).uuid for n, name in enumerate(process.pool_members())]
+    assert len(set(first)) == 60
+    # Killed and repeated: the same cells, no further call.
+    step(process, process.setup, process.perturb, process.perturb)
+    assert [process.structure(n, name).uuid for n, name in enumerate(process.pool_members())] == first
     calls = process.node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_link_labels()
     assert sorted(calls) == ["perturb_0000", "perturb_0050"]
-    step(process, process.setup, process.perturb, process.perturb)
-    assert not process.cells_missing()
-    assert dict(process.ctx.cells) == first
-    assert len(process.node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all()) == 2
 
 
 def test_children_say_what_they_are_for(start, step, builder_of, cells):
