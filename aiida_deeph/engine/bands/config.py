@@ -66,7 +66,8 @@ class DosConfig(Config):
 
     :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum.
     :param broadening: Gaussian width, eV.
-    :param method: `exact` (all eigenvalues on the mesh), `auto` picks by size.
+    :param method: `exact` (all eigenvalues by dense diagonalisation), `sparse` (all eigenvalues inside the window, for
+        large systems), `auto` picks by size.
     :param projected: resolve the DOS by element, too (needs eigenvectors: two to four times the time).
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
     :param smearing: Fermi-Dirac width for the Fermi level of metals, eV.
@@ -78,7 +79,7 @@ class DosConfig(Config):
     window: tuple[float, float] | None = None
     n_points: int = Field(default=1001, ge=2)
     broadening: float = Field(default=0.05, gt=0)
-    method: Literal["auto", "exact"] = "auto"
+    method: Literal["auto", "exact", "sparse"] = "auto"
     projected: bool = True
     n_electrons: float | None = Field(default=None, gt=0)
     smearing: float = Field(default=0.02585, gt=0)

@@ -39,61 +39,91 @@ def shift_invert(
     :return: energies (n_states,) in eV and vectors (n, n_states) with C^dagger S C = 1.
     :raises DataError: S is not positive definite, or no convergence.
     """
-    n = hamiltonian.shape[0]
+    n, wanted = hamiltonian.shape[0], below + above
     dtype = np.result_type(hamiltonian.dtype, overlap.dtype)
-    limit = min(n, max_basis or 12 * (below + above) + 40 * block)
+    limit = min(n, max_basis or 12 * wanted + 40 * block)
     rng = np.random.default_rng(0)  # the same start every time: results do not flicker
-    v = np.empty((n, 0), dtype=dtype, order="F")
-    sv = np.empty((n, 0), dtype=dtype, order="F")
-    t = np.zeros((0, 0), dtype=dtype)
-    start = rng.standard_normal((n, min(block, n))).astype(dtype)
-    q, _ = _orthonormalised(start, overlap, where)
-    coupling = np.zeros((0, 0), dtype=dtype)
+    basis = _Basis(n, dtype, limit)
+    q = _orthonormalised(rng.standard_normal((n, min(block, n))).astype(dtype), overlap, where)[0]
+    checked = 0
     while True:
-        sq = overlap @ q
-        v, sv = np.hstack([v, q]), np.hstack([sv, sq])
-        m, width = v.shape[1], q.shape[1]
-        w = solve(sq)
-        projected = sv.conj().T @ w
-        w = w - v @ projected
-        again = sv.conj().T @ w
-        w -= v @ again
-        projected += again
-        grown = np.zeros((m, m), dtype=dtype)
-        grown[: m - width, : m - width] = t
-        grown[:, m - width :] = projected
-        grown[m - width :, : m - width] = projected[: m - width].conj().T
-        t = grown
+        w = solve(basis.append(q, overlap @ q))
+        projected = basis.project(w)
+        m, width = basis.size, q.shape[1]
+        basis.matrix[:m, m - width : m] = projected
+        basis.matrix[m - width : m, :m] = projected.conj().T
+        coupling = np.zeros((0, width), dtype=dtype)
         if m < n:
             q, coupling = _orthonormalised(w, overlap, where)
-            q -= v @ (sv.conj().T @ q)  # what scaling up of short directions brought back
+            basis.project(q)  # what scaling up of short directions brought back
             q, change = _orthonormalised(q, overlap, where)
             coupling = change @ coupling
-        theta, y = la.eigh((t + t.conj().T) / 2)
-        residual = np.linalg.norm(coupling @ y[m - width :], axis=0) if m < n and coupling.size else np.zeros(m)
-        # theta = 1 / (E - sigma): most negative are next below sigma, most positive next above.
-        chosen = np.concatenate([np.arange(min(below, m)), np.arange(max(m - above, below), m)])
-        fitting = (theta[: min(below, m)] < 0).all() and (theta[m - above :] > 0).all() if m >= below + above else False
-        if fitting and (residual[chosen] <= tolerance * theta[chosen] ** 2).all():
-            break
-        if m >= limit:
-            left = int((residual[chosen] > tolerance * theta[chosen] ** 2).sum())
-            raise DataError(
-                "Lanczos iteration does not converge",
-                where=where or None,
-                found=f"{left} of {below + above} states left",
-                remedy="ask for fewer bands, or around an energy where there are states",
-            )
-        if q.shape[1] == 0 or m + q.shape[1] > n:  # an invariant space: go on in a random direction
-            q = rng.standard_normal((n, min(block, n - m))).astype(dtype)
-            for _ in range(2):
-                q -= v @ (sv.conj().T @ q)
-            q, _ = _orthonormalised(q, overlap, where)
-            coupling = np.zeros((0, 0), dtype=dtype)
-    x = v @ y[:, chosen]
+        # Diagonalising the projected matrix costs its size cubed: not after every block when the basis is large.
+        if (m >= min(wanted + block, n) and m - checked >= m // 16) or m >= limit:
+            checked = m
+            theta, y = la.eigh(basis.matrix[:m, :m])
+            # theta = 1 / (E - sigma): the most negative are next below sigma, the most positive next above.
+            chosen = np.concatenate([np.arange(below), np.arange(m - above, m)])
+            residual = np.linalg.norm(coupling @ y[m - width :, chosen], axis=0)
+            right_sides = (theta[:below] < 0).all() and (theta[m - above :] > 0).all()
+            left = np.count_nonzero(residual > tolerance * theta[chosen] ** 2)
+            if right_sides and not left:
+                break
+            if m >= limit:
+                raise DataError(
+                    "Lanczos iteration does not converge",
+                    where=where or None,
+                    found=f"{left} of {wanted} states left",
+                    remedy="ask for fewer bands, or around an energy where there are states",
+                )
+        if q.shape[1] == 0 or m + q.shape[1] > limit:  # an invariant space, or the last columns
+            q = q[:, : limit - m]
+            if not q.shape[1]:
+                q = rng.standard_normal((n, min(block, limit - m))).astype(dtype)
+                basis.project(q)
+                q = _orthonormalised(q, overlap, where)[0]
+    x = basis.vectors[:, :m] @ y[:, chosen]
     # Rayleigh-Ritz with H itself: free of the errors of the factorisation to first order.
     energies, rotation = la.eigh(x.conj().T @ (hamiltonian @ x), x.conj().T @ (overlap @ x))
     return energies, x @ rotation
+
+
+class _Basis:
+    """S-orthonormal vectors, their products with S, and the operator projected on them; room grows by doubling."""
+
+    def __init__(self, n: int, dtype: Any, limit: int) -> None:
+        self.size = 0
+        self._limit = limit
+        self.vectors = np.empty((n, 0), dtype=dtype, order="F")
+        self.products = np.empty((n, 0), dtype=dtype, order="F")
+        self.matrix = np.zeros((0, 0), dtype=dtype)
+
+    def append(self, q: NDArray[Any], sq: NDArray[Any]) -> NDArray[Any]:
+        """Add vectors and their products with S; return these."""
+        end = self.size + q.shape[1]
+        if end > self.vectors.shape[1]:
+            room = max(end, min(self._limit, max(64, 2 * end)))
+            for name in ("vectors", "products"):
+                grown = np.empty((len(q), room), dtype=self.vectors.dtype, order="F")
+                grown[:, : self.size] = getattr(self, name)[:, : self.size]
+                setattr(self, name, grown)
+            matrix = np.zeros((room, room), dtype=self.vectors.dtype)
+            matrix[: self.size, : self.size] = self.matrix[: self.size, : self.size]
+            self.matrix = matrix
+        self.vectors[:, self.size : end] = q
+        self.products[:, self.size : end] = sq
+        self.size = end
+        return sq
+
+    def project(self, w: NDArray[Any]) -> NDArray[Any]:
+        """Remove the basis from vectors, in place and twice; return their components, shape (size, n_vectors)."""
+        v, sv = self.vectors[:, : self.size], self.products[:, : self.size]
+        total = np.zeros((self.size, w.shape[1]), dtype=self.vectors.dtype)
+        for _ in range(2):
+            part = sv.conj().T @ w
+            w -= v @ part
+            total += part
+        return total
 
 
 def _orthonormalised(w: NDArray[Any], overlap: sp.csr_matrix, where: str) -> tuple[NDArray[Any], NDArray[Any]]:

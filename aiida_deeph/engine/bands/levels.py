@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg as la
 from numpy.typing import NDArray
@@ -68,10 +70,11 @@ def fermi_by_inertia(
         states: list[list[Eigenstates]] = [[] for _ in range(n_channels)]
         tasks = [(channel, k) for channel in range(n_channels) for k in kpoints]
         for channel, k in track(tasks, "Fermi level", show=show_progress):
-            states[channel].append(solver.around(k, energy, min(n_states, matrices.n_rows // 2), channel=channel))
-        found = _level(states, weights, n_electrons, electrons_per_state, smearing)
-        if found is not None:
-            return found
+            found = solver.around(k, energy, min(n_states, matrices.n_rows // 2), channel=channel)
+            states[channel].append(replace(found, vectors=None))
+        level = _level(states, weights, n_electrons, electrons_per_state, smearing)
+        if level is not None:
+            return level
         if n_states > matrices.n_rows // 4:
             raise DataError("Fermi level not found", remedy="take the dense solver")
         n_states *= 2

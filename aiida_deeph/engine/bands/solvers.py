@@ -137,5 +137,5 @@ def sparse_spectrum(
     for channel, k in track(tasks, "k-points", show=show_progress):
         where = f"k = {np.round(k, 6).tolist()}"
         found = solver.around(k, energy, num_bands, channel=channel, first=first, where=where)
-        states[channel].append(replace(found, smallest_overlap=overlap))
+        states[channel].append(replace(found, vectors=None, smallest_overlap=overlap))
     return Spectrum(tuple(tuple(channel) for channel in states), "sparse")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -49,9 +50,18 @@ class SparseSolver:
         )
         return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data, single=single)
 
+    def shifted(self, k: ArrayLike, sigma: float, channel: int = 0, *, where: str = "") -> Shifted:
+        """H(k) - sigma S(k), factorised.
+
+        :param sigma: eV; moved by `OFFSET`.
+        """
+        h, s = self.matrices.at(k, channel)
+        sigma = sigma + OFFSET
+        return Shifted(h, s, sigma, self.factor(h, s, sigma), where)
+
     def count_below(self, k: ArrayLike, energy: float, channel: int = 0) -> int:
         """Number of states below an energy, by the inertia of H - E S."""
-        return self.factor(*self.matrices.at(k, channel), energy).n_negative
+        return self.shifted(k, energy, channel).count
 
     def around(
         self,
@@ -61,7 +71,6 @@ class SparseSolver:
         *,
         channel: int = 0,
         first: int | None = None,
-        vectors: bool = False,
         where: str = "",
     ) -> Eigenstates:
         """The bands around an energy at one k-point.
@@ -70,27 +79,47 @@ class SparseSolver:
         :param num_bands: how many bands.
         :param first: index of the first band wanted; None centres them on sigma.
         """
-        sigma = sigma + OFFSET
-        h, s = self.matrices.at(k, channel)
-        factors = self.factor(h, s, sigma)
-        count = factors.n_negative
+        shift = self.shifted(k, sigma, channel, where=where)
         if first is None:
-            first = min(max(count - num_bands // 2, 0), h.shape[0] - num_bands)
-        below, above = count - first, first + num_bands - count
-        # A window that does not hold sigma: the states in between are computed too and left out.
+            first = min(max(shift.count - num_bands // 2, 0), self.matrices.n_rows - num_bands)
+        return shift.bands(first, first + num_bands)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """H - sigma S at one k-point, factorised: counts the states below sigma and computes those around it."""
+
+    hamiltonian: sp.csr_matrix
+    overlap: sp.csr_matrix
+    sigma: float
+    factors: Factorisation
+    where: str = ""
+
+    @property
+    def count(self) -> int:
+        """States below sigma."""
+        return self.factors.n_negative
+
+    def bands(self, first: int, last: int) -> Eigenstates:
+        """Bands first..last - 1 with their vectors. Those between them and sigma are computed too and left out.
+
+        :raises DataError: no convergence, S not positive definite, or a factorisation without accuracy.
+        """
+        h, s = self.hamiltonian, self.overlap
+        below, above = self.count - first, last - self.count
         spare_high, spare_low = max(-below, 0), max(-above, 0)
-        energies, c = shift_invert(factors.solve, h, s, sigma, max(below, 0), max(above, 0), where=where)
+        energies, c = shift_invert(self.factors.solve, h, s, self.sigma, max(below, 0), max(above, 0), where=self.where)
         keep = slice(spare_high, len(energies) - spare_low)
         energies, c = energies[keep], c[:, keep]
         residual = float(np.abs(h @ c - (s @ c) * energies).max())
         if residual > 1e-4:
             raise DataError(
                 "factorisation is too inaccurate",
-                where=where or None,
+                where=self.where or None,
                 found=f"residual {residual:.1e} eV",
-                remedy="move the energy a little with --around",
+                remedy="move the energy a little",
             )
-        return Eigenstates(energies, c if vectors else None, np.nan, first_band=first)
+        return Eigenstates(energies, c, np.nan, first_band=first)
 
 
 def smallest_overlap(overlap: sp.csr_matrix) -> float:

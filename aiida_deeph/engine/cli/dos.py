@@ -18,7 +18,7 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 )
 @click.option("--points", "n_points", type=int, help="Energies at which the DOS is given. [default: 1001]")
 @click.option("--broadening", type=float, help="Width of the Gaussians, eV. [default: 0.05]")
-@click.option("--method", type=click.Choice(["auto", "exact"]), help="[default: auto]")
+@click.option("--method", type=click.Choice(["auto", "exact", "sparse"]), help="[default: auto]")
 @click.option("--projected/--total", default=None, help="Resolve by element. [default: projected]")
 @click.option(
     "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."

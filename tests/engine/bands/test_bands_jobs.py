@@ -118,6 +118,20 @@ def test_collinear_spins_are_apart(models: Any, folder: Write, tmp_path: Path) -
     assert np.shape(bands(tmp_path, folder=where, kpoints=[(0.1, 0, 0)])["energies"]) == (2, 1, found["n_orbitals"])
 
 
+def test_sparse_equals_exact_inside_the_window(models: Any, folder: Write, tmp_path: Path) -> None:
+    where = folder(models.random_crystal(13, n_atoms=24, cutoff=3.0, stretch=4))
+    common = {"folder": where, "mesh": (2, 1, 1), "window": (-1, 1.5), "n_electrons": 60, "n_points": 101}
+    exact, sparse = (dos(tmp_path, **common, method=method) for method in ("exact", "sparse"))
+    assert sparse["method"] == "sparse"
+    assert sparse["energies"] == pytest.approx(exact["energies"], abs=1e-7)
+    for name in ("dos", "levels_near_fermi"):
+        assert sparse[name] == pytest.approx(exact[name], rel=1e-5, abs=1e-5)
+    for element in ("Mo", "S"):
+        assert sparse["dos_by_element"][element] == pytest.approx(exact["dos_by_element"][element], rel=1e-4, abs=1e-5)
+    with pytest.raises(InputError, match="whole spectrum of a large system"):
+        dos(tmp_path, folder=where, method="sparse")
+
+
 def test_gaussians_are_normalised() -> None:
     grid = np.linspace(-2, 2, 2001)
     total = gaussian_dos(grid, [0.0, 0.5], [1.0, 3.0], 0.1)

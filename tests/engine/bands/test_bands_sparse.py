@@ -20,6 +20,7 @@ from aiida_deeph.engine.bands.lanczos import shift_invert
 from aiida_deeph.engine.bands.levels import fermi_by_inertia
 from aiida_deeph.engine.bands.multifrontal import factorise, peak_bytes
 from aiida_deeph.engine.bands.run import run_bands
+from aiida_deeph.engine.bands.slices import states_between
 from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError
@@ -67,7 +68,7 @@ def test_sparse_equals_dense(models: Any, spin: SpinMode, k: tuple[float, ...]) 
     for channel in range(matrices.n_channels):
         h, s = matrices.at(k, channel)
         exact = solve_dense(h, s).energies
-        found = solver.around(k, 0.1, 7, channel=channel, vectors=True)
+        found = solver.around(k, 0.1, 7, channel=channel)
         first = found.first_band
         assert first <= np.count_nonzero(exact < 0.1) <= first + 7
         assert np.abs(found.energies - exact[first : first + 7]).max() < 1e-9
@@ -174,3 +175,30 @@ def test_factorisation_that_does_not_fit_is_refused(
     with pytest.raises(DataError, match=r"not enough memory.*sparse factorisation of 23 orbitals"):
         run_bands(config)
     assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize("per_side", [3, 11, 400])
+@pytest.mark.parametrize("start", [None, -1.4])
+def test_slices_hold_every_state_once(models: Any, per_side: int, start: float | None) -> None:
+    matrices = bloch_matrices(models.random_crystal(29, n_atoms=30, cutoff=3.0, stretch=5))
+    exact = solve_dense(*matrices.at(KPOINTS[1])).energies
+    low, high = -1.5, 0.8
+    seen: list[float] = []
+
+    def observe(energies: Any, vectors: Any) -> None:
+        h, s = matrices.at(KPOINTS[1])
+        assert np.abs(h @ vectors - (s @ vectors) * energies).max() < 1e-5
+        seen.extend(energies)
+
+    found, first = states_between(
+        SparseSolver(matrices), KPOINTS[1], low, high, start=start, per_side=per_side, observe=observe
+    )
+    assert first == np.count_nonzero(exact < low)
+    assert found == pytest.approx(exact[(exact > low) & (exact < high)], abs=1e-9)
+    assert sorted(seen) == pytest.approx(found, abs=1e-12)
+
+
+def test_empty_slice(models: Any) -> None:
+    solver = SparseSolver(bloch_matrices(models.ssh_chain(200, -2.9, -2.0)))
+    found, first = states_between(solver, (0, 0, 0), -0.3, 0.4)
+    assert (len(found), first) == (0, 100)
