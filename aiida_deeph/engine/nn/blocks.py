@@ -6,22 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges
+from aiida_deeph.engine.nn.gate import gate
 from aiida_deeph.engine.nn.irreps import Irreps, reachable
 from aiida_deeph.engine.nn.layernorm import EquivariantLayerNorm
 from aiida_deeph.engine.nn.linear import SCALAR, EquivariantLinear, Normalization, TypeGroups
 from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.radial import radial_network
 from aiida_deeph.engine.nn.so2 import SO2Product
-
-# Factors that give activations of a normal variable a second moment of 1, as e3nn computes and the reference uses them.
-SILU_FACTOR = 1.6791767923989418
-TANH_FACTOR = 1.5937334472592695
-SIGMOID_FACTOR = 1.8467055342154763
 
 
 class GatedConvolution(EngineModule):
@@ -119,31 +115,7 @@ class GatedConvolution(EngineModule):
         """Messages of every edge in its frame; the arguments are those of the product and the radial basis."""
         z = self.product(scalars, ends, e, edges, before_ends, before_edge)
         z = [_permuted(part, getattr(self, f"z_order_{m}")) for m, part in enumerate(z)]
-        layout = self.layout
-        n_scalars, n_vectors = layout.n_scalars, layout.n_channels(0)
-        s, gates, v = z[0].split([n_scalars, self.n_gates, n_vectors], dim=1)
-        factors_s, factors_v = _permuted(self.radial(gaussians), self.factor_order).split([n_scalars, n_vectors], dim=1)
-        result = [self._activated(s) * factors_s]
-        if layout.vectors:
-            scale = (SIGMOID_FACTOR * torch.sigmoid(gates) * factors_v).unsqueeze(1)
-            result.append(v.unsqueeze(1) * scale)
-            result += [z[m] * scale[:, :, layout.skipped(m) :] for m in range(1, layout.lmax + 1)]
-        return result
-
-    def _activated(self, s: Tensor) -> Tensor:
-        """Activations of the scalars: SiLU for even ones, tanh for odd ones."""
-        if all(self.irreps_out[k].irrep == SCALAR for k in self.layout.scalars):
-            return SILU_FACTOR * nn.functional.silu(s)
-        parts = s.split([self.irreps_out[k].mul for k in self.layout.scalars], dim=1)
-        return torch.cat(
-            [
-                SILU_FACTOR * nn.functional.silu(part)
-                if self.irreps_out[k].irrep == SCALAR
-                else TANH_FACTOR * torch.tanh(part)
-                for k, part in zip(self.layout.scalars, parts, strict=True)
-            ],
-            dim=1,
-        )
+        return gate(self.layout, _permuted(self.radial(gaussians), self.factor_order), z)
 
 
 def _permuted(values: Tensor, order: Tensor | None) -> Tensor:
@@ -178,15 +150,13 @@ class _Update(EngineModule):
         same = self.irreps_out == irreps_own
         self.skip = None if same else EquivariantLinear(irreps_own, self.irreps_out, normalization=normalization)
 
+    def past(self, x: Features) -> Features:
+        """What the old features give to the new ones."""
+        return x if self.skip is None else self.skip(x)
+
     def combine(self, x: Features, messages: Features, groups: TypeGroups | None) -> Features:
         """Features before normalisation, from the old ones and the convolution's."""
         return self.self_connection(x, groups, onto=self.lin_post(messages))
-
-    def past(self, x: Features, normalised: Features) -> Features:
-        """New features: the old ones added to what was normalised."""
-        if self.skip is not None:
-            return self.skip(x, onto=normalised)
-        return [a + b for a, b in zip(x, normalised, strict=True)]
 
 
 class NodeUpdate(_Update):

@@ -201,11 +201,11 @@ class DeepHE3(EngineModule):
         ends = edges.ends(x, self.node_updates[0].lin_pre.layout_in)
         for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
             n = node_update.messages(x, ends, e, edges, gaussians)
-            n = node_update.norm(node_update.combine(x, n, species_groups), batch, n_graphs)
-            x = node_update.past(x, n)
+            n = node_update.combine(x, n, species_groups)
+            x = node_update.norm(n, node_update.past(x), batch, n_graphs)
             ends = edges.ends(x, node_update.conv.layout)
             z = edge_update.raw(x, ends, e, edges, gaussians)
-            e = edge_update.past(e, edge_update.norm(z, edges.graph, n_graphs, edges.frames))
+            e = edge_update.norm(z, edge_update.past(e), edges.graph, n_graphs, edges.frames)
         return self.head(e, edges.frames)
 
 

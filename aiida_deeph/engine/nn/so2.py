@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.wigner import component_order, wigner_3j
-from aiida_deeph.engine.nn.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.frames import Edges
+from aiida_deeph.engine.nn.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.linear import EquivariantLinear, Normalization, path_factor
 from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.so2_kernels import EdgeProduct, ProductMatrices

@@ -161,9 +161,9 @@ class _Pass:
                 return network.embed_edges(chunk.edges.distances)
             update, statistics = before
             part = slice(chunk.start, chunk.stop)
-            normalised = update.norm.normalise([entry[part] for entry in raw], statistics, chunk.edges.frames)
             past = network.embed_edges(chunk.edges.distances) if old is None else [entry[part] for entry in old]
-            return update.past(past, normalised)
+            z = [entry[part] for entry in raw]
+            return update.norm.normalise(z, update.past(past), statistics, chunk.edges.frames)
 
         n_blocks = len(network.node_updates)
         for b, (node_update, edge_update) in enumerate(zip(network.node_updates, network.edge_updates, strict=True)):
@@ -186,8 +186,7 @@ class _Pass:
                 sums = (
                     messages if sums is None else [total.add_(part) for total, part in zip(sums, messages, strict=True)]
                 )
-            n = node_update.norm(node_update.combine(x, sums, groups), None, 1)
-            x = node_update.past(x, n)
+            x = node_update.norm(node_update.combine(x, sums, groups), node_update.past(x), None, 1)
             old, raw, before = current, None, None
             raw = self.empty(edge_update.irreps_out)
             statistics = []
