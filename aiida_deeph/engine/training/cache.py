@@ -16,7 +16,7 @@ from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.io.structure import atomic_path
 
 #: Changes whenever the content of a graph changes for the same key.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 
 def graph_key(member_files: Mapping[str, str], settings: Mapping[str, Any]) -> str:
