@@ -11,6 +11,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
@@ -215,7 +216,7 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             raise InputError(
                 "basis of the overlap unknown",
                 where="overlap.parameters.basis",
-                found="none in the model's data",
+                found="nothing in the model or the runs behind it",
                 expected="`pyscf:NAME` or `cp2k:FILE:NAME`",
                 remedy="give the basis that the labels were computed with",
             )
@@ -225,9 +226,3 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             "overlap": job_inputs(code, overlap, options),
             "predict": job_inputs(code, inputs.get("predict", {}), options),
         }
-
-
-def basis_of(model: orm.Data) -> str | dict[str, str] | None:
-    """The basis of the model's training data in the words of `deeph-engine overlap`, if the data name it."""
-    basis: str | dict[str, str] | None = model.model_description.data.get("overlap_basis")
-    return basis

@@ -113,4 +113,5 @@ class Cp2kLabelWorkChain(LabelWorkChain):
 def basis_sets(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Basis set of each KIND."""
     kinds = parameters.get("FORCE_EVAL", {}).get("SUBSYS", {}).get("KIND", [])
+    kinds = [kinds] if isinstance(kinds, Mapping) else kinds
     return {kind["_"]: kind["BASIS_SET"] for kind in kinds}

@@ -31,7 +31,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
     @classmethod
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
         """`pyscf:` and the name of the basis."""
-        return f"pyscf:{parameters.get('basis', 'gth-szv')}"
+        return f"pyscf:{parameters['basis']}"
 
     def job_inputs(self) -> dict[str, Any]:
         """PySCF's job takes the common inputs as they are."""

@@ -7,10 +7,12 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.predict import PredictWorkChain
 
 BASIS = "pyscf:gth-szv"
@@ -45,6 +47,21 @@ def test_basis_comes_from_the_model_or_has_to_be_given(engine_code, model, make_
     known = DeepHModelData(make_model_folder(name="known", data={"overlap_basis": BASIS}))
     builder = PredictWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain(), known)
     assert builder.overlap.parameters["basis"] == BASIS
+    labels = {"code": "pyscf", "settings": {"basis": "gth-dzvp"}}
+    said = DeepHModelData(make_model_folder(name="said", data={"labels": labels}))
+    builder = PredictWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain(), said)
+    assert builder.overlap.parameters["basis"] == "pyscf:gth-dzvp"
+
+
+def test_basis_of_the_dft_runs_behind_a_model(make_model_folder, make_remote, make_manifest, ended_job):
+    kinds = [{"_": symbol, "BASIS_SET": "SZV-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE"} for symbol in ("C", "H")]
+    run = make_remote("cell", creator="cp2k", parameters=orm.Dict({"FORCE_EVAL": {"SUBSYS": {"KIND": kinds}}}))
+    dataset = DatasetData(make_manifest())
+    ended_job("deeph.preprocess", inputs={"labels__a": run, "reader": orm.Str("cp2k")}, outputs={"dataset": dataset})
+    model = DeepHModelData(make_model_folder(name="m", data={"labels": {"code": "cp2k", "settings": {}}}))
+    ended_job("deeph.train", inputs={"dataset": dataset}, outputs={"model": model})
+    basis = "pyscf:gth-szv-molopt-sr"
+    assert basis_of(model) == {"C": basis, "H": basis}
 
 
 def test_prediction_uses_the_overlap_where_it_lies(predict, step, ended_job, remote):

@@ -1,0 +1,49 @@
+"""Which basis a model speaks: needed for the overlap of every structure that it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+
+from aiida_deeph.workflows.label.registry import label_class, label_entry_points
+
+Basis = str | dict[str, str]
+
+
+def basis_of(model: orm.Data) -> Basis | None:
+    """The basis of a model's training data in the words of `deeph-engine overlap`; None if nothing tells.
+
+    Looked for in what the model says of its labels, then in the inputs of the DFT runs that it descends from.
+    """
+    data = model.model_description.data
+    if "overlap_basis" in data:
+        basis: Basis = data["overlap_basis"]
+        return basis
+    labels = data.get("labels", {})
+    symbols = set(model.elements)
+    return _translate(labels.get("code"), labels.get("settings"), symbols) or _from_runs(model, symbols)
+
+
+def _from_runs(model: orm.Data, symbols: set[str]) -> Basis | None:
+    try:
+        preprocess = model.creator.inputs.dataset.creator
+        reader = preprocess.inputs.reader.value
+        runs = [preprocess.inputs.labels[name].creator for name in preprocess.inputs.labels]
+        parameters = [run.inputs.parameters.get_dict() for run in runs]
+    except (AttributeError, NotExistent):
+        return None
+    found = [_translate(reader, values, symbols) for values in parameters]
+    return next((basis for basis in found if basis is not None), None)
+
+
+def _translate(code: object, parameters: Any, symbols: set[str]) -> Basis | None:
+    name = f"deeph.label.{code}"
+    if name not in label_entry_points() or not isinstance(parameters, Mapping):
+        return None
+    try:
+        return label_class(name).overlap_basis(parameters, symbols)
+    except KeyError:
+        return None
