@@ -44,7 +44,8 @@ def shift_invert(
     limit = min(n, max_basis or 12 * wanted + 40 * block)
     rng = np.random.default_rng(0)  # the same start every time: results do not flicker
     basis = _Basis(n, dtype, limit)
-    q = _orthonormalised(rng.standard_normal((n, min(block, n))).astype(dtype), overlap, where)[0]
+    q = rng.standard_normal((n, min(block, n))).astype(dtype)
+    q = _orthonormalised(q, overlap @ q, where)[0]
     checked = 0
     while True:
         w = solve(basis.append(q, overlap @ q))
@@ -54,9 +55,9 @@ def shift_invert(
         basis.matrix[m - width : m, :m] = projected.conj().T
         coupling = np.zeros((0, width), dtype=dtype)
         if m < n:
-            q, coupling = _orthonormalised(w, overlap, where)
-            basis.project(q)  # what scaling up of short directions brought back
-            q, change = _orthonormalised(q, overlap, where)
+            q, sq, coupling = _orthonormalised(w, overlap @ w, where)
+            basis.project(q, sq)  # what scaling up of short directions brought back
+            q, sq, change = _orthonormalised(q, sq, where)
             coupling = change @ coupling
         # Diagonalising the projected matrix costs its size cubed: not after every block when the basis is large.
         if (m >= min(wanted + block, n) and m - checked >= m // 16) or m >= limit:
@@ -81,7 +82,7 @@ def shift_invert(
             if not q.shape[1]:
                 q = rng.standard_normal((n, min(block, limit - m))).astype(dtype)
                 basis.project(q)
-                q = _orthonormalised(q, overlap, where)[0]
+                q = _orthonormalised(q, overlap @ q, where)[0]
     x = basis.vectors[:, :m] @ y[:, chosen]
     # Rayleigh-Ritz with H itself: free of the errors of the factorisation to first order.
     energies, rotation = la.eigh(x.conj().T @ (hamiltonian @ x), x.conj().T @ (overlap @ x))
@@ -115,37 +116,43 @@ class _Basis:
         self.size = end
         return sq
 
-    def project(self, w: NDArray[Any]) -> NDArray[Any]:
-        """Remove the basis from vectors, in place and twice; return their components, shape (size, n_vectors)."""
+    def project(self, w: NDArray[Any], sw: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Remove the basis from vectors, in place and twice; return their components, shape (size, n_vectors).
+
+        :param sw: products of the vectors with S, which follow.
+        """
         v, sv = self.vectors[:, : self.size], self.products[:, : self.size]
         total = np.zeros((self.size, w.shape[1]), dtype=self.vectors.dtype)
         for _ in range(2):
             part = sv.conj().T @ w
             w -= v @ part
+            if sw is not None:
+                sw -= sv @ part
             total += part
         return total
 
 
-def _orthonormalised(w: NDArray[Any], overlap: sp.csr_matrix, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Q and R with W = Q R and Q^dagger S Q = 1; directions shorter than 1e-11 of the longest are left out of Q.
+def _orthonormalised(q: NDArray[Any], sq: NDArray[Any], where: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Q, S Q and R with W = Q R and Q^dagger S Q = 1; directions shorter than 1e-11 of the longest are left out of Q.
 
     Each pass orthogonalises as well as its Gram matrix allows, 16 digits of length squared, hence the repetition.
+
+    :param q: W, shape (n, n_vectors).
+    :param sq: S W.
     """
-    q, r = w, np.eye(w.shape[1], dtype=w.dtype)
+    r = np.eye(q.shape[1], dtype=q.dtype)
     for _ in range(5):
-        gram = q.conj().T @ (overlap @ q)
+        gram = q.conj().T @ sq
         squares, u = la.eigh((gram + gram.conj().T) / 2)
         if squares[0] < -1e-8 * abs(squares[-1]):
-            raise DataError(
-                "overlap is not positive definite", where=where or None, found="a vector of negative length"
-            )
+            raise DataError("overlap is not positive definite", where=where or None, found="a negative length")
         lengths = np.sqrt(np.maximum(squares, 1e-16 * squares[-1]))
         if not lengths[-1]:
-            return q[:, :0], r[:0]
-        q, r = (q @ u) / lengths, lengths[:, None] * (u.conj().T @ r)
+            return q[:, :0], sq[:, :0], r[:0]
+        u, r = u / lengths, lengths[:, None] * (u.conj().T @ r)
         sizes = np.linalg.norm(r, axis=1)
         kept = sizes > 1e-11 * sizes.max()
-        q, r = q[:, kept], r[kept]
+        q, sq, r = q @ u[:, kept], sq @ u[:, kept], r[kept]
         if squares[kept].min() > 0.1 and squares.max() < 10:
             break
-    return q, r
+    return q, sq, r

@@ -139,17 +139,18 @@ def _solve(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -> 
     """L D L^dagger x = b in place, front by front, forth and back."""
     shape = x.shape
     x = x.reshape(len(x), -1)
+    (gemm,) = la.get_blas_funcs(("gemm",), (x,))
     for front, panels in zip(fronts, factors, strict=True):
         part = x[front.rows]
         for panel in panels:
             y = panel.scale @ part[panel.begin : panel.end]
-            part[panel.end :] -= panel.lower @ y
+            part[panel.end :] -= gemm(1.0, panel.lower, y)
             part[panel.begin : panel.end] = panel.signs[:, None] * y
         x[front.rows] = part
     for front, panels in zip(reversed(fronts), reversed(factors), strict=True):
         part = x[front.rows]
         for panel in reversed(panels):
-            y = part[panel.begin : panel.end] - panel.lower.conj().T @ part[panel.end :]
+            y = part[panel.begin : panel.end] - gemm(1.0, panel.lower, part[panel.end :], trans_a=2)
             part[panel.begin : panel.end] = panel.scale.conj().T @ y
         x[front.rows[: front.n_own]] = part[: front.n_own]
     return x.reshape(shape)
@@ -219,4 +220,5 @@ def _eliminate(panel: Panel) -> None:
     d = np.where(np.abs(d) < smallest, np.copysign(smallest, d), d)
     panel.signs = np.sign(d)
     panel.scale = np.ascontiguousarray((u / np.sqrt(np.abs(d))).conj().T)
-    panel.lower = panel.lower[panel.width :] @ (panel.scale.conj().T * panel.signs)
+    # Columns stay contiguous, as BLAS wants them.
+    panel.lower = ((panel.scale.conj().T * panel.signs).T @ panel.lower[panel.width :].T).T
