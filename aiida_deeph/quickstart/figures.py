@@ -81,20 +81,20 @@ def bands(comparison: BandsComparison) -> str:
         axes.plot(comparison.distances, reference, color=INK, lw=1.6)
         step = max(1, len(comparison.distances) // 30)
         axes.plot(comparison.distances[::step], predicted[::step], "o", color=ORANGE, ms=3.6, mfc="none", mew=1.1)
-        axes.plot([], [], color=INK, lw=1.6, label="DFT")
-        axes.plot([], [], "o", color=ORANGE, ms=4, mfc="none", label="predicted H")
+        axes.plot([], [], color=INK, lw=1.6, label=f"{comparison.title}, DFT")
+        axes.plot([], [], "o", color=ORANGE, ms=4, mfc="none", label=f"{comparison.title}, predicted H")
         for position, _ in comparison.ticks:
             axes.axvline(position, color="#d7dde1", lw=0.8, zorder=0)
         axes.axhline(0, color=GREY, lw=0.8, ls=":")
         axes.set_xticks([position for position, _ in comparison.ticks], [name for _, name in comparison.ticks])
-        axes.set(ylabel="E - E(valence band maximum) (eV)", title=comparison.title, ylim=(-9, 6))
+        axes.set(ylabel="E - E(valence band maximum) (eV)", ylim=(-9, 6))
         axes.margins(x=0)
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
     return to_svg(draw, 5.6, 5.0)
 
 
-def spectrum(chain: ChainSpectrum, window: float = 4.0) -> str:
+def spectrum(chain: ChainSpectrum, window: float = 3.0) -> str:
     """DOS of the long chain around its half-filled state."""
 
     def draw(axes: Axes) -> None:
@@ -102,20 +102,21 @@ def spectrum(chain: ChainSpectrum, window: float = 4.0) -> str:
         near = np.abs(energies) <= window
         axes.fill_between(energies[near], dos[near], color=BLUE, alpha=0.18, lw=0)
         axes.plot(energies[near], dos[near], color=BLUE, lw=1.5)
-        peak = float(dos[np.argmin(np.abs(energies))])
+        top, peak = float(dos[near].max()), float(dos[np.argmin(np.abs(energies))])
         axes.annotate(
-            "soliton: one mid-gap state,\nhalf filled",
+            "soliton: one mid-gap state, half filled",
             xy=(0, peak),
-            xytext=(0, 0.55 * float(dos[near].max())),
+            xytext=(0, 1.12 * top),
             ha="center",
             color=ORANGE,
             arrowprops={"arrowstyle": "->", "color": ORANGE, "shrinkB": 3},
         )
         levels = chain.levels - chain.midgap
         inside = levels[np.abs(levels) <= window]
-        low = -0.04 * float(dos[near].max())
-        axes.vlines(inside, 2 * low, 0.6 * low, color=GREY, lw=0.6)
-        axes.vlines([0.0], 2 * low, 0.6 * low, color=ORANGE, lw=1.6)
+        low = -0.04 * top
+        axes.vlines(inside, 2.2 * low, 0.6 * low, color=GREY, lw=0.6)
+        axes.vlines([0.0], 2.2 * low, 0.6 * low, color=ORANGE, lw=1.6)
+        axes.set_ylim(2.8 * low, 1.2 * top)
         axes.set(xlabel="E - E(half-filled state) (eV)", ylabel="DOS (states / eV / CH)", title=chain.title)
         axes.margins(x=0)
 

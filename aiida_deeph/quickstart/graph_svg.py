@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,33 +84,59 @@ def ordered(layer: Mapping[str, int], edges: Sequence[tuple[str, str]], sweeps: 
     return rows
 
 
+def routed(
+    layer: Mapping[str, int], edges: Sequence[tuple[str, str]]
+) -> tuple[dict[str, int], list[list[str]], dict[str, int]]:
+    """Edges as chains of names from layer to layer.
+
+    :returns: layers of all names with the bends of long edges, the chain of each edge, the layers of the bends alone.
+    """
+    everything, bends, chains = dict(layer), {}, []
+    for source, target in edges:
+        chain = [source]
+        for level in range(layer[source] + 1, layer[target]):
+            bend = f"bend/{source}/{target}/{level}"
+            everything[bend] = bends[bend] = level
+            chain.append(bend)
+        chains.append([*chain, target])
+    return everything, chains, bends
+
+
 def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> str:
     """The SVG element."""
-    edges = sorted(set(edges))
-    layer = layers_of(list(boxes), edges)
-    rows = ordered(layer, edges)
-    widths = [sum(boxes[name].width for name in row) + GAP * max(0, len(row) - 1) for row in rows]
+    layer = layers_of(list(boxes), sorted(set(edges)))
+    edges = [(source, target) for source, target in sorted(set(edges)) if layer[source] < layer[target]]
+    everything, chains, bends = routed(layer, edges)
+    rows = ordered(everything, [pair for chain in chains for pair in itertools.pairwise(chain)])
+
+    def width(name: str) -> float:
+        return 1.0 if name in bends else boxes[name].width
+
+    widths = [sum(width(name) for name in row) + GAP * max(0, len(row) - 1) for row in rows]
     total = max(widths, default=0.0) + 2 * MARGIN
     height = len(rows) * LAYER_HEIGHT - (LAYER_HEIGHT - BOX_HEIGHT) + 2 * MARGIN
     centre: dict[str, tuple[float, float]] = {}
     for level, row in enumerate(rows):
         x = (total - widths[level]) / 2
         for name in row:
-            centre[name] = (x + boxes[name].width / 2, MARGIN + level * LAYER_HEIGHT + BOX_HEIGHT / 2)
-            x += boxes[name].width + GAP
+            centre[name] = (x + width(name) / 2, MARGIN + level * LAYER_HEIGHT + BOX_HEIGHT / 2)
+            x += width(name) + GAP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {total:.0f} {height:.0f}" font-family="system-ui, sans-serif" font-size="13">',
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#8a959e"/></marker></defs>',
     ]
-    for source, target in edges:
-        (x1, y1), (x2, y2) = centre[source], centre[target]
-        y1, y2 = y1 + BOX_HEIGHT / 2, y2 - BOX_HEIGHT / 2 - 1
-        bend = (y2 - y1) / 2
+    for chain in chains:
+        path = ""
+        for source, target in itertools.pairwise(chain):
+            (x1, y1), (x2, y2) = centre[source], centre[target]
+            y1, y2 = y1 + BOX_HEIGHT / 2, y2 - BOX_HEIGHT / 2 - (0 if target in bends else 1)
+            bend = (y2 - y1) / 2
+            path += f"{'L' if path else 'M'}{x1:.1f} {y1:.1f} "
+            path += f"C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f} "
         parts.append(
-            f'<path d="M{x1:.1f} {y1:.1f} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}" '
-            'fill="none" stroke="#8a959e" stroke-width="1.2" marker-end="url(#arrow)"/>'
+            f'<path d="{path.strip()}" fill="none" stroke="#8a959e" stroke-width="1.2" marker-end="url(#arrow)"/>'
         )
     for name, box in boxes.items():
         x, y = centre[name]

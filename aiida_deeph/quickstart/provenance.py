@@ -10,7 +10,12 @@ from aiida.common.links import LinkType
 from aiida_deeph.quickstart.graph_svg import Box
 
 # Settings and bookkeeping would hide the flow of the science.
-HIDDEN_DATA = (orm.Code, orm.Dict, orm.Int, orm.Float, orm.Bool, orm.Str, orm.List, orm.FolderData, orm.KpointsData)
+HIDDEN_DATA = (orm.Code, orm.Dict, orm.Int, orm.Float, orm.Bool, orm.Str, orm.List, orm.FolderData)
+
+
+def is_visible(node: orm.Node) -> bool:
+    """Whether a data node is drawn."""
+    return isinstance(node, orm.Data) and not isinstance(node, HIDDEN_DATA) and type(node) is not orm.KpointsData
 
 
 def calculations_of(process: orm.ProcessNode) -> list[orm.CalculationNode]:
@@ -36,7 +41,9 @@ def short_label(node: orm.CalculationNode) -> str:
 
 
 def data_label(node: orm.Data) -> str:
-    """The class of a data node without `Data`."""
+    """The class of a data node without `Data`; of a plain array, what its maker calls it."""
+    if type(node) is orm.ArrayData and node.creator is not None:
+        return str(node.base.links.get_incoming(link_type=LinkType.CREATE).one().link_label)
     return type(node).__name__.removesuffix("Data")
 
 
@@ -57,7 +64,7 @@ def condensed(process: orm.ProcessNode) -> tuple[dict[str, Box], list[tuple[str,
         return box(f"data/{maker}/{data_label(node)}", data_label(node), "data", node.pk)
 
     def visible(nodes: Iterable[orm.Node]) -> list[orm.Data]:
-        return [node for node in nodes if isinstance(node, orm.Data) and not isinstance(node, HIDDEN_DATA)]
+        return [node for node in nodes if is_visible(node)]
 
     used: set[int] = set()
     calculations = calculations_of(process)
