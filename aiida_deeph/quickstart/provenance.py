@@ -66,17 +66,20 @@ def condensed(process: orm.ProcessNode) -> tuple[dict[str, Box], list[tuple[str,
     def visible(nodes: Iterable[orm.Node]) -> list[orm.Data]:
         return [node for node in nodes if is_visible(node)]
 
-    used: set[int] = set()
+    def inputs_of(node: orm.CalculationNode) -> list[orm.Data]:
+        return visible(node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_nodes())
+
     calculations = calculations_of(process)
+    used = {data.pk for calculation in calculations for data in inputs_of(calculation)}
     for calculation in calculations:
-        used |= {
-            node.pk for node in visible(calculation.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_nodes())
-        }
-    for calculation in calculations:
+        sources = inputs_of(calculation)
+        made = visible(calculation.base.links.get_outgoing(link_type=LinkType.CREATE).all_nodes())
+        if not isinstance(calculation, orm.CalcJobNode) and not made and len(sources) < 2:
+            continue  # a function that reports on one node
         name = box(f"process/{short_label(calculation)}", short_label(calculation), "process", calculation.pk)
-        for node in visible(calculation.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_nodes()):
+        for node in sources:
             edges.add((data_box(node), name))
-        for node in visible(calculation.base.links.get_outgoing(link_type=LinkType.CREATE).all_nodes()):
+        for node in made:
             # A remote folder that nothing reads on is bookkeeping.
             if node.pk in used or not isinstance(node, orm.RemoteData):
                 edges.add((name, data_box(node)))
