@@ -102,7 +102,8 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             filepath_executable=path,
             default_calc_job_plugin=plugin,
             prepend_text=prepend,
-            with_mpi=False,
+            # The engine starts its own processes; for a DFT code the options of each job decide.
+            with_mpi=False if plugin.startswith("deeph.") else None,
         ).store()
         echo.echo_success(f"registered {name}<{code.pk}>: {path}")
         return code
