@@ -66,7 +66,7 @@ class QuickstartSettings:
         return asdict(self)
 
 
-PYSCF = {"basis": "gth-szv", "pseudo": "gth-pbe", "xc": "pbe", "ke_cutoff": 45.0, "smearing": 0.1, "threads": 1}
+PYSCF = {"basis": "gth-szv", "pseudo": "gth-pbe", "xc": "pbe", "ke_cutoff": 50.0, "smearing": 0.1, "threads": 1}
 
 CP2K: dict[str, Any] = {"basis_set": "SZV-MOLOPT-SR-GTH"}
 
@@ -75,14 +75,14 @@ TRAINING: dict[str, Any] = {
     "network": {
         "name": "deephe3-residual",
         "irreps_embed": "16x0e",
-        "irreps_mid": "24x0e+16x1o+8x2e+4x3o",
-        "lmax": 3,
+        "irreps_mid": "32x0e+16x1o+8x2e",
+        "lmax": 2,
         "n_blocks": 2,
         "n_gaussians": 48,
     },
     "split": {"train": 0.7, "validation": 0.15, "test": 0.15, "seed": 42},
-    "epochs": 200,
-    "batch_size": 2,
+    "epochs": 150,
+    "batch_size": 1,
     "learning_rate": 5e-3,
     "min_learning_rate": 0.0,
     "scheduler": {"name": "cosine", "warmup_epochs": 5, "final": 0.01},
@@ -107,7 +107,7 @@ def reduced(engine: str) -> QuickstartSettings:
     cells = CellSettings(n_cells=4, units=(4,), validation_units=4, vacuum=7.5, chain_units=15, half_width=2.0)
     network = {**TRAINING["network"], "irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o+4x2e", "lmax": 2}
     split = {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 42}
-    training = {**TRAINING, "network": network, "split": split, "epochs": 10, "batch_size": 1}
+    training = {**TRAINING, "network": network, "split": split, "epochs": 10}
     label = {**LABELS[engine], "ke_cutoff": 25.0} if engine == "pyscf" else LABELS[engine]
     return QuickstartSettings(
         cells=cells, cutoff=5.0, kmesh=5, label_parameters=label, train_parameters=training, band_points=5
