@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "deeph-quickstart"
 ENGINE_LABEL = "deeph-engine"
-CACHED = ("aiida.calculations:deeph.*", "aiida.calculations:cp2k")
+# Patterns with a wildcard need not be installed: aiida-cp2k is an extra.
+CACHED = ("aiida.calculations:deeph.*", "aiida.calculations:cp2k*")
 
 
 def program_beside_python(name: str) -> Path:
