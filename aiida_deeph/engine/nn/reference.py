@@ -205,13 +205,19 @@ def export_reference(model_folder: Path, target: Path, *, e3nn: str = "auto") ->
         )
     for (part, architecture), folder in zip(parts, folders, strict=True):
         version = {"path": "0.3", "element": "0.5"}[architecture.path_normalization] if e3nn == "auto" else e3nn
-        _export(part, architecture, description, folder, version)
+        write_reference(
+            folder,
+            reference_arguments(part, architecture),
+            description.orbital_basis,
+            description.spin,
+            architecture.targets,
+            state_dict(part, architecture, version),
+        )
     return folders
 
 
-def _export(
-    network: DeepHE3, architecture: Architecture, description: ModelDescription, folder: Path, version: str
-) -> None:
+def reference_arguments(network: DeepHE3, architecture: Architecture) -> dict[str, Any]:
+    """Keyword arguments with which the reference builds the same network."""
     a = architecture
     arguments: dict[str, Any] = {
         "num_species": network.n_species,
@@ -234,6 +240,4 @@ def _export(
     }
     if a.n_gaussians != 128:
         arguments["num_basis"] = a.n_gaussians
-    write_reference(
-        folder, arguments, description.orbital_basis, description.spin, a.targets, state_dict(network, a, version)
-    )
+    return arguments

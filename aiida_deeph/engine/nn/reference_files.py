@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("no checkpoint", where=path, expected="best_model.pkl of the reference code")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle protocol that is not torch's own: what it holds is checked anyway
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,

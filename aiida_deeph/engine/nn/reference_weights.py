@@ -174,8 +174,10 @@ def fill(network: DeepHE3, state: dict[str, Tensor], convention: Convention, whe
         raise DataError("checkpoint holds more weights than the network has", where=where, found=left[:3])
 
 
-def state_dict(network: DeepHE3, architecture: Architecture, version: str) -> dict[str, Tensor]:
-    """The reference's state dict of a network, float32, with all the buffers that its version of e3nn expects."""
+def state_dict(
+    network: DeepHE3, architecture: Architecture, version: str, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """The reference's state dict of a network, with all the buffers that its version of e3nn expects."""
     convention = CONVENTIONS[version]
     flat: dict[str, list[tuple[int, Tensor]]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -184,7 +186,7 @@ def state_dict(network: DeepHE3, architecture: Architecture, version: str) -> di
         flat.setdefault(slot.name, []).append((slot.place[0] if slot.place else 0, value))
         shapes[slot.name] = tuple(slot.ours.shape) if slot.place is None else (-1,)
     state = {
-        name: torch.cat([value for _, value in sorted(parts, key=lambda part: part[0])]).reshape(shapes[name]).float()
+        name: torch.cat([value for _, value in sorted(parts, key=lambda part: part[0])]).reshape(shapes[name]).to(dtype)
         for name, parts in flat.items()
     }
     for name, value in _buffers(network, architecture, version).items():
