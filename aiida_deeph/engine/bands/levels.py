@@ -18,6 +18,9 @@ from aiida_deeph.engine.progress import track
 CLUSTER_ROWS = 800
 """Rows of the cluster whose levels give the first guess."""
 
+TAIL = 8.0
+"""Widths of the Fermi-Dirac distribution after which states count as full or empty (they are to 3e-4)."""
+
 
 def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float]:
     """Fermi level and states per eV (of the whole system) from a cluster of atoms cut out around the first one.
@@ -50,7 +53,6 @@ def fermi_by_inertia(
     smearing: float,
     *,
     start: float | None = None,
-    n_states: int = 24,
     show_progress: bool | None = None,
 ) -> FermiLevel:
     """Fermi level on a k-mesh: an energy below which about the right number of states lies, then the states around it.
@@ -58,14 +60,15 @@ def fermi_by_inertia(
     :param kpoints: fractional, shape (n_k, 3); the first one serves for the search.
     :param weights: sum 1, shape (n_k,).
     :param start: first guess, eV; None takes that of a cluster.
-    :param n_states: states computed at each k-point; more if smearing needs them.
     :raises DataError: the level is not found.
     """
     matrices = solver.matrices
     n_channels = matrices.n_channels
     wanted = n_electrons / electrons_per_state
     guess, slope = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
-    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 4)
+    # Enough states at each k-point for the tails of the occupations, if the cluster's density of states is about right.
+    n_states = 24 + int(3 * TAIL * smearing * slope / n_channels)
+    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 8)
     while True:
         states: list[list[Eigenstates]] = [[] for _ in range(n_channels)]
         tasks = [(channel, k) for channel in range(n_channels) for k in kpoints]
@@ -131,6 +134,6 @@ def _level(
     found = fermi_level(energies, weights, left, electrons_per_state, smearing)
     if found.insulator:
         return found if found.gap is not None else None
-    margin = 8 * smearing  # occupations differ from 0 or 1 by 3e-4 there
+    margin = TAIL * smearing
     everywhere = energies[:, :, 0].max() < found.level - margin and energies[:, :, -1].min() > found.level + margin
     return found if everywhere else None
