@@ -82,7 +82,7 @@ class TrainingLoop:
         self._average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
         self._schedule = build_schedule(config.scheduler, config.learning_rate, config.epochs)
         self._sums = ErrorSums.zeros(fabric.device)
-        self._largest_gradient = 0.0
+        self._largest_gradient = torch.zeros((), device=fabric.device)
         self._bad_epochs = 0
         self.epoch = 0
         self.step = 0
@@ -156,7 +156,7 @@ class TrainingLoop:
                 norm = self._fabric.clip_gradients(
                     self._model, self._optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
                 )
-                self._largest_gradient = max(self._largest_gradient, float(norm))
+                self._largest_gradient = torch.maximum(self._largest_gradient, torch.as_tensor(norm).detach())
             self._optimizer.step()
             if self._average is not None:
                 self._average.update()
@@ -181,7 +181,7 @@ class TrainingLoop:
             "seconds": self.seconds,
         }
         if self._config.gradient_clip is not None:
-            row["gradient_norm"] = self._largest_gradient
+            row["gradient_norm"] = float(self._largest_gradient)
         self.rows.append(row)
         self._on_epoch(row)
         self._require_hope(train.loss, validation.loss)
@@ -189,7 +189,7 @@ class TrainingLoop:
         self.epoch += 1
         self.step = 0
         self._sums = ErrorSums.zeros(self._fabric.device)
-        self._largest_gradient = 0.0
+        self._largest_gradient = torch.zeros_like(self._largest_gradient)
         if validation.loss < self.best.loss:
             self._bad_epochs = 0
             self._keep_best(validation)
@@ -287,7 +287,7 @@ class TrainingLoop:
             "step": self.step,
             "world_size": self._fabric.world_size,
             "sums": sums.cpu().clone(),
-            "largest_gradient": self._largest_gradient,
+            "largest_gradient": float(self._largest_gradient),
             "bad_epochs": self._bad_epochs,
             "seconds": self.seconds,
             "rows": list(self.rows),
@@ -304,7 +304,8 @@ class TrainingLoop:
         # The sums were gathered from all ranks; one rank alone carries them on.
         if self._fabric.global_rank == 0:
             self._sums.sums.copy_(state["sums"])
-        self._largest_gradient, self._bad_epochs = state["largest_gradient"], state["bad_epochs"]
+        self._largest_gradient = torch.full_like(self._largest_gradient, state["largest_gradient"])
+        self._bad_epochs = state["bad_epochs"]
         self.seconds, self.rows = state["seconds"], list(state["rows"])
         self.best = Best(**state["best"])
         torch.set_rng_state(state["random"])

@@ -37,7 +37,8 @@ class ErrorSums:
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Add the errors of one batch, both of shape (n_entries,), eV."""
         absolute = (prediction.detach() - label).abs().to(torch.float64)
-        self.sums += torch.stack([absolute.square().sum(), absolute.sum(), absolute.new_tensor(float(len(absolute)))])
+        # Values from the host would stall a GPU at every step, hence ones_like instead of the length.
+        self.sums += torch.stack([absolute.square().sum(), absolute.sum(), torch.ones_like(absolute).sum()])
 
     @property
     def loss(self) -> float:
