@@ -112,7 +112,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 BandsCalculation,
                 inputs,
                 name="bands",
-                label=f"bands {self.node.label}".strip(),
+                label="bands",
                 description="eigenvalues along the k-points",
             )
         }
@@ -122,7 +122,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 DosCalculation,
                 inputs,
                 name="dos",
-                label=f"dos {self.node.label}".strip(),
+                label="dos",
                 description="density of states",
             )
         return ToContext(**jobs)
