@@ -12,7 +12,8 @@ from aiida_deeph.engine.config import Config
 class NetworkConfig(Config):
     """DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)); the defaults are the published ones.
 
-    :param name: entry in the registry of networks.
+    :param name: entry in the registry of networks: `deephe3` is the published one; `deephe3-residual` fits a
+        two-centre part of H first and learns the rest, in a fraction of the time (see `nn/residual.py`).
     :param irreps_embed: scalars of the embedding.
     :param irreps_mid: features of nodes and edges between the blocks.
     :param lmax: largest l of the spherical harmonics of the edges.
