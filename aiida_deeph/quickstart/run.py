@@ -32,7 +32,7 @@ def codes(engine: str) -> dict[str, orm.InstalledCode]:
 
     :raises InputError: `cp2k` is not on PATH.
     """
-    own = profile.code(profile.ENGINE_LABEL, profile.program_beside_python("deeph-engine"), "deeph.pyscf")
+    own = profile.code(profile.ENGINE_LABEL, profile.program_beside_python("deeph-engine"), "deeph.train")
     if engine == "pyscf":
         return {"engine": own, "dft": own}
     program = shutil.which("cp2k")
