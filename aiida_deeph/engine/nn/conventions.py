@@ -19,11 +19,15 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.wigner import wigner_3j
 from aiida_deeph.engine.nn.linear import Normalization
 
-FLIPPED = frozenset(
-    tuple(int(l) for l in triple)
-    for triple in ["122", "133", "144", "155", "166", "177", "188", "212", "221", "313", "331", "346", "357", "364", "368", "375", "386", "414", "436", "441", "445", "454", "456", "463", "465", "467", "476", "478", "487", "515", "537", "544", "546", "551", "555", "564", "566", "573", "577", "588", "616", "634", "638", "643", "645", "647", "654", "656", "661", "665", "674", "683", "717", "735", "746", "748", "753", "757", "764", "771", "775", "784", "818", "836", "847", "858", "863", "874", "881", "885"]
+_FLIPPED = (
+    "122 133 144 155 166 177 188 212 221 313 331 346 357 364 368 375 386 414 436 441 445 454 "
+    "456 463 465 467 476 478 487 515 537 544 546 551 555 564 566 573 577 588 616 634 638 643 "
+    "645 647 654 656 661 665 674 683 717 735 746 748 753 757 764 771 775 784 818 836 847 858 "
+    "863 874 881 885 "
 )
-"""(l1, l2, l3) up to l = 8 whose 3j symbol has the other sign in e3nn < 0.5; found by comparing the versions' tables."""
+FLIPPED = frozenset(tuple(int(l) for l in triple) for triple in _FLIPPED.split())
+"""(l1, l2, l3) up to l = 8 whose 3j symbol has the other sign in e3nn < 0.5; found by comparing
+the tables of both."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -176,6 +178,14 @@ class DeepHE3(EngineModule):
             n_species=self.n_species,
             dtype=dtype,
         )
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Within, what depends on the weights alone is made once: for many calls without gradients."""
+        with ExitStack() as stack:
+            for update in (*self.node_updates, *self.edge_updates):
+                stack.enter_context(update.conv.product.fixed_weights())
+            yield
 
     def embed_nodes(self, species: Tensor) -> Features:
         """First features of the nodes."""

@@ -84,7 +84,7 @@ class Edges:
     :param graph: graph of each edge, shape (n_edges,); None if there is one graph.
     :param loops: edges from an atom to itself, shape (n_loops,).
     :param types: pair of species of each edge, shape (n_edges,).
-    :param frames: their rotations.
+    :param frames: their rotations; None while they are not needed.
     :param distances: shape (n_edges,), Angstrom.
     """
 
@@ -94,7 +94,7 @@ class Edges:
     loops: Tensor
     types: Tensor
     n_types: int
-    frames: Frames
+    frames: Frames | None
     distances: Tensor
 
     @classmethod
@@ -106,7 +106,7 @@ class Edges:
         loops: Tensor,
         *,
         graph: Tensor | None,
-        frames: Frames,
+        frames: Frames | None,
         n_species: int,
         dtype: torch.dtype,
     ) -> Edges:

@@ -1,7 +1,7 @@
 """The gate of the convolution: scalars are activated, other irreps are multiplied by activated scalars of their own.
 
-As in e3nn's Gate, activations are scaled so that a normal variable keeps a second moment of 1. The factors that depend on
-the distance are multiplied in the same pass.
+As in e3nn's Gate, activations are scaled so that a normal variable keeps a second moment of 1. The factors that
+depend on the distance are multiplied in the same pass.
 """
 
 from __future__ import annotations

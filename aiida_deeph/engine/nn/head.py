@@ -1,8 +1,8 @@
 """From equivariant edge features to the blocks of H: the Wigner-Eckart layer (Gong et al., 2023, eqs. 5 to 8).
 
-Without spin: H_ab = sum_L sum_m C^(l1 l2 L)_abm t_Lm with C the 3j symbols of unit norm. With spin each target has complex
-outputs: spin scalars t_L and, for K = |L-1|..L+1, parts of the spin vector, V_L[m,n] = sum_k w3j(L,1,K)[m,n,k] t_K[k]; then
-H[spin,a,b] = sum_(L,m,s) T_L[m,s] C[a,b,m] S[spin,s] with spin = uu, ud, du, dd and T = (t, V) along s = 1, y, z, x.
+Without spin: H_ab = sum_L sum_m C^(l1 l2 L)_abm t_Lm with C the 3j symbols of unit norm. With spin each target has
+complex outputs: spin scalars t_L and, for K = |L-1|..L+1, parts of the spin vector, V_L[m,n] = sum_k w3j(L,1,K)[m,n,k]
+t_K[k]; then H[spin,a,b] = sum_(L,m,s) T_L[m,s] C[a,b,m] S[spin,s] with spin = uu, ud, du, dd and T = (t, V) along s = 1, y, z, x.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ SPIN_BASIS = np.array([[1, 0, 1, 0], [0, -1j, 0, 1], [0, 1j, 0, 1], [1, 0, -1, 0
 
 @dataclass(frozen=True)
 class Component:
-    """One irrep of a target's output: `half` 0 real or 1 imaginary; `vector` tells parts of the spin vector; `L` as above."""
+    """One irrep of a target's output: `half` 0 real or 1 imaginary; `vector` tells parts of the spin vector; `L` as
+    above."""
 
     half: int
     vector: bool
@@ -50,7 +51,8 @@ def components(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> list[Com
 
 
 def coupling_matrix(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> NDArray[np.float64]:
-    """Rows: outputs of one target, each irrep in `component_order`; columns: elements of its block, with spin (spin, a, b, real and imaginary part)."""
+    """Rows: outputs of one target, each irrep in `component_order`; columns: elements of its block, with spin (spin,
+    a, b, real and imaginary part)."""
     rows = []
     for c in components(l1, l2, spinful, ignore_parity):
         block = wigner_3j(l1, l2, c.L)  # a, b, m

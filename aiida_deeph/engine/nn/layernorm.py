@@ -1,6 +1,7 @@
 """The normalisation of DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023), Methods): means over a whole structure.
 
-For every entry the mean over the items of a graph and over the channels is subtracted (each component m by itself); scalars
+For every entry the mean over the items of a graph and over the channels is subtracted (each component m by itself);
+scalars
 are divided by their root mean square, other irreps are not; then a weight per channel, and a bias on even scalars.
 Features on edges are stored in the edges' frames: their mean is taken in the laboratory and rotated into every frame.
 """
@@ -28,7 +29,8 @@ class Statistics:
     """Sums over a part of the items of one graph, in float64: added up over the parts they give the means.
 
     :param n: items.
-    :param first: per entry of the layout's order the sum over items of the channels' mean, shape (2 l + 1,), laboratory.
+    :param first: per entry of the layout's order the sum over items of the channels' mean, shape (2 l + 1,),
+        laboratory.
     :param second: per scalar entry the sum over items of the channels' mean square.
     """
 

@@ -159,7 +159,8 @@ class EquivariantLinear(EngineModule):
 
 
 class _LinearMap(torch.autograd.Function):
-    """The products of `EquivariantLinear`: S with the first matrix, V_m with the last rows and columns of the second."""
+    """The products of `EquivariantLinear`: S with the first matrix, V_m with the last rows and columns of the
+    second."""
 
     @staticmethod
     def forward(

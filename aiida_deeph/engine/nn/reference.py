@@ -125,10 +125,11 @@ def import_reference(
 ) -> ModelDescription:
     """Turn training folders of the reference code into one model folder.
 
-    :param sources: each with `best_model.pkl` and `src/`; several must have disjoint targets that together give all of H.
+    :param sources: each with `best_model.pkl` and `src/`; several must have disjoint targets that together give all
+        of H.
     :param e3nn: version that trained the models, `auto` finds it in the state dict.
-    :param pair_cutoffs: range of the atom pairs, Angstrom; the reference does not record it. Without it the model predicts
-        on the pairs of the structure's overlap, as the reference does.
+    :param pair_cutoffs: range of the atom pairs, Angstrom; the reference does not record it. Without it the model
+        predicts on the pairs of the structure's overlap, as the reference does.
     :raises InputError: not such a folder, or the version of e3nn cannot be told.
     :raises DataError: a file is damaged, or the folders do not fit each other.
     """

@@ -177,7 +177,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError("no checkpoint", where=path, expected="best_model.pkl of the reference code")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle protocol that is not torch's own: what it holds is checked anyway
+            # Of a pickle protocol that is not torch's own: what it holds is checked anyway.
+            warnings.simplefilter("ignore")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,

@@ -1,7 +1,7 @@
 """The weights of the reference's state dict and where they lie in our network.
 
-Both are the same function of the same weights, so that import and export only reorder them, change the signs that differ
-between the versions of e3nn (`nn.conventions`), and rescale where the normalisations differ.
+Both are the same function of the same weights, so that import and export only reorder them, change the signs that
+differ between the versions of e3nn (`nn.conventions`), and rescale where the normalisations differ.
 """
 
 from __future__ import annotations

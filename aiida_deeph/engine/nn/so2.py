@@ -11,6 +11,8 @@ product whose parities agree is the same matrix for +m and -m; only networks tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 
@@ -130,6 +132,8 @@ class SO2Product(EngineModule):
             raise InputError("convolution has outputs that nothing reaches", where="irreps_out", found=irreps_out)
         self._plan_weights()
         self._plan_matrices()
+        self._keep = False
+        self._fixed: tuple[Tensor, ...] | None = None
 
     def _plan_weights(self) -> None:
         """Places of the weights of every path, their factors, and the coupling table of every group of paths."""
@@ -311,8 +315,20 @@ class SO2Product(EngineModule):
             `EquivariantLinear.matrix_of_ends`.
         :param before_edge: a linear map that has not been applied to `e`.
         """
-        before_s = before_v = bias = None
-        if before_edge is not None:
-            (before_s, before_v), bias = (part[0] for part in before_edge.matrices()), before_edge.full_bias()
-        matrices = ProductMatrices.apply(self, self.weight, before_ends, before_s, before_v, bias)
+        matrices = self._fixed
+        if matrices is None:
+            before_s = before_v = bias = None
+            if before_edge is not None:
+                (before_s, before_v), bias = (part[0] for part in before_edge.matrices()), before_edge.full_bias()
+            matrices = ProductMatrices.apply(self, self.weight, before_ends, before_s, before_v, bias)
+            self._fixed = matrices if self._keep else None
         return list(EdgeProduct.apply(self, edges, len(ends), len(e), scalars, *ends, *e, *matrices))
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Within, the matrices are made once: for many calls with the same weights and no gradients."""
+        self._keep, self._fixed = True, None
+        try:
+            yield
+        finally:
+            self._keep, self._fixed = False, None

@@ -2,12 +2,12 @@
 
 Between blocks the network needs from all edges only sums: the messages at each atom and the means of its normalisation.
 So each block passes over the edges twice, once for the nodes and once for the edges, and nothing but the edges' features
-is kept for all of them. Rotations and radial functions are made again in every pass.
+is kept for all of them, and their rotations where memory allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.build import species_of
-from aiida_deeph.engine.graph.wigner import edge_wigner
+from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.blocks import EdgeUpdate
 from aiida_deeph.engine.nn.deephe3 import DeepHE3, DeepHE3Set
@@ -33,6 +33,11 @@ from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.irreps import Irreps
 from aiida_deeph.engine.nn.layernorm import Statistics
 from aiida_deeph.engine.nn.linear import TypeGroups
+
+EDGES_IN_CACHE = 4096
+"""Edges whose features stay in a processor's cache: larger chunks are slower on a CPU, smaller ones too."""
+LARGEST_ROTATIONS = 2 * 2**30
+"""Rotations of all edges are kept if they take no more than so many bytes, else made again in every pass."""
 
 
 def predict_entries(
@@ -50,7 +55,7 @@ def predict_entries(
 
     :param network: of `description`, on `device`, of type `dtype`.
     :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
-    :param edges_per_chunk: edges in memory at a time; the result depends on it only by rounding.
+    :param edges_per_chunk: most edges that are worked on at a time; the result depends on it only by rounding.
     :param progress: show a bar on stderr.
     :raises InputError: an element is unknown to the model, or the network cannot be evaluated in chunks.
     :raises DataError: two atoms lie at one place.
@@ -70,9 +75,9 @@ def predict_entries(
     entries = np.zeros(boundaries[-1], dtype=kind)
     with torch.inference_mode(), _progress(progress) as bar:
         for part in parts:
-            _Pass(part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar).run(
-                entries, order, boundaries
-            )
+            with part.fixed_weights():
+                run = _Pass(part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar)
+                run.run(entries, order, boundaries)
     return entries
 
 
@@ -84,12 +89,20 @@ def _progress(shown: bool) -> Iterator[Progress]:
 
 @dataclass
 class _Chunk:
-    """Some of the edges, `start` to `stop` of those sorted by source."""
+    """Some of the edges, `part` of those sorted by source, with the atoms at their ends.
 
-    start: int
-    stop: int
+    :param atoms: atoms at the ends of the edges, shape (n_chunk_atoms,); the edges count these.
+    :param edges: with rotations only while they are worked on, or always if memory allows.
+    """
+
+    part: slice
+    atoms: Tensor
     edges: Edges
-    gaussians: Tensor
+    vectors: Tensor
+
+    def of_atoms(self, x: Features) -> Features:
+        """Features of the chunk's atoms."""
+        return [entry.index_select(0, self.atoms) for entry in x]
 
 
 class _Pass:
@@ -106,36 +119,50 @@ class _Pass:
         bar: Progress,
     ) -> None:
         self.network, self.structure, self.pairs = network, structure, pairs
-        self.step, self.dtype, self.device = max(1, edges_per_chunk), dtype, device
+        limit = EDGES_IN_CACHE if torch.device(device).type == "cpu" else edges_per_chunk
+        self.step, self.dtype, self.device = max(1, min(edges_per_chunk, limit)), dtype, device
         self.bar = bar
         self.names = species_of(structure, network.layout.basis.elements)
         self.species = torch.from_numpy(self.names).to(device)
+        itemsize = torch.empty(0, dtype=dtype).element_size()
+        self.keep_rotations = len(pairs) * wigner_size(network.lmax) * itemsize <= LARGEST_ROTATIONS
+        self.parts = [self._chunk(start) for start in range(0, len(pairs), self.step)]
 
-    def chunks(self, what: str) -> Iterator[_Chunk]:
-        """All edges, some at a time."""
-        network, n = self.network, len(self.pairs)
-        task = self.bar.add_task(what, total=n)
-        for start in range(0, n, self.step):
-            pairs = self.pairs[start : start + self.step]
-            vectors = torch.from_numpy(self.structure.pair_vectors(pairs)).to(self.device)
-            is_loop = (pairs[:, :3] == 0).all(axis=1) & (pairs[:, 3] == pairs[:, 4])
-            short = (np.linalg.norm(self.structure.pair_vectors(pairs), axis=1) < 1e-6) & ~is_loop
-            if short.any():
-                raise DataError(
-                    "two atoms at one place", where=f"pair {pairs[short][0].tolist()}", expected="distinct positions"
-                )
-            edges = Edges.of(
-                self.species,
-                torch.from_numpy(np.ascontiguousarray(pairs[:, 3:].T)).to(self.device),
-                vectors,
-                torch.from_numpy(np.flatnonzero(is_loop)).to(self.device),
-                graph=None,
-                frames=Frames(edge_wigner(vectors, network.lmax, self.dtype), network.lmax, network.ignore_parity),
-                n_species=network.n_species,
-                dtype=self.dtype,
-            )
-            yield _Chunk(start, start + len(pairs), edges, network.radial_basis(edges.distances))
-            self.bar.advance(task, len(pairs))
+    def _chunk(self, start: int) -> _Chunk:
+        pairs = self.pairs[start : start + self.step]
+        vectors = self.structure.pair_vectors(pairs)
+        is_loop = (pairs[:, :3] == 0).all(axis=1) & (pairs[:, 3] == pairs[:, 4])
+        short = (np.linalg.norm(vectors, axis=1) < 1e-6) & ~is_loop
+        if short.any():
+            where = f"pair {pairs[short][0].tolist()}"
+            raise DataError("two atoms at one place", where=where, expected="distinct positions")
+        atoms, ends = np.unique(pairs[:, 3:].T, return_inverse=True)
+        edges = Edges.of(
+            torch.from_numpy(self.names[atoms]).to(self.device),
+            torch.from_numpy(ends.reshape(2, -1)).to(self.device),
+            torch.from_numpy(vectors).to(self.device),
+            torch.from_numpy(np.flatnonzero(is_loop)).to(self.device),
+            graph=None,
+            frames=None,
+            n_species=self.network.n_species,
+            dtype=self.dtype,
+        )
+        part = slice(start, start + len(pairs))
+        return _Chunk(part, torch.from_numpy(atoms).to(self.device), edges, torch.from_numpy(vectors))
+
+    def chunks(self, what: str) -> Iterator[tuple[_Chunk, Tensor]]:
+        """All edges, some at a time, with their Gaussians."""
+        network = self.network
+        task = self.bar.add_task(what, total=len(self.pairs))
+        for chunk in self.parts:
+            edges = chunk.edges
+            if edges.frames is None:
+                wigner = edge_wigner(chunk.vectors.to(self.device), network.lmax, self.dtype)
+                edges.frames = Frames(wigner, network.lmax, network.ignore_parity)
+            yield chunk, network.radial_basis(edges.distances)
+            if not self.keep_rotations:
+                edges.frames = None
+            self.bar.advance(task, len(edges.source))
         self.bar.remove_task(task)
 
     def empty(self, irreps: Irreps) -> Features:
@@ -151,62 +178,80 @@ class _Pass:
         network = self.network
         groups = TypeGroups(self.species, network.n_species) if network.n_species > 1 else None
         x = network.embed_nodes(self.species)
-        old: Features | None = None  # edge features before the last update
-        raw: Features | None = None  # the same update before normalisation
-        before: tuple[EdgeUpdate, Statistics] | None = None
-
-        def edge_features(chunk: _Chunk) -> Features:
-            """Features of a chunk after the last update; they take the place of the old ones in memory."""
-            if before is None:
-                return network.embed_edges(chunk.edges.distances)
-            update, statistics = before
-            part = slice(chunk.start, chunk.stop)
-            past = network.embed_edges(chunk.edges.distances) if old is None else [entry[part] for entry in old]
-            z = [entry[part] for entry in raw]
-            return update.norm.normalise(z, update.past(past), statistics, chunk.edges.frames)
-
+        e = _EdgeFeatures(network)
         n_blocks = len(network.node_updates)
         for b, (node_update, edge_update) in enumerate(zip(network.node_updates, network.edge_updates, strict=True)):
-            sums: Features | None = None
-            # The first features of the edges are made again when they are needed; later ones take the place of the old.
-            current: Features | None = None
-            if before is not None:
-                current = (
-                    old
-                    if old is not None and edge_update.irreps_in == before[0].irreps_in
-                    else self.empty(edge_update.irreps_in)
-                )
-            for chunk in self.chunks(f"block {b + 1} of {n_blocks}, atoms"):
-                e = edge_features(chunk)
-                if current is not None:
-                    for target, value in zip(current, e, strict=True):
-                        target[chunk.start : chunk.stop] = value
-                ends = chunk.edges.ends(x, node_update.lin_pre.layout_in)
-                messages = node_update.messages(x, ends, e, chunk.edges, chunk.gaussians)
-                sums = (
-                    messages if sums is None else [total.add_(part) for total, part in zip(sums, messages, strict=True)]
-                )
-            x = node_update.norm(node_update.combine(x, sums, groups), node_update.past(x), None, 1)
-            old, raw, before = current, None, None
-            raw = self.empty(edge_update.irreps_out)
-            statistics = []
-            for chunk in self.chunks(f"block {b + 1} of {n_blocks}, pairs"):
-                part = slice(chunk.start, chunk.stop)
-                e = network.embed_edges(chunk.edges.distances) if old is None else [entry[part] for entry in old]
-                ends = chunk.edges.ends(x, node_update.conv.layout)
-                z = edge_update.raw(x, ends, e, chunk.edges, chunk.gaussians)
-                statistics.append(edge_update.norm.statistics(z, chunk.edges.frames))
-                for target, value in zip(raw, z, strict=True):
-                    target[part] = value
-            before = (edge_update, reduce(add, statistics))
-        layout = network.layout
-        for chunk in self.chunks("Hamiltonian"):
-            columns = network.head(edge_features(chunk), chunk.edges.frames).reshape(-1).cpu().numpy()
-            pairs = self.pairs[chunk.start : chunk.stop]
-            index = layout.entry_index(self.names, pairs[:, 3:], np.arange(len(pairs)))
-            places = order[chunk.start : chunk.stop]
+            total = node_update.conv.layout.zeros(len(x[0]), x[0])
+            e.renew(edge_update.irreps_in, self.empty)
+            for chunk, gaussians in self.chunks(f"block {b + 1} of {n_blocks}, atoms"):
+                own = chunk.of_atoms(x)
+                ends = chunk.edges.ends(own, node_update.lin_pre.layout_in)
+                messages = node_update.messages(own, ends, e.finish(chunk), chunk.edges, gaussians)
+                for sums, part in zip(total, messages, strict=True):
+                    sums.index_add_(0, chunk.atoms, part)
+            x = node_update.norm(node_update.combine(x, total, groups), node_update.past(x), None, 1)
+            e.start(edge_update, self.empty(edge_update.irreps_out))
+            for chunk, gaussians in self.chunks(f"block {b + 1} of {n_blocks}, pairs"):
+                own = chunk.of_atoms(x)
+                ends = chunk.edges.ends(own, node_update.conv.layout)
+                e.set_raw(chunk, edge_update.raw(own, ends, e.old(chunk), chunk.edges, gaussians))
+        for chunk, _ in self.chunks("Hamiltonian"):
+            columns = network.head(e.finish(chunk), chunk.edges.frames).reshape(-1).cpu().numpy()
+            pairs = self.pairs[chunk.part]
+            index = network.layout.entry_index(self.names, pairs[:, 3:], np.arange(len(pairs)))
+            places = order[chunk.part]
             lengths = boundaries[places + 1] - boundaries[places]
             first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
             target = np.arange(len(index)) + np.repeat(boundaries[places] - first, lengths)
             known = index >= 0
             entries[target[known]] = columns[index[known]]
+
+
+class _EdgeFeatures:
+    """Features of all edges: those before an update, and those of the update before its normalisation.
+
+    The first features of all are functions of the distance and made again whenever they are needed.
+    """
+
+    def __init__(self, network: DeepHE3) -> None:
+        self.network = network
+        self.update: EdgeUpdate | None = None
+        self.stored: Features | None = None
+        self.target: Features | None = None
+        self.raw: Features = []
+        self.statistics: list[Statistics] = []
+        self.sum: Statistics | None = None
+
+    def old(self, chunk: _Chunk) -> Features:
+        """Features before the update."""
+        if self.stored is None:
+            return self.network.embed_edges(chunk.edges.distances)
+        return [entry[chunk.part] for entry in self.stored]
+
+    def start(self, update: EdgeUpdate, raw: Features) -> None:
+        """Begin an update, whose features before normalisation go to `raw`."""
+        self.update, self.raw, self.statistics, self.sum = update, raw, [], None
+        self.stored, self.target = self.target, None
+
+    def set_raw(self, chunk: _Chunk, z: Features) -> None:
+        """Keep a chunk's new features and what they add to the means."""
+        self.statistics.append(self.update.norm.statistics(z, chunk.edges.frames))
+        for entry, value in zip(self.raw, z, strict=True):
+            entry[chunk.part] = value
+
+    def renew(self, irreps: Irreps, empty: Callable[[Irreps], Features]) -> None:
+        """Before features are finished: they take the place of the old ones if they are of the same kind."""
+        if self.update is not None:
+            same = self.stored is not None and self.update.irreps_in == irreps
+            self.target = self.stored if same else empty(irreps)
+
+    def finish(self, chunk: _Chunk) -> Features:
+        """Features after the update; kept, if there is a place for them, instead of the old ones."""
+        if self.update is None:
+            return self.old(chunk)
+        self.sum = self.sum or reduce(add, self.statistics)
+        z = [entry[chunk.part] for entry in self.raw]
+        result = self.update.norm.normalise(z, self.update.past(self.old(chunk)), self.sum, chunk.edges.frames)
+        for entry, value in zip(self.target or [], result, strict=bool(self.target)):
+            entry[chunk.part] = value
+        return result
