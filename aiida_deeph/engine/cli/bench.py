@@ -70,7 +70,8 @@ def command(
 def measure(
     members: list[RealSpaceHamiltonian], config: Any, device: torch.device, steps: int, batch: int, *, train: bool
 ) -> dict[str, Any]:
-    """Medians over `steps` steps; the batch holds the first `batch` members, again from the first if there are fewer."""
+    """Medians over `steps` steps; the batch holds the first `batch` members, again from the first if there are
+    fewer."""
     import torch
     from torch_geometric.data import Batch
 
@@ -128,7 +129,8 @@ def measure(
 
 
 def timed(step: Callable[[], None], steps: int, device: torch.device) -> tuple[float, float]:
-    """Median wall and CPU seconds of a step, after two that are not counted; on a GPU the wall time is that of CUDA events."""
+    """Median wall and CPU seconds of a step, after two that are not counted; on a GPU the wall time is that of CUDA
+    events."""
     import torch
 
     wall, cpu = [], []

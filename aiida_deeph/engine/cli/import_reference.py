@@ -24,13 +24,13 @@ import click
 @click.option(
     "--dataset",
     type=click.Path(path_type=Path),
-    help="A DeepH folder of the training data, or a folder of them: the range of each pair of elements is measured there.",
+    help="A DeepH folder of the training data, or a folder of them: the range of each element pair is measured there.",
 )
 def command(folders: tuple[Path, ...], e3nn: str, cutoff: float | None, dataset: Path | None) -> None:
     """Turn training folders of the reference DeepH-E3 code (best_model.pkl and src/) into a model.
 
-    FOLDERS are one or more SOURCE_DIR and, last, the MODEL_DIR to write. Several sources with disjoint targets become one
-    model. Nothing of what they hold is executed. The reference does not record the range of the atom pairs: without
+    FOLDERS are one or more SOURCE_DIR and, last, the MODEL_DIR to write. Several sources with disjoint targets become
+    one model. Nothing of what they hold is executed. The reference does not record the range of the atom pairs: without
     --cutoff or --dataset the model predicts on the pairs of the structure's overlap.
     """
     from aiida_deeph.engine.errors import InputError

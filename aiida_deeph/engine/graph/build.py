@@ -29,7 +29,7 @@ class HamiltonianGraph(Data):
     | wigner | (n_edges, .) | rotations into the edge frames, see `graph.wigner.edge_wigner` |
     | edge_of_pair | (n_edges,) | edge that holds each atom pair as they were given |
     | atom_pairs | (n_edges, 5) | (R1, R2, R3, i, j) as they were given, atoms of this graph alone |
-    | entry_index | (n_entries,) | place of each matrix entry in the flattened output (n_edges, n_columns), if a layout was given |
+    | entry_index | (n_entries,) | place of each entry in the flattened output (n_edges, n_columns), given a layout |
     | label | (n_entries,) | matrix entries in eV, after `attach_labels` |
     """
 

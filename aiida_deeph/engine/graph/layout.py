@@ -99,11 +99,7 @@ class EntryLayout:
 
         :raises DataError: naming a pair of shells without target.
         """
-        missing = [
-            (pair, entry)
-            for pair, table in self.columns.items()
-            for entry in np.flatnonzero(table < 0)[:1]
-        ]
+        missing = [(pair, entry) for pair, table in self.columns.items() for entry in np.flatnonzero(table < 0)[:1]]
         if missing:
             raise DataError(
                 "model does not predict all of the Hamiltonian",
@@ -148,7 +144,9 @@ class EntryLayout:
         n_spin = self.spin.multiplicity
         for a in self.basis.elements:
             for b in self.basis.elements:
-                table = np.full((n_spin, self.basis.n_orbitals(a), n_spin, self.basis.n_orbitals(b)), -1, dtype=np.int64)
+                table = np.full(
+                    (n_spin, self.basis.n_orbitals(a), n_spin, self.basis.n_orbitals(b)), -1, dtype=np.int64
+                )
                 for first, target in zip(self.first_columns, self.targets, strict=False):
                     if (a, b) not in target.shells:
                         continue

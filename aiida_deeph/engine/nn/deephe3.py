@@ -135,7 +135,7 @@ class DeepHE3(EngineModule):
     def describe(
         config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
     ) -> dict[str, Any]:
-        """The architecture for a basis, by the rules of the reference: the last edge features have one channel per output."""
+        """The architecture for a basis, by the rules of the reference: the last edges have one channel per output."""
         layout = EntryLayout.of(basis, spin)
         sh = spherical_irreps(config.lmax, config.ignore_parity)
         embed, mid = Irreps.parse(config.irreps_embed), Irreps.parse(config.irreps_mid)

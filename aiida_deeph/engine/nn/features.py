@@ -1,8 +1,8 @@
 """How equivariant features lie in memory: by the magnitude of m, so that products with matrices need no copies.
 
 Features of some Irreps are a list [S, V_0, V_1, ..., V_lmax]. S holds all scalars, shape (n_items, n_scalars). V_m
-holds the components of all channels with l >= max(m, 1): shape (n_items, 1, n_channels) for m = 0 and (n_items, 2, n_channels)
-for m > 0, where the two are +m and -m. Channels are sorted by l, so that those of V_m are the last ones of V_0.
+holds the components of all channels with l >= max(m, 1): shape (n_items, 1, n_channels) for m = 0, and for m > 0
+(n_items, 2, n_channels), where the two are +m and -m. Channels are sorted by l: those of V_m are the last of V_0.
 The same layout serves nodes (m about the z axis of the laboratory) and edges (m about the edge).
 """
 

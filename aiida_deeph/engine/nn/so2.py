@@ -1,12 +1,12 @@
 """The equivariant convolution as SO(2) products in the frame of each edge.
 
-The reference couples features x with the spherical harmonics Y of the edge by e3nn's tensor product
-z_(w,k) = sum_p sqrt(a_p) sum_u W1[u,w] W2[w] sum_(i,j) w3j[i,j,k] x_(u,i) Y_j (Gong et al., Nat. Commun. 14, 2848 (2023), eq. 4).
-In a frame whose z axis is the edge only Y_(l,0) = sqrt(2 l + 1) remains, so that the sum over paths becomes one matrix per
-|m| (Passaro & Zitnick, ICML 2023, section 4): the same function of the same weights at a fraction of the cost.
+The reference couples features x with the spherical harmonics Y of the edge by e3nn's tensor product (Gong et al.,
+Nat. Commun. 14, 2848 (2023), Methods): z_(w,k) = sum_p sqrt(a_p) sum_u W1[u,w] W2[w] sum_(i,j) w3j[i,j,k] x_(u,i) Y_j.
+In a frame whose z axis is the edge only Y_(l,0) = sqrt(2 l + 1) remains, so that the sum over paths becomes one matrix
+per |m| (Passaro & Zitnick, ICML 2023, section 4): the same function of the same weights at a fraction of the cost.
 
-Irreps of unnatural parity are stored in the edge frame with their components +m and -m exchanged, (u_-m, -u_m). Then every
-product whose parities agree is the same matrix for +m and -m; only networks that ignore parity also mix +m with -m.
+Irreps of unnatural parity are stored in the edge frame with their components +m and -m exchanged, (u_-m, -u_m). Then
+every product whose parities agree is the same matrix for +m and -m; only networks that ignore parity mix +m with -m.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class _Group:
 class SO2Product(EngineModule):
     """The tensor product of source node, target node and edge with the spherical harmonics, in the edge frame.
 
-    Its weights W1 and W2 lie in one parameter: W1 ordered as [irrep of the input][irrep of the output][l2][u][w] with the
-    channels u of source, target and edge of that irrep side by side, then W2 as [...][l2][input entry][w].
+    Its weights W1 and W2 lie in one parameter: W1 ordered as [irrep of the input][irrep of the output][l2][u][w] with
+    the channels u of source, target and edge of that irrep side by side, then W2 as [...][l2][input entry][w].
 
     :param irreps_node: of source and target.
     :param irreps_edge: of the edge.
@@ -288,7 +288,7 @@ class SO2Product(EngineModule):
         return [part.view(shape) for part, shape in zip(parts, self.matrix_shapes, strict=True)]
 
     def path_weights(self, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """W1 of shape (mul_in, mul_out) and W2 of shape (1, mul_out) of each path, in e3nn's order; views of `weight`."""
+        """W1, shape (mul_in, mul_out), and W2, shape (1, mul_out), of each path in e3nn's order; views of `weight`."""
         result = []
         for path in self.paths:
             first, second = self.path_places[path.i_in, path.l2, path.i_out]

@@ -1,8 +1,8 @@
 """Prediction of large structures with a part of the edges in memory at a time, exactly as all at once.
 
-Between blocks the network needs from all edges only sums: the messages at each atom and the means of its normalisation.
-So each block passes over the edges twice, once for the nodes and once for the edges, and nothing but the edges' features
-is kept for all of them, and their rotations where memory allows.
+Between blocks the network needs from all edges only sums: the messages at each atom and the means of its
+normalisation. So each block passes over the edges twice, once for the nodes and once for the edges, and nothing but the
+edges' features is kept for all of them, and their rotations where memory allows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """DeepH-E3 in its plain form, with e3nn's own modules: what the fast network is compared with.
 
-Written from the paper and the reference's state dict, for one graph, slow on purpose. Loads a state dict of the reference,
-whichever version of e3nn it was trained with: `path` normalisation is asked from e3nn, older signs are set per path.
+Written from the paper and the reference's state dict, for one graph, slow on purpose. Loads a state dict of the
+reference, whichever version of e3nn it was trained with: `path` normalisation is asked from e3nn, older signs are set
+per path.
 """
 
 from __future__ import annotations
@@ -198,7 +199,8 @@ class Oracle:
         self.lin_edge = linear(edge, a["irreps_out_edge"], state, "lin_edge", version, biases=True)
 
     def blocks_of_edges(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> list[Tensor]:
-        """For every target the blocks of all edges: (n_edges, 2 l1 + 1, 2 l2 + 1), with spin (n_edges, 4, ., .) complex.
+        """For every target the blocks of all edges: (n_edges, 2 l1 + 1, 2 l2 + 1), with spin (n_edges, 4, ., .)
+        complex.
 
         :param vectors: shape (n_edges, 3), Angstrom, float64.
         """
