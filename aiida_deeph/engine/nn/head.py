@@ -1,4 +1,4 @@
-"""From equivariant edge features to the blocks of H: the Wigner-Eckart layer (Gong et al., Nat. Commun. 14, 2848 (2023)).
+"""From equivariant edge features to blocks of H: the Wigner-Eckart layer (Gong et al., Nat. Commun. 14, 2848 (2023)).
 
 Without spin: H_ab = sum_L sum_m C^(l1 l2 L)_abm t_Lm with C the 3j symbols of unit norm. With spin each target has
 complex outputs: spin scalars t_L and, for K = |L-1|..L+1, parts of the spin vector, V_L[m,n] = sum_k w3j(L,1,K)[m,n,k]

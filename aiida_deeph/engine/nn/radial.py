@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from aiida_deeph.engine.nn.module import EngineModule
-
 
 SMALLEST_EXPONENT = -80.0
 """Below, exp would give denormal numbers in float32, which make it and all that follows many times slower."""
