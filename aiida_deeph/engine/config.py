@@ -54,5 +54,7 @@ def load_config(cls: type[ConfigType], path: Path) -> ConfigType:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise InputError("configuration cannot be read", where=path, found=error, expected="a JSON or YAML file") from None
+        raise InputError(
+            "configuration cannot be read", where=path, found=error, expected="a JSON or YAML file"
+        ) from None
     return parse_config(cls, values, path)

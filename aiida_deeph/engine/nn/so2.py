@@ -205,7 +205,10 @@ class SO2Product(EngineModule):
         ]
 
         def matrix(rows: list[int], columns: list[int], kind: str, m: int) -> NDArray[np.int64]:
-            blocks = []
+            if not rows or not columns:
+                height = sum(self.joined[k].mul for k in rows)
+                return np.zeros((height, sum(self.irreps_out[o].mul for o in columns)), dtype=np.int64)
+            lines = []
             for k in rows:
                 line = []
                 for o in columns:
@@ -215,9 +218,8 @@ class SO2Product(EngineModule):
                     if first is not None:
                         block = first + np.arange(mul * mul_out).reshape(mul, mul_out)
                     line.append(block)
-                blocks.append(np.concatenate(line, axis=1))
-            width = sum(self.irreps_out[o].mul for o in columns)
-            return np.concatenate(blocks) if blocks else np.zeros((0, width), dtype=np.int64)
+                lines.append(line)
+            return np.block(lines)
 
         def signed(rows: list[int], columns: list[int], m: int) -> NDArray[np.int64]:
             a = matrix(rows, columns, "a", m)
