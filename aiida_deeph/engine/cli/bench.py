@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="A DeepH folder, new or legacy, or a folder of them.",
 )
+@click.option(
+    "--cells", type=click.IntRange(min=1), default=4, show_default=True, help="Built-in graphene: N x N cells."
+)
+@click.option(
+    "--cutoff", type=click.FloatRange(min=0, min_open=True), default=6.5, show_default=True, help="Its pairs, Angstrom."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of torch.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Measured steps of each kind.")
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers there.")
 def command(
     dataset: Path | None,
+    cells: int,
+    cutoff: float,
     threads: int,
     device: str,
     steps: int,
@@ -46,7 +54,7 @@ def command(
 ) -> None:
     """Measure building, training and evaluating the network: medians over the steps, float32.
 
-    Without --dataset: graphene, 32 atoms, shells s2 p2 d1, pairs up to 6.5 Angstrom.
+    Without --dataset: graphene with shells s2 p2 d1, by default 32 atoms with pairs up to 6.5 Angstrom.
     """
     import torch
 
@@ -57,7 +65,7 @@ def command(
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device", where="--device", remedy="use --device cpu")
     torch.set_num_threads(threads)
-    members = [graphene()] if dataset is None else read_members(dataset)
+    members = [graphene(cells, cutoff)] if dataset is None else read_members(dataset)
     network_config = NetworkConfig() if config is None else load_config(NetworkConfig, config)
     result = measure(members, network_config, torch.device(device), steps, batch, train=not infer_only)
     result |= {"device": device_name(device), "threads": threads, "commit": commit()}
@@ -98,7 +106,7 @@ def measure(
     network.to(device)
     result: dict[str, Any] = {"build_s": build_s}
     n_atoms, n_edges = int(graph.num_nodes), int(graph.edge_index.shape[1])
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, foreach=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, fused=True)
 
     def training_step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -163,7 +163,7 @@ class SO2Product(EngineModule):
         self.n_first, self.n_second = start, start_second
         self.weight = nn.Parameter(torch.randn(start + start_second))
         self.constant("scale", np.concatenate(scale))
-        self.constant("scale_index", np.concatenate(scale_index).astype(np.int64))
+        self.constant("scale_index", np.concatenate(scale_index).astype(np.int32))
         self.mixes_signs = any(np.abs(table.imag).max() > 1e-12 for table, _ in tables)
         # Rows of a table: a of m = 0, 1, ..., then b and -b if signs mix, then the loops' part: that of l2 = 0 alone.
         for n, (table, same) in enumerate(tables):
@@ -257,7 +257,7 @@ class SO2Product(EngineModule):
         add("edge", 0, matrix(edge(0), self.out.vectors, "loop", 0))
         self.matrix_shapes = [piece.shape for piece in pieces]
         index = np.concatenate([piece.ravel() for piece in pieces]).astype(np.int64)
-        self.constant("matrix_index", index)
+        self.constant("matrix_index", index.astype(np.int32))
         used = np.flatnonzero(index < self.n_products)
         self.matrix_inverse: Tensor | None = None
         if len(used) == len(set(index[used].tolist())):
@@ -266,7 +266,7 @@ class SO2Product(EngineModule):
             inverse[index[used]] = used
             if (inverse >= 0).all():
                 del self.matrix_inverse
-                self.constant("matrix_inverse", inverse)
+                self.constant("matrix_inverse", inverse.astype(np.int32))
 
     def tables(self) -> list[Tensor]:
         """Coupling table of every group of paths, shape (n_values, n_l2)."""
