@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_reference.py PATH_OF_A_CHECKOUT_OF_DeepH-E3 [--rounds 3]
 
-The checkout is imported as it is; torch_scatter, which it needs only for sums, is replaced by torch's own index_add, and
-modules that its network does not use are left out. Both sides run in processes of their own, in turns. The reference runs
-with the e3nn that is installed; its weights are exported from ours, so that its predictions can be compared, too.
+The checkout is imported as it is; torch_scatter, which it needs only for sums, is replaced by torch's own index_add,
+and modules that its network does not use are left out. Both sides run in processes of their own, in turns. The
+reference runs with the e3nn that is installed; its weights are exported from ours, so that its predictions can be
+compared, too.
 """
 
 from __future__ import annotations

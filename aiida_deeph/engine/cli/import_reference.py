@@ -31,7 +31,7 @@ def command(folders: tuple[Path, ...], e3nn: str, cutoff: float | None, dataset:
 
     FOLDERS are one or more SOURCE_DIR and, last, the MODEL_DIR to write. Several sources with disjoint targets become
     one model. Nothing of what they hold is executed. The reference does not record the range of the atom pairs: without
-    --cutoff or --dataset the model predicts on the pairs of the structure's overlap.
+    --cutoff or --dataset the model predicts on the pairs of the matrix (H or S) that comes with the structure.
     """
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.nn.reference import import_reference, measured_cutoffs, uniform_cutoffs

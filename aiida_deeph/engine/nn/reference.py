@@ -129,7 +129,7 @@ def import_reference(
         of H.
     :param e3nn: version that trained the models, `auto` finds it in the state dict.
     :param pair_cutoffs: range of the atom pairs, Angstrom; the reference does not record it. Without it the model
-        predicts on the pairs of the structure's overlap, as the reference does.
+        predicts on the pairs of the matrix that comes with a structure, as the reference does.
     :raises InputError: not such a folder, or the version of e3nn cannot be told.
     :raises DataError: a file is damaged, or the folders do not fit each other.
     """

@@ -20,6 +20,7 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, read_deeph, write_deeph
+from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.io.structure import read_structure, write_text_atomic
 from aiida_deeph.engine.nn.device import find_device
@@ -28,6 +29,7 @@ from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
 
 REPORT_FILE = "prediction.json"
+ELEMENT_FILE = "element.dat"  # found in legacy DeepH folders alone
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Target:
 
     :param overlap: S(R) of the structure, if it is known.
     :param n_electrons: valence electrons, if they are known.
+    :param atom_pairs: those of a matrix that came with the structure, shape (n_pairs, 5).
     """
 
     structure: Structure
     overlap: BlockSparseMatrix | None = None
     n_electrons: float | None = None
+    atom_pairs: NDArray[np.int64] | None = None
 
 
 def read_target(path: Path, description: ModelDescription) -> Target:
@@ -50,12 +54,14 @@ def read_target(path: Path, description: ModelDescription) -> Target:
     """
     if not path.exists():
         raise InputError("no such structure", where=path, expected="a DeepH folder or a structure file")
-    if not (path.is_dir() and (path / INFO_FILE).is_file()):
+    legacy = (path / ELEMENT_FILE).is_file()
+    if not legacy and not (path.is_dir() and (path / INFO_FILE).is_file()):
         structure = read_structure(path)
         description.require_elements(structure.symbols)
         return Target(structure)
-    # A Hamiltonian that may lie there is not read: the file name given here never exists.
-    data = read_deeph(path, hamiltonian_file=".none")
+    # A Hamiltonian that may lie there is not read, unless its pairs are needed: a file of the name given never exists.
+    read = read_legacy if legacy else read_deeph
+    data = read(path, hamiltonian_file=".none") if description.pair_cutoffs else read(path)
     description.require_elements(data.structure.symbols)
     for symbol in data.structure.elements:
         if data.basis.shells_of(symbol) != description.orbital_basis.shells_of(symbol):
@@ -66,7 +72,25 @@ def read_target(path: Path, description: ModelDescription) -> Target:
                 expected=list(description.basis[symbol]),
                 remedy="compute the overlap in the basis of the training data",
             )
-    return Target(data.structure, data.overlap, data.n_electrons)
+    matrix = data.hamiltonian or data.overlap
+    return Target(data.structure, data.overlap, data.n_electrons, None if matrix is None else matrix.atom_pairs)
+
+
+def pairs_of(target: Target, description: ModelDescription) -> NDArray[np.int64]:
+    """Pairs within the model's range; if an imported model does not know it, those of the structure's own H or S.
+
+    :raises InputError: neither is known.
+    """
+    if description.pair_cutoffs:
+        return pairs_within(target.structure, description.pair_cutoffs)
+    if target.atom_pairs is None:
+        raise InputError(
+            "range of the model is not known",
+            where="model, pair_cutoffs",
+            expected="a structure with a matrix, whose pairs are taken",
+            remedy="give a DeepH folder with overlap, or import the model with --cutoff or --dataset",
+        )
+    return target.atom_pairs
 
 
 def outside_overlap(overlap: BlockSparseMatrix | None, atom_pairs: NDArray[np.int64]) -> float | None:
@@ -80,7 +104,8 @@ def outside_overlap(overlap: BlockSparseMatrix | None, atom_pairs: NDArray[np.in
 def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path:
     """Write the predicted H(R), with the overlap if the structure came with one, as a DeepH folder.
 
-    The pairs are those within the model's range for each element pair; where the overlap has more, H is zero.
+    The pairs are those within the model's range for each element pair; where the overlap has more, H is zero. An
+    imported model may not know its range: then the pairs are those of the matrix that came with the structure.
     `prediction.json` beside the matrices says what it took.
 
     :param show_progress: None shows a bar when stderr is a terminal.
@@ -96,7 +121,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
     network, description = load_model(Path(config.model), dtype=dtype, device=device)
     target = read_target(Path(config.structure), description)
     structure = target.structure
-    pairs = pairs_within(structure, description.pair_cutoffs)
+    pairs = pairs_of(target, description)
     loaded = time.monotonic()
     entries = predict_entries(
         getattr(network, "network", network),

@@ -14,10 +14,12 @@ import torch
 from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.main import engine
+from aiida_deeph.engine.domain.blocksparse import match_pairs
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.model import read_description
 from aiida_deeph.engine.nn.conventions import FLIPPED, detect_versions
@@ -28,6 +30,8 @@ from aiida_deeph.engine.nn.reference_weights import state_dict
 from aiida_deeph.engine.nn.registry import build_model_graph
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
+from aiida_deeph.engine.prediction.config import PredictConfig
+from aiida_deeph.engine.prediction.predict import predict
 from tests.engine.nn.oracle import Oracle, entries_of
 from tests.engine.nn.systems import random_network, random_structure
 
@@ -58,6 +62,28 @@ def test_predictions_are_those_of_the_reference(fixture: str, shared: Path, tmp_
         found = predict_entries(network, expected.structure, matrix.atom_pairs, description)
         assert np.abs(found - matrix.entries).max() <= 2e-5
         assert np.abs(matrix.entries).max() > 1
+
+
+def test_predict_command_takes_the_pairs_of_the_structure(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "fixtures" / "deeph-e3-reference" / "bnsoc_small_e3nn060"
+    import_reference([folder / "model"], tmp_path / "model")
+    config = PredictConfig(
+        model=str(tmp_path / "model"),
+        structure=str(folder / "dataset" / "000"),
+        output=str(tmp_path / "prediction"),
+        strict=True,
+        threads=1,
+    )
+    found = read_deeph(predict(config, show_progress=False)).hamiltonian
+    expected = prediction_of_reference(folder, "000", tmp_path).grouped()[0].hamiltonian
+    assert found is not None
+    assert expected is not None
+    assert len(found) == len(expected)
+    rows = match_pairs(found.atom_pairs, expected.atom_pairs)
+    assert np.abs(found.selected(rows).entries - expected.entries).max() <= 2e-5
+    bare = config.model_copy(update={"structure": str(tmp_path / "prediction" / "POSCAR")})
+    with pytest.raises(InputError, match="range of the model is not known"):
+        predict(bare, show_progress=False)
 
 
 @pytest.mark.filterwarnings("ignore")
