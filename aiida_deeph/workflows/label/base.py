@@ -188,6 +188,8 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         if self.ctx.retries > self.max_retries:
             return ProcessHandlerReport(True, self.exit_codes.ERROR_JOB_FAILED)
         self.report(f"{reason}: retry {self.ctx.retries} of {self.max_retries}")
+        # Plugins of others let AiiDA take a job that was cut off from the cache: the retry would fail the same way.
+        self.ctx.inputs["metadata"]["disable_cache"] = True
         return ProcessHandlerReport(True)
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:

@@ -125,6 +125,7 @@ def test_retryable_failures_are_retried_twice(pyscf, step, ended_job, status):
     before = pyscf.ctx.inputs["parameters"].get_dict()
     for _ in range(2):
         assert run_and_inspect(pyscf, step, ended_job("deeph.pyscf", status)).status == 0
+        assert pyscf.ctx.inputs["metadata"]["disable_cache"], "the failed job itself would be taken from the cache"
     assert pyscf.ctx.inputs["parameters"].get_dict() == before
     last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", status))
     assert last == pyscf.exit_codes.ERROR_JOB_FAILED
