@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
@@ -101,7 +102,7 @@ def read_reference(folder: Path) -> ReferenceModel:
         named,
         checkpoint["state_dict"],
         int(epoch) if isinstance(epoch, int) else None,
-        float(loss) if isinstance(loss, (int, float, Tensor)) else None,
+        float(loss) if isinstance(loss, (int, float, np.number, Tensor)) else None,
     )
 
 
@@ -172,6 +173,12 @@ def _read_json(path: Path) -> Any:
         raise DataError("JSON file is damaged", where=path, found=repr(error)[:120]) from None
 
 
+def _numpy_scalars() -> list[Any]:
+    """What an unpickler needs for NumPy numbers, as a loss may be one; none of it runs anything."""
+    rebuild = np.float64(0).__reduce__()[0]
+    return [rebuild, np.dtype, *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64))]
+
+
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("no checkpoint", where=path, expected="best_model.pkl of the reference code")
@@ -179,7 +186,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             # Of a pickle protocol that is not torch's own: what it holds is checked anyway.
             warnings.simplefilter("ignore")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_numpy_scalars()):
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,

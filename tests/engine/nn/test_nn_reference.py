@@ -272,6 +272,20 @@ def test_version_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     assert read_description(tmp_path / "model").origin["e3nn"] == "0.3"
 
 
+def test_checkpoint_may_hold_numpy_numbers(tmp_path: Path) -> None:
+    _, state = write_small(tmp_path / "source")
+    checkpoint = {
+        "epoch": 7,
+        "val_loss": np.float64(0.25),
+        "state_dict": state,
+        "scheduler_state_dict": {"best": np.float32(1)},
+    }
+    torch.save(checkpoint, tmp_path / "source" / "best_model.pkl")
+    description = import_reference([tmp_path / "source"], tmp_path / "model")
+    assert description.metrics == {"validation_loss": 0.25}
+    assert description.origin["epochs"] == [7]
+
+
 def test_commands(tmp_path: Path) -> None:
     write_small(tmp_path / "source")
     arguments = ["import-reference", str(tmp_path / "source"), str(tmp_path / "model"), "--cutoff", "4.5"]
