@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import uuid
@@ -21,7 +23,9 @@ import pytest
 with warnings.catch_warnings():
     # AiiDA makes its configuration folder when it is imported, and warns; keep both away from the user's home.
     warnings.simplefilter("ignore")
-    os.environ.setdefault("AIIDA_PATH", tempfile.mkdtemp(prefix="aiida-deeph-tests-"))
+    if "AIIDA_PATH" not in os.environ:
+        os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="aiida-deeph-tests-")
+        atexit.register(shutil.rmtree, os.environ["AIIDA_PATH"], ignore_errors=True)
     from aiida.tools.pytest_fixtures import (  # noqa: F401
         aiida_code,
         aiida_code_installed,
