@@ -15,11 +15,12 @@ from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.run import run_preprocess
-from aiida_deeph.engine.training.config import CosineConfig, NetworkConfig, SplitConfig, TrainConfig
+from aiida_deeph.engine.training.config import CosineConfig, SplitConfig, TrainConfig
 from aiida_deeph.engine.training.run import train
 
 

@@ -37,10 +37,10 @@ def write_models(folder: Path, cells: int, cutoff: float) -> None:
     """A default network with random weights, as our model and as a folder of the reference."""
     from aiida_deeph.engine.cli.bench import graphene
     from aiida_deeph.engine.domain.neighbours import pair_cutoffs
+    from aiida_deeph.engine.nn.config import NetworkConfig
     from aiida_deeph.engine.nn.reference import export_reference
     from aiida_deeph.engine.nn.registry import build_network, describe_network
     from aiida_deeph.engine.nn.storage import save_model
-    from aiida_deeph.engine.training.config import NetworkConfig
 
     data = graphene(cells, cutoff)
     assert data.hamiltonian is not None

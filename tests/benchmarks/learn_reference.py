@@ -26,11 +26,11 @@ from aiida_deeph.engine.config import load_config
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.reference import export_reference
 from aiida_deeph.engine.nn.reference_files import read_arguments
 from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import save_model
-from aiida_deeph.engine.training.config import NetworkConfig
 
 OPENMX = {0: [0], 1: [1, 2, 0], 2: [2, 4, 0, 3, 1], 3: [6, 4, 2, 0, 1, 3, 5]}
 """Place of each m = -l..l in the orbital order of OpenMX, in which the reference gives its blocks."""

@@ -60,7 +60,7 @@ def command(
 
     from aiida_deeph.engine.config import load_config
     from aiida_deeph.engine.errors import InputError
-    from aiida_deeph.engine.training.config import NetworkConfig
+    from aiida_deeph.engine.nn.config import NetworkConfig
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device", where="--device", remedy="use --device cpu")

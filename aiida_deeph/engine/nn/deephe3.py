@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
 from aiida_deeph.engine.nn.blocks import EdgeUpdate, NodeUpdate
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.features import Features
 from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.head import HamiltonianHead, components
@@ -24,9 +25,6 @@ from aiida_deeph.engine.nn.linear import EquivariantLinear, TypeGroups
 from aiida_deeph.engine.nn.module import EngineModule
 from aiida_deeph.engine.nn.radial import GaussianBasis
 from aiida_deeph.engine.nn.registry import register_network
-
-if TYPE_CHECKING:
-    from aiida_deeph.engine.training.config import NetworkConfig
 
 EMBEDDING_END = 6.0
 """Centre of the last Gaussian of the first edge features, Angstrom: fixed in the reference."""

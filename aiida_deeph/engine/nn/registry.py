@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.build import HamiltonianGraph, build_graph
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.model import ModelDescription
-
-if TYPE_CHECKING:
-    from aiida_deeph.engine.training.config import NetworkConfig
+from aiida_deeph.engine.nn.config import NetworkConfig
 
 
 class Network(Protocol):

@@ -7,7 +7,7 @@ functions leave over. Not part of the published method: choose it by `network.na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +18,11 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import species_of
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.deephe3 import DeepHE3, entry_index
 from aiida_deeph.engine.nn.registry import register_network
 from aiida_deeph.engine.nn.two_centre import Bonds, TwoCentre
 from aiida_deeph.engine.nn.two_centre_fit import fit_two_centre
-
-if TYPE_CHECKING:
-    from aiida_deeph.engine.training.config import NetworkConfig
 
 
 @register_network("deephe3-residual")

@@ -14,13 +14,13 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.wigner import wigner_d
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.residual import ResidualDeepHE3
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict
-from aiida_deeph.engine.training.config import NetworkConfig
 from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
 from tests.engine.training.toy import BASIS, toy_member
 

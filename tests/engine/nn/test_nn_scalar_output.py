@@ -11,9 +11,9 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import build_graph
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.registry import build_network, describe_network
 from aiida_deeph.engine.prediction.chunked import predict_entries
-from aiida_deeph.engine.training.config import NetworkConfig
 
 CHAIN = Structure(
     ("H", "H"), np.array([[0.0, 0, 0], [0.8, 0.1, 0]]), np.diag([2.0, 8.0, 8.0]), pbc=(True, False, False)

@@ -21,11 +21,11 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.structure import write_structure
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict
-from aiida_deeph.engine.training.config import NetworkConfig
 from tests.engine.training.toy import BASIS, toy_member
 
 NETWORK = NetworkConfig(irreps_embed="8x0e", irreps_mid="8x0e+4x1o+2x2e", lmax=2, n_blocks=2, n_gaussians=16)

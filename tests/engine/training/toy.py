@@ -27,10 +27,11 @@ from aiida_deeph.engine.io.dataset import (
     write_manifest,
 )
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.registry import register_network
 from aiida_deeph.engine.training.batches import BatchSource
 from aiida_deeph.engine.training.cache import GraphCache
-from aiida_deeph.engine.training.config import NetworkConfig, TrainConfig
+from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphSet, GraphSettings
 from aiida_deeph.engine.training.loop import TrainingLoop
 
