@@ -78,8 +78,11 @@ def command(
 def measure(
     members: list[RealSpaceHamiltonian], config: Any, device: torch.device, steps: int, batch: int, *, train: bool
 ) -> dict[str, Any]:
-    """Medians over `steps` steps; the batch holds the first `batch` members, again from the first if there are
-    fewer."""
+    """Medians over `steps` steps.
+
+    :param members: the batch holds the first `batch` of them, again from the first if there are fewer.
+    :param config: of the network.
+    """
     import torch
     from torch_geometric.data import Batch
 
@@ -137,8 +140,7 @@ def measure(
 
 
 def timed(step: Callable[[], None], steps: int, device: torch.device) -> tuple[float, float]:
-    """Median wall and CPU seconds of a step, after two that are not counted; on a GPU the wall time is that of CUDA
-    events."""
+    """Median wall and CPU seconds of a step, after two that are not counted; CUDA events measure the wall time."""
     import torch
 
     wall, cpu = [], []

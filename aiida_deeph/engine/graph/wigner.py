@@ -113,8 +113,7 @@ def component_order(l: int) -> list[int]:
 
 @cache
 def _polar_basis(l: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """D_l of a rotation about y by -t as a sum over 1, cos(t), sin(t), cos(2 t), ...; the second with columns +-m
-    exchanged.
+    """D_l of a rotation about y by -t as a sum over 1, cos t, sin t, cos 2t, ..., and with columns +-m exchanged.
 
     Rows and columns of D_l are in `component_order`; shape (2 l + 1, (2 l + 1)^2). A rotation about y is one about z,
     which only mixes +m with -m, seen from other axes: D(R_y) = K D(R_z) K^T with K = D of a quarter turn from z to y.

@@ -26,8 +26,7 @@ _FLIPPED = (
     "863 874 881 885 "
 )
 FLIPPED = frozenset(tuple(int(l) for l in triple) for triple in _FLIPPED.split())
-"""(l1, l2, l3) up to l = 8 whose 3j symbol has the other sign in e3nn < 0.5; found by comparing
-the tables of both."""
+"""(l1, l2, l3) up to l = 8 whose 3j symbol has the other sign in e3nn < 0.5: the tables of both, compared."""
 
 
 @dataclass(frozen=True)

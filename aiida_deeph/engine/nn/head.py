@@ -30,8 +30,12 @@ SPIN_BASIS = np.array([[1, 0, 1, 0], [0, -1j, 0, 1], [0, 1j, 0, 1], [1, 0, -1, 0
 
 @dataclass(frozen=True)
 class Component:
-    """One irrep of a target's output: `half` 0 real or 1 imaginary; `vector` tells parts of the spin vector; `L` as
-    above."""
+    """One irrep of a target's output.
+
+    :param half: 0 real, 1 imaginary.
+    :param vector: whether it is a part of the spin vector.
+    :param L: of the block, as above; `irrep` holds K.
+    """
 
     half: int
     vector: bool
@@ -52,8 +56,11 @@ def components(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> list[Com
 
 
 def coupling_matrix(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> NDArray[np.float64]:
-    """Rows: outputs of one target, each irrep in `component_order`; columns: elements of its block, with spin (spin,
-    a, b, real and imaginary part)."""
+    """The Wigner-Eckart layer of one target as a matrix.
+
+    :returns: rows are its outputs, each irrep in `component_order`; columns are the elements (a, b) of its block, with
+        spin (spin, a, b, real and imaginary part).
+    """
     rows = []
     for c in components(l1, l2, spinful, ignore_parity):
         block = wigner_3j(l1, l2, c.L)  # a, b, m

@@ -49,8 +49,7 @@ class Entry(NamedTuple):
 
 
 class Irreps(tuple[Entry, ...]):
-    """An ordered list of entries; as features it is a list of tensors of shape (n_items, 2 l + 1, mul), one per
-    entry."""
+    """An ordered list of entries; how features of them lie in memory says `FeatureLayout`."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
 """The normalisation of DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023), Methods): means over a whole structure.
 
 For every entry the mean over the items of a graph and over the channels is subtracted (each component m by itself);
-scalars
-are divided by their root mean square, other irreps are not; then a weight per channel, and a bias on even scalars.
-Features on edges are stored in the edges' frames: their mean is taken in the laboratory and rotated into every frame.
+scalars are divided by their root mean square, other irreps are not; then a weight per channel, and a bias on even
+scalars. Features on edges are stored in the edges' frames: their mean is taken in the laboratory and rotated into every
+frame.
 """
 
 from __future__ import annotations

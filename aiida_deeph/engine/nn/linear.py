@@ -159,8 +159,7 @@ class EquivariantLinear(EngineModule):
 
 
 class _LinearMap(torch.autograd.Function):
-    """The products of `EquivariantLinear`: S with the first matrix, V_m with the last rows and columns of the
-    second."""
+    """The products of `EquivariantLinear`: S with one matrix, V_m with the last rows and columns of the other."""
 
     @staticmethod
     def forward(

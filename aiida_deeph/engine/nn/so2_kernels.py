@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 class ProductMatrices(torch.autograd.Function):
     """The weights of a product as matrices, with linear maps that come before it folded in.
 
-    Returns, see `SO2Product.matrix_shapes`: ends_s, edge_s, (ends_m, edge_m) for m = 0..lmax, then for edges of an
-    atom with
+    Returns, see `SO2Product.matrix_shapes`: ends_s, edge_s, (ends_m, edge_m) for m = 0..lmax; for edges of an atom with
     itself own_ends_s, own_edge_s, own_ends_v, own_edge_v; then the two rows that the bias on the edge's scalars adds.
 
     :param before_ends: map of the vectors of both ends, shape (2 n_v, 2 n_v), or None.

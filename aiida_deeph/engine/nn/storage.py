@@ -27,8 +27,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def save_model(folder: Path, network: nn.Module, description: ModelDescription) -> ModelDescription:
-    """Write `weights.safetensors`, then `model.json`, each in one step; returns the description with the weights'
-    hash."""
+    """Write `weights.safetensors`, then `model.json`, each in one step.
+
+    :returns: the description with the hash of the weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = save(tensors)

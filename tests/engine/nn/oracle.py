@@ -199,8 +199,7 @@ class Oracle:
         self.lin_edge = linear(edge, a["irreps_out_edge"], state, "lin_edge", version, biases=True)
 
     def blocks_of_edges(self, species: Tensor, edge_index: Tensor, vectors: Tensor) -> list[Tensor]:
-        """For every target the blocks of all edges: (n_edges, 2 l1 + 1, 2 l2 + 1), with spin (n_edges, 4, ., .)
-        complex.
+        """Blocks of all edges, for every target: (n_edges, 2 l1 + 1, 2 l2 + 1); with spin (n_edges, 4, ., .), complex.
 
         :param vectors: shape (n_edges, 3), Angstrom, float64.
         """
