@@ -92,9 +92,11 @@ def chain_spectrum(process: orm.WorkChainNode, name: str) -> ChainSpectrum:
 def wall_times(process: orm.WorkChainNode) -> dict[str, float]:
     """Seconds of each step below the process: from the creation of its first node to the last change of its last."""
     groups: dict[str, list[orm.ProcessNode]] = {}
-    for node in process.called:
+    targets = [node for node in process.called if node.process_label == "TargetWorkChain"]
+    steps = [node for node in process.called if node not in targets]
+    for node in steps + [child for target in targets for child in target.called]:
         if isinstance(node, orm.WorkflowNode):
-            # Labels are made for the eye: `3 validate unseen`.
+            # Labels are made for the eye: `1 dataset`.
             step = re.sub(r"^\d+\s+", "", node.label).split(" ")[0] or node.process_label
             groups.setdefault(step, []).append(node)
     times = {

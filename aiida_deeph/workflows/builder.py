@@ -84,3 +84,15 @@ def filled_builder(process_class: type, values: Mapping[str, Any]) -> ProcessBui
     builder = process_class.get_builder()
     fill(builder, values)
     return builder
+
+
+def codes_of(codes: Mapping[str, orm.AbstractCode]) -> tuple[orm.AbstractCode, orm.AbstractCode]:
+    """The engine and the DFT code.
+
+    :raises InputError: a name that is neither, or none.
+    """
+    unknown = sorted(set(codes) - {"engine", "dft"})
+    if unknown or not codes:
+        raise InputError("wrong codes", where="codes", found=", ".join(unknown) or "none", expected="engine and dft")
+    engine = codes.get("engine") or codes["dft"]
+    return engine, codes.get("dft") or engine

@@ -13,11 +13,12 @@ from aiida.plugins import CalculationFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.builder import codes_of, filled_builder, job_inputs
+from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
 from aiida_deeph.workflows.functions.perturb import PerturbationConfig, cell_name, perturb_structures
 from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
+from aiida_deeph.workflows.label.registry import checked_label_class, label_class, validate_label_workchain
 from aiida_deeph.workflows.pool import PoolMixin
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
@@ -27,8 +28,6 @@ PreprocessCalculation = CalculationFactory("deeph.preprocess")
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
 WARNING = 700
-# Exit codes of BaseRestartWorkChain that say nothing of the cause.
-UNEXPLAINED = (301, 401, 402)
 
 
 def batch_name(first: int) -> str:
@@ -327,42 +326,3 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             "label": label_inputs,
             "preprocess": job_inputs(engine, inputs.get("preprocess", {}), options),
         }
-
-
-def checked_label_class(label: str) -> type[LabelWorkChain]:
-    """The workchain of an entry point.
-
-    :raises InputError: it is none that labels.
-    """
-    message = validate_label_workchain(orm.Str(label), None)
-    if message:
-        raise InputError(message)
-    return label_class(label)
-
-
-def codes_of(codes: Mapping[str, orm.AbstractCode]) -> tuple[orm.AbstractCode, orm.AbstractCode]:
-    """The engine and the DFT code.
-
-    :raises InputError: a name that is neither, or none.
-    """
-    unknown = sorted(set(codes) - {"engine", "dft"})
-    if unknown or not codes:
-        raise InputError("wrong codes", where="codes", found=", ".join(unknown) or "none", expected="engine and dft")
-    engine = codes.get("engine") or codes["dft"]
-    return engine, codes.get("dft") or engine
-
-
-def reason_of(node: orm.ProcessNode) -> str:
-    """Why a process did not succeed, in a few words; if a workchain cannot tell, in the words of its last job."""
-    if node.is_excepted:
-        return f"excepted: {node.exception}"
-    if node.is_killed:
-        return "was killed"
-    reason = f"[{node.exit_status}] {node.exit_message}"
-    if node.exit_status not in UNEXPLAINED:
-        return reason
-    failed = [child for child in node.called if child.is_failed or child.is_excepted]
-    if not failed:
-        return reason
-    last = max(failed, key=lambda child: child.pk)
-    return f"{reason} {last.process_label}<{last.pk}>: {reason_of(last)}"

@@ -11,20 +11,22 @@ from aiida.plugins import DataFactory
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
-from aiida_deeph.workflows.builder import filled_builder
+from aiida_deeph.workflows.builder import codes_of, filled_builder
 from aiida_deeph.workflows.checks import check_split
-from aiida_deeph.workflows.dataset import DatasetWorkChain, checked_label_class, codes_of, reason_of, validate_positive
-from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures
+from aiida_deeph.workflows.dataset import DatasetWorkChain, validate_positive
+from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.summary import summarise
 from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class
+from aiida_deeph.workflows.label.registry import checked_label_class
 from aiida_deeph.workflows.pool import PoolMixin
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
 from aiida_deeph.workflows.protocol import ProtocolMixin
+from aiida_deeph.workflows.target import TargetWorkChain
 from aiida_deeph.workflows.train import TrainWorkChain
 
-STEPS = ("dataset", "train", "label", "predict", "bands", "total")
+# What a structure may yield; of a target without labelling the last two stay empty.
+RESULTS = ("hamiltonian", "bands", "dos", "dft_bands", "comparison")
 
 
 class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
@@ -86,13 +88,8 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             cls.inspect_dataset,
             cls.run_train,
             cls.inspect_train,
-            cls.start_labels,
+            cls.start_pool,
             while_(cls.pool_open)(cls.fill_pool),
-            cls.start_predictions,
-            while_(cls.pool_open)(cls.fill_pool),
-            cls.start_bands,
-            while_(cls.pool_open)(cls.fill_pool),
-            cls.compare,
             cls.results,
         )
         spec.output("dataset", valid_type=DataFactory("deeph.dataset"), required=False)
@@ -205,162 +202,64 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             return exit_code
         return None
 
-    # three pools, one after the other: DFT of the validation structures, predictions, bands
+    # the pool of targets and validation structures
 
-    def start_labels(self) -> None:
-        """DFT runs of the validation structures."""
-        self.ctx.stage = "label"
-        self.ctx.kpoints = {}
-        self.start_pool()
-
-    def start_predictions(self) -> None:
-        """Predictions of targets and validation structures."""
-        self.ctx.stage = "predict"
-        self.start_pool()
-
-    def start_bands(self) -> None:
-        """Bands of all that was predicted."""
-        self.ctx.stage = "bands"
-        self.start_pool()
+    def pool_members(self) -> list[str]:
+        """Names of targets and validation structures."""
+        return sorted(self.structures())
 
     def structures(self) -> dict[str, orm.StructureData]:
         """Targets and validation structures by name."""
         return {**self.inputs.get("targets", {}), **self.inputs.get("validation", {})}
-
-    def pool_members(self) -> list[str]:
-        """Structures that the present stage treats."""
-        if self.ctx.stage == "label":
-            return sorted(self.inputs.get("validation", {}))
-        return sorted(
-            name
-            for name in self.structures()
-            if self.ctx.stage == "predict" or self._ended("predict", name) is not None
-        )
 
     def pool_size(self) -> int:
         """Structures at a time."""
         size: int = self.inputs.max_concurrent.value
         return size
 
-    def pool_status(self) -> str:
-        """Stage and its state."""
-        return f"{self.ctx.stage}: {super().pool_status()}"
-
     def submit_member(self, name: str) -> orm.ProcessNode:
-        """Submit one structure of the present stage."""
-        submit = {"label": self._submit_label, "predict": self._submit_predict, "bands": self._submit_bands}[
-            self.ctx.stage
-        ]
-        return submit(name)
+        """Submit one structure."""
+        structure = self.structures()[name]
+        validated = name in self.inputs.get("validation", {})
+        inputs = {
+            "structure": structure,
+            "model": self.ctx.train.outputs.model,
+            "predict": self.exposed_inputs(PredictWorkChain, namespace="predict"),
+            "bands": self.exposed_inputs(BandsWorkChain, namespace="bands"),
+        }
+        if name in self.inputs.get("kpoints", {}):
+            inputs["kpoints"] = self.inputs.kpoints[name]
+        if validated:
+            inputs["bands"].pop("dos", None)
+            inputs["label_workchain"] = self.inputs.dataset.label_workchain
+            inputs["label"] = dict(self.exposed_inputs(DatasetWorkChain, namespace="dataset")["label"])
+            if "validation_mesh" in self.inputs:
+                inputs["label"]["kpoints"] = self.inputs.validation_mesh
+        step, aim = ("validate", "predicted bands against DFT") if validated else ("target", "H(R), bands and DOS")
+        return self.submit_once(
+            TargetWorkChain,
+            inputs,
+            name=f"{step}_{name}",
+            label=f"3 {step} {name}",
+            description=f"{aim} of {structure.get_formula()}",
+        )
 
     def member_ended(self, name: str, node: orm.ProcessNode) -> None:
         """Note a failure; the other structures go on."""
         if not node.is_finished_ok:
-            self.ctx.failed[f"{self.ctx.stage} {name}"] = reason_of(node)
-            self.report(f"{self.ctx.stage} {name} failed: {reason_of(node)}")
-
-    def _submit_label(self, name: str) -> orm.ProcessNode:
-        structure = self.inputs.validation[name]
-        workchain = label_class(self.inputs.dataset.label_workchain.value)
-        inputs = dict(self.exposed_inputs(DatasetWorkChain, namespace="dataset")["label"])
-        inputs |= {"structure": structure, "bands_kpoints": self._kpoints(name)}
-        if "validation_mesh" in self.inputs:
-            inputs["kpoints"] = self.inputs.validation_mesh
-        return self.submit_once(
-            workchain,
-            inputs,
-            name=f"label_{name}",
-            label=f"3 validate {name}",
-            description=f"DFT bands of {structure.get_formula()}",
-        )
-
-    def _kpoints(self, name: str) -> orm.KpointsData:
-        """k-points at which a validation structure is compared."""
-        given = self.inputs.get("kpoints", {})
-        if name in given:
-            return given[name]
-        path = self.inputs.bands.kpath.value if "kpath" in self.inputs.bands else None
-        settings = orm.Dict({"path": path, "points_per_segment": self.inputs.bands.points_per_segment.value})
-        return self.call_once(
-            band_kpoints, f"kpoints_{name}", structure=self.inputs.validation[name], settings=settings
-        )
-
-    def _submit_predict(self, name: str) -> orm.ProcessNode:
-        structure = self.structures()[name]
-        inputs = self.exposed_inputs(PredictWorkChain, namespace="predict")
-        inputs |= {"structure": structure, "model": self.ctx.train.outputs.model}
-        return self.submit_once(
-            PredictWorkChain,
-            inputs,
-            name=f"predict_{name}",
-            label=f"4 predict {name}",
-            description=f"H(R) of {structure.get_formula()}",
-        )
-
-    def _submit_bands(self, name: str) -> orm.ProcessNode:
-        inputs = self.exposed_inputs(BandsWorkChain, namespace="bands")
-        predicted = self.child(f"predict_{name}")
-        if "hamiltonian" in predicted.outputs:
-            inputs["hamiltonian"] = predicted.outputs.hamiltonian
-        else:
-            inputs["hamiltonian_folder"] = predicted.outputs.remote_folder
-            inputs["structure"] = self.structures()[name]
-        if name in self.inputs.get("validation", {}):
-            inputs.pop("dos", None)
-        if name in self.inputs.get("validation", {}) or name in self.inputs.get("kpoints", {}):
-            inputs.pop("kpath", None)
-            inputs["kpoints"] = self._kpoints(name)
-        formula = self.structures()[name].get_formula()
-        return self.submit_once(
-            BandsWorkChain,
-            inputs,
-            name=f"bands_{name}",
-            label=f"5 bands {name}",
-            description=f"bands and density of states of {formula}",
-        )
-
-    def _ended(self, stage: str, name: str) -> orm.ProcessNode | None:
-        """The child of a stage if it succeeded."""
-        node = self.child(f"{stage}_{name}")
-        return node if node is not None and node.is_finished_ok else None
+            self.ctx.failed[name] = reason_of(node)
+            self.report(f"{name} failed: {reason_of(node)}")
 
     # results
 
-    def compare(self) -> None:
-        """Predicted bands against DFT."""
-        for name in sorted(self.inputs.get("validation", {})):
-            label, bands = self._ended("label", name), self._ended("bands", name)
-            if label is None or bands is None or "output_band" not in label.outputs:
-                continue
-            occupied = bands.outputs.output_parameters.get("n_occupied", None)
-            if occupied is None:
-                self.report(f"{name}: occupied bands unknown, not compared")
-                continue
-            self.call_once(
-                compare_band_structures,
-                f"compare_{name}",
-                predicted=bands.outputs.bands,
-                reference=label.outputs.output_band,
-                settings=orm.Dict({"n_occupied": occupied, "alignment": "mean_occupied"}),
-            )
-
     def results(self) -> ExitCode | None:
         """Attach everything, and one Dict with the numbers."""
-        collected: dict[str, dict[str, orm.Node]] = {
-            key: {} for key in ("hamiltonian", "bands", "dos", "dft_bands", "comparison")
-        }
+        collected: dict[str, dict[str, orm.Node]] = {key: {} for key in RESULTS}
         for name in self.structures():
-            predicted, bands, label = (self._ended(stage, name) for stage in ("predict", "bands", "label"))
-            compared = self._ended("compare", name)
-            for key, node, output in (
-                ("hamiltonian", predicted, "hamiltonian"),
-                ("bands", bands, "bands"),
-                ("dos", bands, "dos"),
-                ("dft_bands", label, "output_band"),
-                ("comparison", compared, "result"),
-            ):
-                if node is not None and output in node.outputs:
-                    collected[key][name] = node.outputs[output]
+            node = self.child(f"target_{name}") or self.child(f"validate_{name}")
+            for key in RESULTS:
+                if node is not None and key in node.outputs:
+                    collected[key][name] = node.outputs[key]
         for key, nodes in collected.items():
             if nodes:
                 self.out(key, nodes)

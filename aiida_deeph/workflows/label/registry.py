@@ -9,6 +9,7 @@ from aiida.common.exceptions import EntryPointError
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.label.base import LabelWorkChain
 
 PREFIX = "deeph.label."
@@ -36,3 +37,14 @@ def validate_label_workchain(node: orm.Str | None, _: Any) -> str | None:
     if not (isinstance(workchain, type) and issubclass(workchain, LabelWorkChain)):
         return f"`{node.value}` does not label structures, expected one of {', '.join(label_entry_points())}"
     return None
+
+
+def checked_label_class(label: str) -> type[LabelWorkChain]:
+    """The workchain of an entry point.
+
+    :raises InputError: it is none that labels.
+    """
+    message = validate_label_workchain(orm.Str(label), None)
+    if message:
+        raise InputError(message)
+    return label_class(label)

@@ -6,6 +6,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.full import FullWorkChain
 
@@ -109,17 +110,21 @@ def test_code_of_another_plugin(full, cp2k_code, engine_code):
         full(codes={"engine": cp2k_code, "dft": engine_code})
 
 
-def test_steps_read_like_a_plan(start, step, full):
+def test_steps_read_like_a_plan(start, step, full, ended_job, make_model_folder):
     process = start(full())
     node = step(process, process.run_dataset)["dataset"]
     assert (node.label, node.description) == ("1 dataset", "perturb, label by DFT, gate and convert")
     # Again after a kill: nothing new.
     assert step(process, process.run_dataset)["dataset"].pk == node.pk
-    step(process, process.start_labels, process.fill_pool)
-    label = orm.load_node(process.ctx.pool_running["held_out"])
-    assert (label.label, label.description) == ("3 validate held_out", "DFT bands of H6")
-    assert label.inputs.bands_kpoints.labels == [(0, "G"), (15, "X")]
-    assert process.pool_status() == "label: 0 of 1 done, 1 running"
+    model = DeepHModelData(make_model_folder(elements=("H",)))
+    process.ctx.train = ended_job("deeph.train", outputs={"model": model})
+    step(process, process.start_pool, process.fill_pool)
+    target, validation = (orm.load_node(process.ctx.pool_running[name]) for name in ("long", "held_out"))
+    assert (target.label, target.description) == ("3 target long", "H(R), bands and DOS of H8")
+    assert (validation.label, validation.description) == ("3 validate held_out", "predicted bands against DFT of H6")
+    assert "label_workchain" not in target.inputs
+    assert validation.inputs.label_workchain.value == "deeph.label.pyscf"
+    assert process.pool_status() == "0 of 2 done, 2 running"
 
 
 def test_failed_dataset_and_training_say_why(start, step, full):
@@ -162,7 +167,7 @@ def test_everything_once(full, hydrogen_chain):
     }
     assert numbers["band_mae_meV"] == results["comparison"]["held_out"]["band_mae_meV"] > 0
     assert numbers["test_mae_meV"] == pytest.approx(1000 * results["evaluation"]["mae_eV"])
-    assert set(numbers["seconds"]) >= {"dataset", "train", "label_held_out", "predict_long", "bands_long"}
+    assert set(numbers["seconds"]) >= {"dataset", "train", "target_long", "validate_held_out"}
     assert results["hamiltonian"]["long"].n_atoms == 8
     assert results["bands"]["long"].get_bands().shape == (4, 8)
     assert set(results["dos"]) == {"long"}

@@ -1,0 +1,161 @@
+"""A model put to use on one structure."""
+
+from __future__ import annotations
+
+from aiida import orm
+from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain
+from aiida.plugins import DataFactory
+
+from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.workflows.failure import reason_of
+from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures
+from aiida_deeph.workflows.label.base import LabelWorkChain
+from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
+from aiida_deeph.workflows.ports import expose_inputs
+from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.workflows.resumable import ResumableMixin
+
+
+class TargetWorkChain(ResumableMixin, WorkChain):
+    """H(R) of one structure, its bands and density of states; with a labelling workchain also the DFT bands of that
+    same structure, and how far the predicted ones are off."""
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input("structure", valid_type=orm.StructureData, help="As large as you like, unless it is labelled too.")
+        spec.input("model", valid_type=DataFactory("deeph.model"), help="The trained model.")
+        spec.input(
+            "kpoints",
+            valid_type=orm.KpointsData,
+            required=False,
+            help="Of the bands; else the path of `bands`.",
+        )
+        expose_inputs(spec, PredictWorkChain, namespace="predict", exclude=("structure", "model"))
+        expose_inputs(
+            spec,
+            BandsWorkChain,
+            namespace="bands",
+            exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints"),
+        )
+        spec.input(
+            "label_workchain",
+            valid_type=orm.Str,
+            serializer=orm.to_aiida_type,
+            required=False,
+            validator=validate_label_workchain,
+            help="Entry point of the workchain that computes the DFT bands, if they are wanted.",
+        )
+        expose_inputs(
+            spec,
+            LabelWorkChain,
+            namespace="label",
+            exclude=("structure", "bands_kpoints"),
+            namespace_options={"required": False, "populate_defaults": False},
+        )
+        spec.outline(cls.run_prediction, cls.inspect_prediction, cls.run_bands, cls.compare, cls.results)
+        spec.output("hamiltonian", valid_type=DataFactory("deeph.hamiltonian"), required=False, help="If retrieved.")
+        spec.output("remote_folder", valid_type=orm.RemoteData, required=False, help="Where H(R) lies.")
+        spec.output("bands", valid_type=orm.BandsData, required=False, help="Predicted, eV.")
+        spec.output("dos", valid_type=orm.ArrayData, required=False, help="Predicted.")
+        spec.output("dft_bands", valid_type=orm.BandsData, required=False, help="Of the DFT code, eV.")
+        spec.output("comparison", valid_type=orm.Dict, required=False, help="Predicted bands against those of DFT.")
+        spec.output(
+            "output_parameters",
+            valid_type=orm.Dict,
+            required=False,
+            help="Fermi level, gap, solver, seconds of the bands.",
+        )
+        spec.default_output_node = "output_parameters"
+        spec.exit_code(310, "ERROR_PREDICTION_FAILED", message="prediction: {reason}")
+        spec.exit_code(320, "ERROR_BANDS_FAILED", message="bands: {reason}")
+        spec.exit_code(330, "ERROR_LABEL_FAILED", message="predicted, but not compared; DFT: {reason}")
+
+    def run_prediction(self) -> ToContext:
+        """Predict H(R), and label the structure at the same time."""
+        formula = self.inputs.structure.get_formula()
+        inputs = self.exposed_inputs(PredictWorkChain, namespace="predict")
+        inputs |= {"structure": self.inputs.structure, "model": self.inputs.model}
+        children = {
+            "predict": self.submit_once(
+                PredictWorkChain, inputs, name="predict", label="predict", description=f"H(R) of {formula}"
+            )
+        }
+        if "label_workchain" in self.inputs:
+            self.ctx.kpoints = self._kpoints()
+            inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
+            inputs |= {"structure": self.inputs.structure, "bands_kpoints": self.ctx.kpoints}
+            workchain = label_class(self.inputs.label_workchain.value)
+            children["label"] = self.submit_once(
+                workchain, inputs, name="label", label="label", description=f"DFT bands of {formula}"
+            )
+        return ToContext(**children)
+
+    def _kpoints(self) -> orm.KpointsData:
+        """k-points at which predicted bands are compared with those of DFT."""
+        if "kpoints" in self.inputs:
+            return self.inputs.kpoints
+        path = self.inputs.bands.kpath.value if "kpath" in self.inputs.bands else None
+        settings = orm.Dict({"path": path, "points_per_segment": self.inputs.bands.points_per_segment.value})
+        return self.call_once(band_kpoints, "kpoints", structure=self.inputs.structure, settings=settings)
+
+    def inspect_prediction(self) -> ExitCode | None:
+        """Attach H(R) and the DFT bands."""
+        label, predicted = self.ctx.get("label"), self.ctx.predict
+        if label is not None and "output_band" in label.outputs:
+            self.out("dft_bands", label.outputs.output_band)
+        if not predicted.is_finished_ok:
+            exit_code: ExitCode = self.exit_codes.ERROR_PREDICTION_FAILED.format(reason=reason_of(predicted))
+            return exit_code
+        for name in ("hamiltonian", "remote_folder"):
+            if name in predicted.outputs:
+                self.out(name, predicted.outputs[name])
+        return None
+
+    def run_bands(self) -> ToContext:
+        """Bands and density of states."""
+        inputs = self.exposed_inputs(BandsWorkChain, namespace="bands")
+        predicted = self.ctx.predict.outputs
+        if "hamiltonian" in predicted:
+            inputs["hamiltonian"] = predicted.hamiltonian
+        else:
+            inputs |= {"hamiltonian_folder": predicted.remote_folder, "structure": self.inputs.structure}
+        kpoints = self.ctx.get("kpoints") or self.inputs.get("kpoints")
+        if kpoints is not None:
+            inputs.pop("kpath", None)
+            inputs["kpoints"] = kpoints
+        description = f"bands and density of states of {self.inputs.structure.get_formula()}"
+        return ToContext(
+            bands=self.submit_once(BandsWorkChain, inputs, name="bands", label="bands", description=description)
+        )
+
+    def compare(self) -> None:
+        """Predicted bands against those of DFT."""
+        label, bands = self.ctx.get("label"), self.ctx.bands
+        if label is None or not label.is_finished_ok or not bands.is_finished_ok or "output_band" not in label.outputs:
+            return
+        occupied = bands.outputs.output_parameters.get("n_occupied", None)
+        if occupied is None:
+            self.report("occupied bands unknown, not compared")
+            return
+        comparison = self.call_once(
+            compare_band_structures,
+            "compare",
+            predicted=bands.outputs.bands,
+            reference=label.outputs.output_band,
+            settings=orm.Dict({"n_occupied": occupied, "alignment": "mean_occupied"}),
+        )
+        self.out("comparison", comparison)
+
+    def results(self) -> ExitCode | None:
+        """Attach bands and density of states; a failed label does not take them away."""
+        label, bands = self.ctx.get("label"), self.ctx.bands
+        for name in ("bands", "dos", "output_parameters"):
+            if name in bands.outputs:
+                self.out(name, bands.outputs[name])
+        exit_code: ExitCode | None = None
+        if not bands.is_finished_ok:
+            exit_code = self.exit_codes.ERROR_BANDS_FAILED.format(reason=reason_of(bands))
+        elif label is not None and not label.is_finished_ok:
+            exit_code = self.exit_codes.ERROR_LABEL_FAILED.format(reason=reason_of(label))
+        return exit_code
