@@ -26,7 +26,8 @@ from aiida_deeph.engine.prediction.config import PredictConfig
 def command(config: Path | None, **options: Any) -> None:
     """Predict the Hamiltonian H(R) of a structure into a DeepH folder.
 
-    Say what to do by the options, or by CONFIG (JSON or YAML with the same names); options win over CONFIG.
+    Say what to do by the options, or by CONFIG (JSON or YAML with the same names); options win over CONFIG. N processes
+    or GPUs share one structure: torchrun --no-python --nproc-per-node N deeph-engine predict ...
     """
     given = {name: value for name, value in options.items() if value is not None}
     if config is not None:
@@ -41,6 +42,8 @@ def command(config: Path | None, **options: Any) -> None:
     from aiida_deeph.engine.prediction.predict import REPORT_FILE, predict
 
     folder = predict(settings)
+    if folder is None:
+        return
     report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     click.echo(
         f"{folder}: {report['n_atoms']} atoms, {report['n_pairs']} atom pairs, {report['seconds']:.1f} s, "

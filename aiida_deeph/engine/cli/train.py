@@ -18,7 +18,7 @@ def command(config: Path, quiet: bool) -> None:
 
     Paths in CONFIG are relative to the working directory, where model/, checkpoint/, metrics.jsonl and train.json are
     written. Exit status 3: diverged, the best model is kept; 4: stopped by SIGTERM or max_seconds, continue with
-    `restart: checkpoint`. On N devices: torchrun --nproc-per-node N -m aiida_deeph.engine.cli.main train CONFIG.
+    `restart: checkpoint`. On N devices: torchrun --no-python --nproc-per-node N deeph-engine train CONFIG.
     """
     settings = load_config(TrainConfig, config)
     from aiida_deeph.engine.training.run import train

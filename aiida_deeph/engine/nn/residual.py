@@ -6,7 +6,7 @@ functions leave over. Not part of the published method: choose it by `network.na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,17 @@ class ResidualDeepHE3(nn.Module):
 
     @torch.no_grad()
     def restore(
-        self, entries: NDArray[Any], structure: Structure, atom_pairs: NDArray[np.int64], pairs_per_chunk: int = 20_000
+        self,
+        entries: NDArray[Any],
+        structure: Structure,
+        atom_pairs: NDArray[np.int64],
+        pairs_per_chunk: int = 20_000,
+        add_up: Callable[[list[Tensor]], None] = lambda tensors: None,
     ) -> NDArray[Any]:
         """Turn outputs of `network` into entries of H, in place and in chunks.
 
         :param entries: in the order of `atom_pairs`, shape (n_entries,).
+        :param add_up: replaces tensors by their sums over all processes, if others hold the other pairs.
         """
         species = species_of(structure, self.layout.basis.elements)
         device = self.two_centre.bond_scale.device
@@ -91,6 +97,7 @@ class ResidualDeepHE3(nn.Module):
         for pairs in chunks:
             bonds = bonds_of(pairs)
             surroundings = self.two_centre.surroundings(bonds, self.two_centre.functions(bonds), surroundings)
+        add_up(surroundings or [])
         first = 0
         for pairs in chunks:
             index = self.layout.entry_index(species, pairs[:, 3:], np.arange(len(pairs)))

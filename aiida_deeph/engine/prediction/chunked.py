@@ -2,14 +2,15 @@
 
 Between blocks the network needs from all edges only sums: the messages at each atom and the means of its
 normalisation. So each block passes over the edges twice, once for the nodes and once for the edges, and nothing but the
-edges' features is kept for all of them, and their rotations where memory allows.
+edges' features is kept for all of them, and their rotations where memory allows. Several processes share the edges in
+the same way: each works on its own, and after each pass the sums of all are added up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -33,6 +34,7 @@ from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.irreps import Irreps
 from aiida_deeph.engine.nn.layernorm import Statistics
 from aiida_deeph.engine.nn.linear import TypeGroups
+from aiida_deeph.engine.prediction.ranks import Ranks
 
 EDGES_IN_CACHE = 4096
 """Edges whose features stay in a processor's cache: larger chunks are slower on a CPU, smaller ones too."""
@@ -50,6 +52,7 @@ def predict_entries(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    ranks: Ranks | None = None,
 ) -> NDArray[Any]:
     """Entries of H in eV for the given pairs, in the order of BlockSparseMatrix, float32 or float64 or complex.
 
@@ -57,6 +60,8 @@ def predict_entries(
     :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
     :param edges_per_chunk: most edges that are worked on at a time; the result depends on it only by rounding.
     :param progress: show a bar on stderr.
+    :param ranks: processes that predict this structure together; each gives its own share of the pairs, every pair in
+        one share, and gets the entries of that share.
     :raises InputError: an element is unknown to the model, or the network cannot be evaluated in chunks.
     :raises DataError: two atoms lie at one place.
     """
@@ -76,7 +81,7 @@ def predict_entries(
     with torch.inference_mode(), _progress(progress) as bar:
         for part in parts:
             with part.fixed_weights():
-                run = _Pass(part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar)
+                run = _Pass(part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar, ranks or Ranks())
                 run.run(entries, order, boundaries)
     return entries
 
@@ -117,8 +122,9 @@ class _Pass:
         dtype: torch.dtype,
         device: torch.device | str,
         bar: Progress,
+        ranks: Ranks,
     ) -> None:
-        self.network, self.structure, self.pairs = network, structure, pairs
+        self.network, self.structure, self.pairs, self.ranks = network, structure, pairs, ranks
         limit = EDGES_IN_CACHE if torch.device(device).type == "cpu" else edges_per_chunk
         self.step, self.dtype, self.device = max(1, min(edges_per_chunk, limit)), dtype, device
         self.bar = bar
@@ -189,12 +195,14 @@ class _Pass:
                 messages = node_update.messages(own, ends, e.finish(chunk), chunk.edges, gaussians)
                 for sums, part in zip(total, messages, strict=True):
                     sums.index_add_(0, chunk.atoms, part)
+            self.ranks.add(total)
             x = node_update.norm(node_update.combine(x, total, groups), node_update.past(x), None, 1)
             e.start(edge_update, self.empty(edge_update.irreps_out))
             for chunk, gaussians in self.chunks(f"block {b + 1} of {n_blocks}, pairs"):
                 own = chunk.of_atoms(x)
                 ends = chunk.edges.ends(own, node_update.conv.layout)
                 e.set_raw(chunk, edge_update.raw(own, ends, e.old(chunk), chunk.edges, gaussians))
+            e.end(self.ranks)
         for chunk, _ in self.chunks("Hamiltonian"):
             columns = network.head(e.finish(chunk), chunk.edges.frames).reshape(-1).cpu().numpy()
             pairs = self.pairs[chunk.part]
@@ -220,7 +228,6 @@ class _EdgeFeatures:
         self.target: Features | None = None
         self.raw: Features = []
         self.statistics: list[Statistics] = []
-        self.sum: Statistics | None = None
 
     def old(self, chunk: _Chunk) -> Features:
         """Features before the update."""
@@ -230,7 +237,7 @@ class _EdgeFeatures:
 
     def start(self, update: EdgeUpdate, raw: Features) -> None:
         """Begin an update, whose features before normalisation go to `raw`."""
-        self.update, self.raw, self.statistics, self.sum = update, raw, [], None
+        self.update, self.raw, self.statistics = update, raw, []
         self.stored, self.target = self.target, None
 
     def set_raw(self, chunk: _Chunk, z: Features) -> None:
@@ -238,6 +245,13 @@ class _EdgeFeatures:
         self.statistics.append(self.update.norm.statistics(z, chunk.edges.frames))
         for entry, value in zip(self.raw, z, strict=True):
             entry[chunk.part] = value
+
+    def end(self, ranks: Ranks) -> None:
+        """All new features are there: the means are those over the edges of all processes."""
+        total = reduce(add, self.statistics)
+        count = torch.tensor([total.n], device=self.raw[0].device)
+        ranks.add([count, *total.first, *total.second])
+        self.sum = replace(total, n=int(count))
 
     def renew(self, irreps: Irreps, empty: Callable[[Irreps], Features]) -> None:
         """Before features are finished: they take the place of the old ones if they are of the same kind."""
@@ -249,7 +263,6 @@ class _EdgeFeatures:
         """Features after the update; kept, if there is a place for them, instead of the old ones."""
         if self.update is None:
             return self.old(chunk)
-        self.sum = self.sum or reduce(add, self.statistics)
         z = [entry[chunk.part] for entry in self.raw]
         result = self.update.norm.normalise(z, self.update.past(self.old(chunk)), self.sum, chunk.edges.frames)
         for entry, value in zip(self.target or [], result, strict=bool(self.target)):

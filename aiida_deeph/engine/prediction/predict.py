@@ -27,6 +27,7 @@ from aiida_deeph.engine.nn.device import find_device
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
+from aiida_deeph.engine.prediction.ranks import started_ranks
 
 REPORT_FILE = "prediction.json"
 ELEMENT_FILE = "element.dat"  # found in legacy DeepH folders alone
@@ -101,15 +102,17 @@ def outside_overlap(overlap: BlockSparseMatrix | None, atom_pairs: NDArray[np.in
     return float(overlap.norms()[outside].max(initial=0.0))
 
 
-def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path:
+def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path | None:
     """Write the predicted H(R), with the overlap if the structure came with one, as a DeepH folder.
+
+    Processes that torchrun started share the pairs of the structure; the first one writes.
 
     The pairs are those within the model's range for each element pair; where the overlap has more, H is zero. An
     imported model may not know its range: then the pairs are those of the matrix that came with the structure.
     `prediction.json` beside the matrices says what it took.
 
     :param show_progress: None shows a bar when stderr is a terminal.
-    :return: the folder.
+    :return: the folder; None on all processes but the first.
     :raises InputError: the structure does not fit the model.
     :raises DataError: the model predicts NaN.
     """
@@ -118,23 +121,29 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         torch.set_num_threads(config.threads)
     device = find_device(config.device)
     dtype = torch.float64 if config.precision == "float64" else torch.float32
-    network, description = load_model(Path(config.model), dtype=dtype, device=device)
-    target = read_target(Path(config.structure), description)
-    structure = target.structure
-    pairs = pairs_of(target, description)
-    loaded = time.monotonic()
-    entries = predict_entries(
-        getattr(network, "network", network),
-        structure,
-        pairs,
-        description,
-        edges_per_chunk=config.edges_per_chunk,
-        dtype=dtype,
-        device=device,
-        progress=sys.stderr.isatty() if show_progress is None else show_progress,
-    )
-    if hasattr(network, "restore"):
-        entries = network.restore(entries, structure, pairs, config.edges_per_chunk)
+    with started_ranks(device) as ranks:
+        network, description = load_model(Path(config.model), dtype=dtype, device=device)
+        target = read_target(Path(config.structure), description)
+        structure = target.structure
+        pairs = pairs_of(target, description)
+        own = pairs[ranks.share(len(pairs))]
+        loaded = time.monotonic()
+        entries = predict_entries(
+            getattr(network, "network", network),
+            structure,
+            own,
+            description,
+            edges_per_chunk=config.edges_per_chunk,
+            dtype=dtype,
+            device=device,
+            progress=ranks.is_first and (sys.stderr.isatty() if show_progress is None else show_progress),
+            ranks=ranks,
+        )
+        if hasattr(network, "restore"):
+            entries = network.restore(entries, structure, own, config.edges_per_chunk, add_up=ranks.add)
+        entries = ranks.gather(entries)
+    if entries is None:
+        return None
     predicted = time.monotonic()
     if not np.isfinite(entries).all():
         raise DataError("model predicts NaN", where=config.model, remedy="train it again, or predict in float64")
@@ -173,6 +182,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "n_entries": len(matrix.entries),
         "seconds": time.monotonic() - start,
         "network_seconds": predicted - loaded,
+        "n_processes": ranks.size,
         "peak_memory_GiB": peak_memory(device),
         "overlap": target.overlap is not None,
         "largest_overlap_outside": outside_overlap(target.overlap, pairs),

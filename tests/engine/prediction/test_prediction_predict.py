@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.nn.config import NetworkConfig
@@ -26,6 +30,7 @@ from aiida_deeph.engine.nn.registry import build_model_graph, build_network, des
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict
+from aiida_deeph.engine.prediction.ranks import Ranks
 from tests.engine.training.toy import BASIS, toy_member
 
 NETWORK = NetworkConfig(irreps_embed="8x0e", irreps_mid="8x0e+4x1o+2x2e", lmax=2, n_blocks=2, n_gaussians=16)
@@ -191,3 +196,48 @@ def test_command_line(model: Path, target: Path, tmp_path: Path) -> None:
     assert c.hermiticity_error() > 1e-3
     with pytest.raises(InputError, match="expected --structure, or CONFIG"):
         CliRunner().invoke(engine, ["predict", "--model", str(model)], catch_exceptions=False)
+
+
+def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
+    """Residual network with spin: sums over neighbours, means of the normalisation and complex entries are shared."""
+    spin = SpinMode.NONCOLLINEAR
+    torch.manual_seed(3)
+    network_config = NETWORK.model_copy(update={"name": "deephe3-residual"})
+    description = describe_network(network_config, BASIS, spin, CUTOFFS)
+    network = build_network(description)
+    graphs = []
+    for seed in (1, 2):
+        data = toy_member(seed, spin)
+        matrix = data.hamiltonian.aligned_to(pairs_within(data.structure, CUTOFFS), data.rows_per_atom)
+        graphs.append(attach_labels(build_model_graph(network, data.structure, matrix.atom_pairs), matrix))
+    network.fit(graphs)
+    save_model(tmp_path / "model", network, description)
+    write_deeph(tmp_path / "target", toy_member(0, spin))
+    one, report = run(tmp_path / "model", tmp_path / "target", tmp_path / "one", edges_per_chunk=3)
+    assert report["n_processes"] == 1
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--model", "model", "--structure", "target", "--output", "two", "--device", "cpu"]
+    done = subprocess.run(
+        [*torchrun, "-m", "aiida_deeph.engine.cli.main", "predict", *options, "--edges-per-chunk", "3"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two: 4 atoms") == 1, "more than one process printed"
+    two = read_deeph(tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "prediction.json").read_text())["n_processes"] == 2
+    assert np.array_equal(two.hamiltonian.atom_pairs, one.hamiltonian.atom_pairs)
+    np.testing.assert_allclose(two.hamiltonian.entries, one.hamiltonian.entries, atol=2e-5)
+    assert np.abs(one.hamiltonian.entries).max() > 1
+
+
+def test_shares_are_all_pairs_once() -> None:
+    for n, size in ((7, 3), (3, 3), (10, 1)):
+        parts = [np.arange(n)[Ranks(rank, size).share(n)] for rank in range(size)]
+        assert np.array_equal(np.concatenate(parts), np.arange(n))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    with pytest.raises(InputError, match="more processes than atom pairs"):
+        Ranks(0, 3).share(2)
