@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiida import orm
-from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain
 from aiida.plugins import DataFactory
 
 from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.workflows.builder import codes_of, filled_builder
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures
 from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
+from aiida_deeph.workflows.label.registry import checked_label_class, label_class, validate_label_workchain
+from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
 
 
-class TargetWorkChain(ResumableMixin, WorkChain):
+class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     """H(R) of one structure, its bands and density of states; with a labelling workchain also the DFT bands of that
     same structure, and how far the predicted ones are off."""
+
+    _protocol = "target"
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -67,9 +75,9 @@ class TargetWorkChain(ResumableMixin, WorkChain):
             help="Fermi level, gap, solver, seconds of the bands.",
         )
         spec.default_output_node = "output_parameters"
-        spec.exit_code(310, "ERROR_PREDICTION_FAILED", message="prediction: {reason}")
-        spec.exit_code(320, "ERROR_BANDS_FAILED", message="bands: {reason}")
-        spec.exit_code(330, "ERROR_LABEL_FAILED", message="predicted, but not compared; DFT: {reason}")
+        spec.exit_code(310, "ERROR_PREDICTION_FAILED", message="The prediction failed: {reason}")
+        spec.exit_code(320, "ERROR_BANDS_FAILED", message="The bands failed: {reason}")
+        spec.exit_code(330, "ERROR_LABEL_FAILED", message="Predicted, but not compared, since DFT failed: {reason}")
 
     def run_prediction(self) -> ToContext:
         """Predict H(R), and label the structure at the same time."""
@@ -159,3 +167,43 @@ class TargetWorkChain(ResumableMixin, WorkChain):
         elif label is not None and not label.is_finished_ok:
             exit_code = self.exit_codes.ERROR_LABEL_FAILED.format(reason=reason_of(label))
         return exit_code
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, orm.AbstractCode],
+        structure: orm.StructureData,
+        model: orm.Data,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        basis: str | dict[str, str] | None = None,
+        label: str | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol.
+
+        :param codes: `engine` (deeph-engine), and `dft` if the structure is labelled too.
+        :param overrides: mirror the ports: `predict`, `bands`, `label`.
+        :param basis: the basis in the words of `deeph-engine overlap`; by default the one that the model's data name.
+        :param label: entry point of the workchain that computes the DFT bands to compare with; by default none does.
+        :raises InputError: anything that cannot run.
+        """
+        engine, dft = codes_of(codes)
+        nested = dict(overrides or {})
+        parts = {key: nested.pop(key, None) for key in ("predict", "bands", "label")}
+        values = {
+            **cls.get_protocol_inputs(protocol, nested),
+            "structure": structure,
+            "model": model,
+            "predict": PredictWorkChain.predict_inputs(
+                engine, protocol, parts["predict"], options, basis or basis_of(model), "overrides.predict"
+            ),
+            "bands": BandsWorkChain.bands_inputs(engine, protocol, parts["bands"], options, "overrides.bands"),
+        }
+        if label is not None:
+            workchain = checked_label_class(label)
+            values["label_workchain"] = label
+            values["label"] = workchain.label_inputs(
+                dft, [structure], protocol, parts["label"], options, where="overrides.label"
+            )
+        return filled_builder(cls, values)

@@ -10,7 +10,9 @@ from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.workflows.checks import check_split, split_counts
 from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures, default_path
-from aiida_deeph.workflows.functions.perturb import PerturbationConfig, perturb_structures, perturbed, repeated
+from aiida_deeph.engine.structures.design import DesignConfig, draw
+from aiida_deeph.engine.structures.supercell import repeated
+from aiida_deeph.workflows.functions.perturb import perturb_structures
 from aiida_deeph.workflows.functions.summary import summarise
 
 LAYER = Structure(
@@ -22,29 +24,29 @@ LAYER = Structure(
 
 
 def test_perturbation_is_the_same_for_the_same_seed_and_index():
-    config = PerturbationConfig(n=5, amplitude=0.1, strain=0.02)
-    again = PerturbationConfig(n=500, amplitude=0.1, strain=0.02)
-    other = PerturbationConfig(n=5, amplitude=0.1, strain=0.02, seed=43)
-    first = perturbed(LAYER, config, 3)
-    np.testing.assert_array_equal(first.positions, perturbed(LAYER, again, 3).positions)
-    assert np.abs(first.positions - perturbed(LAYER, config, 2).positions).max() > 1e-3
-    assert np.abs(first.positions - perturbed(LAYER, other, 3).positions).max() > 1e-3
+    config = DesignConfig(n=5, amplitude=0.1, strain=0.02)
+    again = DesignConfig(n=500, amplitude=0.1, strain=0.02)
+    other = DesignConfig(n=5, amplitude=0.1, strain=0.02, seed=43)
+    first = draw(LAYER, config, 3)
+    np.testing.assert_array_equal(first.positions, draw(LAYER, again, 3).positions)
+    assert np.abs(first.positions - draw(LAYER, config, 2).positions).max() > 1e-3
+    assert np.abs(first.positions - draw(LAYER, other, 3).positions).max() > 1e-3
 
 
 def test_displacements_stay_within_the_amplitude():
-    config = PerturbationConfig(n=1, amplitude=0.1, supercell=(4, 4, 1))
+    config = DesignConfig(n=1, amplitude=0.1, supercell=(4, 4, 1))
     cell = repeated(LAYER, (4, 4, 1))
-    moves = np.stack([perturbed(LAYER, config, n).positions - cell.positions for n in range(20)])
+    moves = np.stack([draw(LAYER, config, n).positions - cell.positions for n in range(20)])
     assert 0.095 < np.abs(moves).max() <= 0.1
-    normal = PerturbationConfig(n=1, amplitude=0.1, supercell=(4, 4, 1), distribution="normal")
-    moves = np.stack([perturbed(LAYER, normal, n).positions - cell.positions for n in range(20)])
+    normal = DesignConfig(n=1, amplitude=0.1, supercell=(4, 4, 1), distribution="normal")
+    moves = np.stack([draw(LAYER, normal, n).positions - cell.positions for n in range(20)])
     assert np.abs(moves).max() == pytest.approx(0.2)
     assert moves.std() == pytest.approx(0.1, rel=0.15)
 
 
 def test_strain_leaves_the_vacuum_alone():
-    config = PerturbationConfig(n=1, amplitude=0.0, strain=0.05)
-    cells = [perturbed(LAYER, config, n) for n in range(10)]
+    config = DesignConfig(n=1, amplitude=0.0, strain=0.05)
+    cells = [draw(LAYER, config, n) for n in range(10)]
     for cell in cells:
         np.testing.assert_allclose(cell.cell[2], [0, 0, 10])
         np.testing.assert_allclose(cell.positions[:, 2], 5.0)
