@@ -11,7 +11,18 @@ from aiida.orm import ArrayData
 from aiida_deeph.calculations.dos import OUTPUT
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
 
-ARRAYS = ("energies", "dos", "dos_by_spin", "dos_by_element", "dos_units", "cell", "folder")
+ARRAYS = (
+    "energies",
+    "dos",
+    "dos_error",
+    "dos_by_spin",
+    "dos_by_element",
+    "dos_by_shell",
+    "dos_by_atom",
+    "dos_units",
+    "cell",
+    "folder",
+)
 
 
 class DosParser(EngineParser):
@@ -37,11 +48,14 @@ class DosParser(EngineParser):
 
 
 def make_dos(values: dict[str, Any]) -> ArrayData:
-    """Arrays `energies` (eV), `dos`, `dos_ELEMENT` (n_points,), `dos_by_spin` (2, n_points), states/eV/cell."""
+    """Arrays `energies` (eV) and, in states/eV/cell, `dos`, `dos_error`, `dos_ELEMENT`, `dos_ELEMENT_LETTER`,
+    `dos_atom_N` (n_points,), `dos_by_spin` (2, n_points)."""
     arrays = {"energies": values["energies"], "dos": values["dos"]}
     arrays |= {f"dos_{element}": curve for element, curve in (values.get("dos_by_element") or {}).items()}
-    if values.get("dos_by_spin"):
-        arrays["dos_by_spin"] = values["dos_by_spin"]
+    for element, curves in (values.get("dos_by_shell") or {}).items():
+        arrays |= {f"dos_{element}_{letter}": curve for letter, curve in curves.items()}
+    arrays |= {f"dos_atom_{atom}": curve for atom, curve in (values.get("dos_by_atom") or {}).items()}
+    arrays |= {name: values[name] for name in ("dos_by_spin", "dos_error") if values.get(name)}
     node = ArrayData()
     for name, array in arrays.items():
         array = np.asarray(array, dtype=np.float64)

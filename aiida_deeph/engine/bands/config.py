@@ -61,14 +61,19 @@ class DosConfig(Config):
     """Density of states of a DeepH folder, written to `OUTPUT` (JSON).
 
     The file holds energies (eV), dos (states/eV/cell), fermi_level. Both spins are counted: the integral up to the
-    Fermi level is the number of electrons. `dos_by_element` holds the Mulliken share of each element, `dos_by_spin` the
-    two channels of collinear data.
+    Fermi level is the number of electrons. `dos_by_element`, `dos_by_shell` and `dos_by_atom` hold Mulliken shares,
+    `dos_by_spin` the two channels of collinear data, `dos_error` the standard error of a `kpm` result.
 
     :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum.
     :param broadening: Gaussian width, eV.
     :param method: `exact` (all eigenvalues by dense diagonalisation), `sparse` (all eigenvalues inside the window, for
-        large systems), `auto` picks by size.
-    :param projected: resolve the DOS by element, too (needs eigenvectors: two to four times the time).
+        large systems), `kpm` (kernel polynomial method: the whole spectrum of the largest systems, with statistical
+        errors), `auto` picks by size.
+    :param projected: resolve the DOS by element and angular momentum, too (with `exact`, two to four times the time).
+    :param atoms: atoms (counted from 0) whose local density of states is wanted, too.
+    :param n_vectors: random vectors of `kpm`; statistical errors fall as its inverse square root.
+    :param seed: of the random vectors.
+    :param counts: how often `kpm` counts states exactly (one factorisation each) to pin the Fermi level; 0 for never.
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
     :param smearing: Fermi-Dirac width for the Fermi level of metals, eV.
     :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
@@ -79,8 +84,12 @@ class DosConfig(Config):
     window: tuple[float, float] | None = None
     n_points: int = Field(default=1001, ge=2)
     broadening: float = Field(default=0.05, gt=0)
-    method: Literal["auto", "exact", "sparse"] = "auto"
+    method: Literal["auto", "exact", "sparse", "kpm"] = "auto"
     projected: bool = True
+    atoms: tuple[int, ...] = ()
+    n_vectors: int = Field(default=16, ge=2)
+    seed: int = 0
+    counts: int = Field(default=2, ge=0)
     n_electrons: float | None = Field(default=None, gt=0)
     smearing: float = Field(default=0.02585, gt=0)
     overlap_threshold: float = Field(default=1e-6, gt=0)

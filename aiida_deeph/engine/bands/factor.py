@@ -16,10 +16,12 @@ class Factorisation:
     """A = L D L^dagger.
 
     :param solve: B -> A^-1 B, shapes (n,) or (n, n_right).
+    :param half_solve: Z -> L^-dagger |D|^(-1/2) Z: uncorrelated Z become vectors of covariance A^-1, if A is positive.
     :param n_negative: negative eigenvalues of A (Sylvester's law of inertia: the signs of D).
     :param n_bytes: memory of the factors.
     """
 
     solve: Solve
+    half_solve: Solve
     n_negative: int
     n_bytes: int

@@ -101,12 +101,15 @@ def factorise(
         factors.append(own)
 
     def solve(right: NDArray[Any]) -> NDArray[Any]:
-        return _solve(fronts, factors, right.astype(dtype))
+        return _backward(fronts, factors, _forward(fronts, factors, right.astype(dtype)))
+
+    def half_solve(right: NDArray[Any]) -> NDArray[Any]:
+        return _backward(fronts, factors, right.astype(dtype))
 
     if single:
         matrix = sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2, copy=False)
-        return Factorisation(_refined(solve, matrix), negative, n_values * dtype.itemsize)
-    return Factorisation(solve, negative, n_values * dtype.itemsize)
+        return Factorisation(_refined(solve, matrix), half_solve, negative, n_values * dtype.itemsize)
+    return Factorisation(solve, half_solve, negative, n_values * dtype.itemsize)
 
 
 def _scatter(
@@ -135,8 +138,8 @@ def _scatter(
     place[front.rows] = -1
 
 
-def _solve(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -> NDArray[Any]:
-    """L D L^dagger x = b in place, front by front, forth and back."""
+def _forward(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -> NDArray[Any]:
+    """D^-1 L^-1 x in place, front by front."""
     shape = x.shape
     x = x.reshape(len(x), -1)
     (gemm,) = la.get_blas_funcs(("gemm",), (x,))
@@ -147,6 +150,14 @@ def _solve(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -> 
             part[panel.end :] -= gemm(1.0, panel.lower, y)
             part[panel.begin : panel.end] = panel.signs[:, None] * y
         x[front.rows] = part
+    return x.reshape(shape)
+
+
+def _backward(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -> NDArray[Any]:
+    """L^-dagger x in place, front by front from the last."""
+    shape = x.shape
+    x = x.reshape(len(x), -1)
+    (gemm,) = la.get_blas_funcs(("gemm",), (x,))
     for front, panels in zip(reversed(fronts), reversed(factors), strict=True):
         part = x[front.rows]
         for panel in reversed(panels):

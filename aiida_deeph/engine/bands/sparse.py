@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.dense import Eigenstates
@@ -34,21 +35,37 @@ class SparseSolver:
         """Order of elimination and fill."""
         return build_fronts(self.matrices.indptr, self.matrices.indices, self.matrices.atom_of_row)
 
-    def factor(self, hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, sigma: float) -> Factorisation:
-        """Factorise H - sigma S: in double precision, or in single and refined where double will not fit.
+    def factor(self, data: NDArray[Any]) -> Factorisation:
+        """Factorise a Hermitian matrix on the common pattern, in single precision where double will not fit.
 
+        :param data: entries, shape (n_nonzero,).
         :raises DataError: not even single precision fits into memory.
         """
-        data = hamiltonian.data - sigma * overlap.data
         complex_values = np.iscomplexobj(data)
         needed, free = peak_bytes(self.fronts, complex_values=complex_values), available_memory()
         single = free is not None and needed > free
         require_memory(
             needed / 2 if single else needed,
             f"sparse factorisation of {self.matrices.n_rows} orbitals",
-            "take a machine with more memory, or the density of states, which needs far less",
+            "take a machine with more memory",
         )
         return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data, single=single)
+
+    def factor_overlap(self, overlap: sp.csr_matrix, *, where: str = "") -> Factorisation:
+        """Factorise S(k).
+
+        :raises DataError: S is not positive definite, or no memory.
+        """
+        factors = self.factor(overlap.data)
+        if factors.n_negative:
+            raise DataError(
+                "overlap is not positive definite",
+                where=where or None,
+                found=f"{factors.n_negative} negative eigenvalues of S(k)",
+                expected="none",
+                remedy="an overlap cut off too early loses positive definiteness: keep all pairs of atoms that overlap",
+            )
+        return factors
 
     def shifted(self, k: ArrayLike, sigma: float, channel: int = 0, *, where: str = "") -> Shifted:
         """H(k) - sigma S(k), factorised.
@@ -57,7 +74,7 @@ class SparseSolver:
         """
         h, s = self.matrices.at(k, channel)
         sigma = sigma + OFFSET
-        return Shifted(h, s, sigma, self.factor(h, s, sigma), where)
+        return Shifted(h, s, sigma, self.factor(h.data - sigma * s.data), where)
 
     def count_below(self, k: ArrayLike, energy: float, channel: int = 0) -> int:
         """Number of states below an energy, by the inertia of H - E S."""

@@ -18,8 +18,10 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 )
 @click.option("--points", "n_points", type=int, help="Energies at which the DOS is given. [default: 1001]")
 @click.option("--broadening", type=float, help="Width of the Gaussians, eV. [default: 0.05]")
-@click.option("--method", type=click.Choice(["auto", "exact", "sparse"]), help="[default: auto]")
-@click.option("--projected/--total", default=None, help="Resolve by element. [default: projected]")
+@click.option("--method", type=click.Choice(["auto", "exact", "sparse", "kpm"]), help="[default: auto]")
+@click.option("--projected/--total", default=None, help="Resolve by element and shell. [default: projected]")
+@click.option("--atom", "atoms", type=int, multiple=True, help="Atom (from 0) whose local DOS is wanted; repeatable.")
+@click.option("--vectors", "n_vectors", type=int, help="Random vectors of kpm. [default: 16]")
 @click.option(
     "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."
 )
@@ -28,6 +30,7 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 @click.option("--output", metavar="FILE.json", help="[default: dos.json]")
 def command(target: str, show_progress: bool | None, **options: Any) -> None:
     """Density of states of a DeepH folder, or the one that a CONFIG file (JSON or YAML) describes."""
+    options["atoms"] = options["atoms"] or None
     config = resolve(DosConfig, target, options)
     use_threads(config.threads)
 

@@ -282,6 +282,9 @@ DOS = {
     "energies": [-1.0, 0.0, 1.0],
     "dos": [0.0, 2.0, 0.0],
     "dos_by_element": {"C": [0.0, 1.5, 0.0], "H": [0.0, 0.5, 0.0]},
+    "dos_by_shell": {"C": {"s": [0.0, 0.5, 0.0], "p": [0.0, 1.0, 0.0]}, "H": {"s": [0.0, 0.5, 0.0]}},
+    "dos_by_atom": {"3": [0.0, 0.25, 0.0]},
+    "dos_error": [0.0, 0.1, 0.0],
     "dos_by_spin": None,
     "fermi_level": 0.2,
     "broadening": 0.05,
@@ -291,8 +294,11 @@ DOS = {
 def test_dos(parse):
     outputs, node = parse("deeph.dos", {"dos.json": json.dumps(DOS)})
     assert node.is_finished_ok, node.exit_message
-    assert sorted(outputs["dos"].get_arraynames()) == ["dos", "dos_C", "dos_H", "energies"]
+    resolved = ["dos_C", "dos_C_p", "dos_C_s", "dos_H", "dos_H_s", "dos_atom_3", "dos_error"]
+    assert sorted(outputs["dos"].get_arraynames()) == ["dos", *resolved, "energies"]
     np.testing.assert_array_equal(outputs["dos"].get_array("dos_H"), [0.0, 0.5, 0.0])
+    np.testing.assert_array_equal(outputs["dos"].get_array("dos_C_p"), [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(outputs["dos"].get_array("dos_atom_3"), [0.0, 0.25, 0.0])
     assert outputs["output_parameters"].get_dict() == {
         "fermi_level": 0.2,
         "fermi_level_units": "eV",

@@ -128,7 +128,7 @@ def test_sparse_equals_exact_inside_the_window(models: Any, folder: Write, tmp_p
         assert sparse[name] == pytest.approx(exact[name], rel=1e-5, abs=1e-5)
     for element in ("Mo", "S"):
         assert sparse["dos_by_element"][element] == pytest.approx(exact["dos_by_element"][element], rel=1e-4, abs=1e-5)
-    with pytest.raises(InputError, match="whole spectrum of a large system"):
+    with pytest.raises(InputError, match="whole spectrum by the sparse solver"):
         dos(tmp_path, folder=where, method="sparse")
 
 

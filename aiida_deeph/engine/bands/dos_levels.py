@@ -1,0 +1,207 @@
+"""Levels whose broadening gives a density of states: eigenvalues, or the pseudo-levels of Chebyshev moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.bands.bloch import BlochMatrices
+from aiida_deeph.engine.bands.config import DosConfig
+from aiida_deeph.engine.bands.dense import Eigenstates, smallest_eigenvalue
+from aiida_deeph.engine.bands.fermi import fermi_level
+from aiida_deeph.engine.bands.kpm import level_weights, local_moments, random_moments, spectral_interval
+from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
+from aiida_deeph.engine.bands.levels import fermi_by_inertia
+from aiida_deeph.engine.bands.projection import Projection
+from aiida_deeph.engine.bands.slices import states_between
+from aiida_deeph.engine.bands.solvers import dense_spectrum
+from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.progress import track
+
+REACH = 6.0
+"""Widths after which a Gaussian has ended: 2e-9 of its height."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels of one spin channel at one k-point.
+
+    :param weight: of the k-point.
+    :param energies: eV, shape (n,).
+    :param counts: states that each level counts for, shape (n,) or one column per random vector (n, n_vectors).
+    :param shares: states of each group that it counts for, shape (n, n_groups); None if not wanted.
+    """
+
+    channel: int
+    weight: float
+    energies: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    shares: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Levels of all spin channels and k-points, and what they say about the system.
+
+    :param fermi: level (eV) and how it was found, as plain values; None without a number of electrons.
+    :param details: settings of the method that the result should state.
+    """
+
+    levels: list[Levels]
+    fermi: dict[str, Any] | None
+    smallest_overlap: float | None
+    method: Literal["exact", "sparse", "kpm"]
+    n_dropped: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LevelsJob:
+    """Finds the levels of a system.
+
+    :param kpoints: fractional, shape (n_k, 3).
+    :param weights: sum 1, shape (n_k,).
+    """
+
+    config: DosConfig
+    data: RealSpaceHamiltonian
+    matrices: BlochMatrices
+    kpoints: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    groups: Projection
+    n_electrons: float | None
+    show_progress: bool | None
+
+    @property
+    def tasks(self) -> list[tuple[int, int]]:
+        """Spin channel and k-point of each solution, the channels of a k-point one after the other."""
+        return [(c, n) for n in range(len(self.kpoints)) for c in range(self.matrices.n_channels)]
+
+    def dense(self) -> Found:
+        """All levels by dense diagonalisation."""
+        shares: dict[tuple[int, int], NDArray[np.float64]] = {}
+
+        def project(channel: int, index: int, states: Eigenstates, overlap: sp.csr_matrix) -> None:
+            shares[channel, index] = self.groups.shares(states.vectors, overlap)
+
+        spectrum = dense_spectrum(
+            self.matrices,
+            self.kpoints,
+            overlap_threshold=self.config.overlap_threshold,
+            show_progress=self.show_progress,
+            observe=project if len(self.groups) else None,
+        )
+        fermi = None
+        if self.n_electrons is not None:
+            degeneracy = self.data.spin.electrons_per_state
+            found = fermi_level(spectrum.energies, self.weights, self.n_electrons, degeneracy, self.config.smearing)
+            fermi = found.as_dict()
+        levels = [
+            Levels(
+                channel,
+                float(self.weights[index]),
+                states.energies,
+                np.ones(len(states.energies)),
+                shares.get((channel, index)),
+            )
+            for channel, all_states in enumerate(spectrum.states)
+            for index, states in enumerate(all_states)
+        ]
+        return Found(levels, fermi, spectrum.smallest_overlap, "exact", spectrum.n_dropped)
+
+    def sparse(self) -> Found:
+        """The levels inside the window, and those just outside whose broadening reaches into it."""
+        solver = SparseSolver(self.matrices)
+        fermi = fermi_by_inertia(
+            solver,
+            self.kpoints,
+            self.weights,
+            self.n_electrons or 0.0,
+            self.data.spin.electrons_per_state,
+            self.config.smearing,
+            start=self.data.fermi_energy,
+            show_progress=self.show_progress,
+        )
+        low, high = (fermi.level + edge for edge in self.config.window or (0.0, 0.0))
+        margin = REACH * self.config.broadening
+        levels = []
+        for channel, index in track(self.tasks, "k-points", show=self.show_progress):
+            k = self.kpoints[index]
+            overlap = self.matrices.at(k, channel)[1]
+            pieces: list[tuple[NDArray[np.float64], NDArray[np.float64] | None]] = []
+
+            def collect(
+                energies: NDArray[np.float64],
+                vectors: NDArray[Any],
+                overlap: sp.csr_matrix = overlap,
+                pieces: list[Any] = pieces,
+            ) -> None:
+                pieces.append((energies, self.groups.shares(vectors, overlap) if len(self.groups) else None))
+
+            states_between(solver, k, low - margin, high + margin, channel=channel, start=fermi.level, observe=collect)
+            weight = float(self.weights[index])
+            levels += [Levels(channel, weight, e, np.ones(len(e)), shares) for e, shares in pieces]
+        smallest = smallest_overlap(self.matrices.at(self.kpoints[0])[1])
+        return Found(levels, fermi.as_dict(), smallest, "sparse")
+
+    def kpm(self) -> Found:
+        """Pseudo-levels of the whole spectrum from Chebyshev moments: one factorisation of S per k-point."""
+        config, solver = self.config, SparseSolver(self.matrices)
+        levels, n_moments, smallest = [], 0, np.inf
+        for index, k in enumerate(self.kpoints):
+            factors = None
+            for channel in range(self.matrices.n_channels):
+                h, s = self.matrices.at(k, channel)
+                if factors is None:
+                    factors = solver.factor_overlap(s, where=f"k = {np.round(k, 6).tolist()}")
+                    smallest = min(smallest, smallest_eigenvalue(factors.solve, *s.shape[:1], s.dtype))
+                interval = spectral_interval(h, s, factors)
+                n = interval.n_moments(config.broadening)
+                moments = random_moments(
+                    h,
+                    s,
+                    factors,
+                    interval,
+                    n,
+                    config.n_vectors,
+                    self.groups.matrix,
+                    seed=config.seed,
+                    show_progress=self.show_progress,
+                )
+                shares = moments.groups
+                if self.groups.atoms:
+                    rows = self.groups.rows_of_atoms()
+                    local = local_moments(h, s, factors, interval, n, rows, show_progress=self.show_progress)
+                    # Exact, unlike the share of the random vectors: all rows of an atom together.
+                    sums = self.groups.matrix[len(self.groups.shells) :][:, rows]
+                    shares[:, len(self.groups.shells) :] = (sums @ local.T).T
+                levels.append(
+                    Levels(
+                        channel,
+                        float(self.weights[index]),
+                        interval.levels(n),
+                        level_weights(moments.total.T),
+                        level_weights(shares) if len(self.groups) else None,
+                    )
+                )
+                n_moments = max(n_moments, n)
+        fermi = None
+        if self.n_electrons is not None:
+            del factors, h, s
+            fermi = fermi_by_moments(
+                [(part.weight, part.energies, part.counts) for part in levels],
+                solver,
+                self.kpoints,
+                self.weights,
+                self.n_electrons,
+                self.data.spin.electrons_per_state,
+                config.broadening,
+                config.counts,
+            )
+        details = {"n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
+        return Found(levels, fermi, float(smallest), "kpm", details=details)

@@ -1,0 +1,217 @@
+"""Kernel polynomial method in a non-orthogonal basis: Chebyshev moments of S^-1 H from random vectors.
+
+A. Weisse, G. Wellein, A. Alvermann, H. Fehske, Rev. Mod. Phys. 78, 275 (2006). With S = L L^dagger factorised once,
+vectors y = L^-dagger z of uncorrelated z obey <y^dagger S T_n y> = Tr T_n, and A = S^-1 H is self-adjoint in the
+product <x|S|y>, so that two moments come from each step: S T_m y and T_n y give T_(m + n). The moments become twice as
+many pseudo-levels (Gauss-Chebyshev quadrature), which are broadened like eigenvalues: `MOMENTS_PER_WIDTH` times
+half-width of the spectrum over w moments reproduce a Gaussian of width w to 1e-4 of its height, without a kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from aiida_deeph.engine.bands.factor import Factorisation
+from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.progress import track
+
+MOMENTS_PER_WIDTH = 4.3
+"""The Chebyshev coefficients of a Gaussian of width w fall as exp(-(n w / half-width)^2 / 2)."""
+
+BLOCK = 32
+"""Vectors that go through the recurrence together."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Energies that hold the whole spectrum: E = centre + half_width x, |x| < 1; eV."""
+
+    centre: float
+    half_width: float
+
+    def n_moments(self, broadening: float) -> int:
+        """Moments that a Gaussian of this width (eV) needs; even."""
+        return 2 * max(8, int(np.ceil(MOMENTS_PER_WIDTH * self.half_width / broadening / 2)))
+
+    def levels(self, n_moments: int) -> NDArray[np.float64]:
+        """Energies of the pseudo-levels, ascending, shape (2 n_moments,), eV."""
+        n = 2 * n_moments
+        return self.centre - self.half_width * np.cos(np.pi * (np.arange(n) + 0.5) / n)
+
+
+def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
+    """States that each pseudo-level counts for, w_j = (mu_0 + 2 sum_n mu_n T_n(x_j)) / n_levels; of either sign.
+
+    :param moments: shape (n_moments, ...).
+    :return: shape (2 n_moments, ...), in the order of `Interval.levels`.
+    """
+    mu = np.asarray(moments, dtype=np.float64)
+    padded = np.concatenate([mu, np.zeros_like(mu)])
+    # DCT-III: mu_0 + 2 sum_n mu_n cos(pi n (j + 1/2) / n_levels), j from the highest energy downwards.
+    return np.asarray(scipy.fft.dct(padded, type=3, axis=0)[::-1] / len(padded))
+
+
+def spectral_interval(
+    hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, factors: Factorisation, steps: int = 60
+) -> Interval:
+    """An interval that holds all eigenvalues: the extreme ones by Lanczos and a margin of two percent.
+
+    :param hamiltonian: H(k) in eV, shape (n, n).
+    :param factors: of S(k).
+    """
+    n = hamiltonian.shape[0]
+    v = factors.half_solve(_random(n, 1, hamiltonian.dtype, np.random.default_rng(0)))[:, 0]
+    sv = overlap @ v
+    size = np.sqrt(np.vdot(v, sv).real)
+    v, sv, before, beta = v / size, sv / size, np.zeros_like(v), 0.0
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in range(min(steps, n)):
+        w = hamiltonian @ v
+        diagonal.append(float(np.vdot(v, w).real))
+        sw = w - diagonal[-1] * sv - beta * before
+        x = factors.solve(sw)
+        beta = float(np.sqrt(max(np.vdot(x, sw).real, 0.0)))
+        if beta < 1e-10 * (1 + abs(diagonal[-1])):
+            break
+        beside.append(beta)
+        before, v, sv = sv, x / beta, sw / beta
+    values, y = la.eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
+    error = beta * np.abs(y[-1])
+    low, high = float(values[0] - error[0]), float(values[-1] + error[-1])
+    half_width = max((high - low) / 2, 1e-3)
+    return Interval((low + high) / 2, 1.02 * half_width + 0.05)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Chebyshev moments of the density of states of one spin channel at one k-point.
+
+    :param total: Tr T_n by each random vector, shape (n_vectors, n_moments).
+    :param groups: Mulliken share of each group of rows, averaged over the vectors, shape (n_moments, n_groups).
+    """
+
+    interval: Interval
+    total: NDArray[np.float64]
+    groups: NDArray[np.float64]
+
+
+def random_moments(
+    hamiltonian: sp.csr_matrix,
+    overlap: sp.csr_matrix,
+    factors: Factorisation,
+    interval: Interval,
+    n_moments: int,
+    n_vectors: int,
+    groups: sp.csr_matrix | None = None,
+    *,
+    seed: int = 0,
+    show_progress: bool | None = None,
+) -> Moments:
+    """Moments of the total density of states and of groups of rows.
+
+    :param groups: 1 where a row belongs to a group, shape (n_groups, n); None for the total alone.
+    :param n_vectors: a number n of states in a range of energies has a relative error of about 1 / sqrt(n_vectors n).
+    :raises DataError: the spectrum leaves the interval.
+    """
+    n = hamiltonian.shape[0]
+    groups = sp.csr_matrix((0, n)) if groups is None else groups
+    scaled = _scaled(hamiltonian, overlap, interval)
+    rng = np.random.default_rng(seed)
+    totals, shares = [], np.zeros((n_moments, groups.shape[0]))
+    for start in range(0, n_vectors, BLOCK):
+        width = min(BLOCK, n_vectors - start)
+        a = factors.half_solve(_random(n, width, hamiltonian.dtype, rng))
+        d = overlap @ a
+        total = np.zeros((width, n_moments))
+
+        def record(order: int, product: NDArray[np.float64], total: Any = total, width: int = width) -> None:
+            total[:, order] = product.sum(axis=0)
+            shares[order] += (groups @ product).sum(axis=1) / n_vectors
+
+        record(0, _product(a, d))
+        before_a, before_d = a, d
+        d = scaled @ a
+        a = factors.solve(d)
+        record(1, _product(before_a, d))
+        for order in track(range(2, n_moments, 2), "moments", show=show_progress):
+            # T_(2n) = 2 T_n T_n - T_0 and T_(2n+1) = 2 T_(n+1) T_n - T_1, of which the products are recorded first.
+            record(order, _product(a, d))
+            before_d = 2 * (scaled @ a) - before_d
+            before_a, before_d, a, d = a, d, factors.solve(before_d), before_d
+            record(order + 1, _product(before_a, d))
+        _undo_doubling(total.T)
+        totals.append(total)
+    _undo_doubling(shares)
+    total = np.concatenate(totals)
+    if not np.abs(total).max() < 4 * n:
+        raise DataError(
+            "spectrum leaves its bounds", found=f"moment {np.abs(total).max():.3g}", expected=f"at most {n}"
+        )
+    return Moments(interval, total, shares)
+
+
+def local_moments(
+    hamiltonian: sp.csr_matrix,
+    overlap: sp.csr_matrix,
+    factors: Factorisation,
+    interval: Interval,
+    n_moments: int,
+    rows: NDArray[np.int64],
+    *,
+    show_progress: bool | None = None,
+) -> NDArray[np.float64]:
+    """Moments of the Mulliken local density of states of some rows, (T_n(S^-1 H))_ii, without any randomness.
+
+    :param rows: shape (n_chosen,).
+    :return: shape (n_moments, n_chosen).
+    """
+    n = hamiltonian.shape[0]
+    scaled = _scaled(hamiltonian, overlap, interval)
+    result = np.zeros((n_moments, len(rows)))
+    for start in range(0, len(rows), BLOCK):
+        chosen = rows[start : start + BLOCK]
+        columns = np.arange(len(chosen))
+        a = np.zeros((n, len(chosen)), dtype=hamiltonian.dtype)
+        a[chosen, columns] = 1.0
+        before_d = overlap @ a
+        result[0, start : start + BLOCK] = 1.0
+        d = scaled @ a
+        for order in track(range(1, n_moments), "local moments", show=show_progress):
+            a = factors.solve(d)
+            result[order, start : start + BLOCK] = a[chosen, columns].real
+            before_d, d = d, 2 * (scaled @ a) - before_d
+    return result
+
+
+def _scaled(hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, interval: Interval) -> sp.csr_matrix:
+    """(H - centre S) / half_width on the pattern that H and S share."""
+    data = (hamiltonian.data - interval.centre * overlap.data) / interval.half_width
+    return sp.csr_matrix((data, hamiltonian.indices, hamiltonian.indptr), shape=hamiltonian.shape, copy=False)
+
+
+def _product(a: NDArray[Any], d: NDArray[Any]) -> NDArray[np.float64]:
+    """Re(conj(d) a), row by row and vector by vector."""
+    if np.iscomplexobj(a):
+        return a.real * d.real + a.imag * d.imag
+    return np.asarray(a * d)
+
+
+def _undo_doubling(moments: NDArray[np.float64]) -> None:
+    """From <T_n T_n> and <T_(n+1) T_n> to <T_2n> and <T_(2n+1)>, in place, shape (n_moments, ...)."""
+    moments[2::2] = 2 * moments[2::2] - moments[0]
+    moments[3::2] = 2 * moments[3::2] - moments[1]
+
+
+def _random(n: int, width: int, dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
+    """Uncorrelated entries of size one: signs, or phases for complex matrices, whose traces fluctuate less."""
+    if np.issubdtype(dtype, np.complexfloating):
+        return np.exp(2j * np.pi * rng.random((n, width)))
+    return rng.choice(np.array([-1.0, 1.0]), (n, width))
