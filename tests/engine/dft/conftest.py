@@ -1,4 +1,4 @@
-"""Real runs: PySCF's are made here, those of CP2K and OpenMX lie packed in fixtures."""
+"""Real runs: PySCF's are made here, those of the other codes lie packed in fixtures."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def openmx_run(tmp_path: Path) -> Callable[[str], Path]:
         for path in [tmp_path / name, *(tmp_path / name).iterdir()]:
             path.chmod(0o755 if path.is_dir() else 0o644)  # they are packed read-only
         return tmp_path / name
+
+    return unpack
+
+
+@pytest.fixture
+def siesta_run(tmp_path: Path) -> Callable[..., Path]:
+    """Function: unpack a SIESTA run of the fixtures, with the matrices in one or more of the layouts that it has."""
+
+    def unpack(name: str, *variants: str) -> Path:
+        folder = tmp_path / "-".join([name, *variants])
+        with tarfile.open(FIXTURES / "siesta" / f"{name}.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+        for path in [folder / name, *(folder / name).rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        for variant in variants:
+            label = next((folder / name).glob("*.fdf")).stem
+            kind = "TSHS" if variant == "TSHS" else "HSX"
+            (folder / name / "variants" / variant).rename(folder / name / f"{label}.{kind}")
+        return folder / name
 
     return unpack
 

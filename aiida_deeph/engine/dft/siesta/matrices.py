@@ -1,0 +1,79 @@
+"""What SIESTA's binary files say of H(R) and S(R), in SIESTA's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.errors import DataError
+
+Real = NDArray[np.float64]
+Integers = NDArray[np.int64]
+# Principal quantum number, l and zeta of each orbital of a species.
+Orbitals = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class SiestaMatrices:
+    """Matrix elements between orbitals of the cell (rows) and of the auxiliary supercell (columns).
+
+    :param layout: kind and version of the file, e.g. `HSX 2`.
+    :param counts: elements in each row, shape (n_orbitals,).
+    :param columns: orbital in the supercell, counted from 0; image = column // n_orbitals, shape (n_elements,).
+    :param hamiltonian: one row per spin component: 1, 2, 4 or 8, shape (n_components, n_elements), Rydberg.
+    :param overlap: shape (n_elements,).
+    :param n_images: cells in the auxiliary supercell.
+    :param images: lattice vector of each image, shape (n_images, 3); None if the file does not say.
+    :param displacements: r_j + R - r_i of each element, shape (n_elements, 3), Bohr; None if the file does not say.
+    :param cell: lattice vectors in rows, Bohr; None if the file does not say.
+    :param positions: Bohr, shape (n_atoms, 3); None if the file does not say.
+    :param orbitals_per_atom: shape (n_atoms,); None if the file does not say.
+    :param species: of each atom, counted from 0, shape (n_atoms,); None if the file does not say.
+    :param labels: of the species.
+    :param orbitals: of each species.
+    :param fermi_energy: Rydberg; None if the file does not say.
+    :param n_electrons: in the cell.
+    :param single_precision: the values are of 4 bytes.
+    """
+
+    path: Path
+    layout: str
+    counts: Integers
+    columns: Integers
+    hamiltonian: Real
+    overlap: Real
+    n_images: int
+    n_electrons: float
+    images: Integers | None = None
+    displacements: Real | None = None
+    cell: Real | None = None
+    positions: Real | None = None
+    orbitals_per_atom: Integers | None = None
+    species: Integers | None = None
+    labels: tuple[str, ...] = ()
+    orbitals: tuple[Orbitals, ...] = ()
+    fermi_energy: float | None = None
+    single_precision: bool = False
+
+    def __post_init__(self) -> None:
+        n_columns = len(self.counts) * self.n_images
+        components = len(self.hamiltonian)
+        if (
+            components not in (1, 2, 4, 8)
+            or self.counts.sum() != len(self.columns)
+            or (len(self.columns) and not 0 <= self.columns.min() <= self.columns.max() < n_columns)
+            or (self.orbitals_per_atom is not None and self.orbitals_per_atom.sum() != len(self.counts))
+        ):
+            raise DataError(
+                "file is inconsistent",
+                where=self.path,
+                found=f"{components} spin components, {len(self.columns)} elements, supercell of {n_columns} orbitals",
+            )
+
+    @property
+    def rows(self) -> Integers:
+        """Orbital of the cell of each element, shape (n_elements,)."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)

@@ -1,0 +1,61 @@
+"""SIESTA's `.TSHS`, the double-precision matrices that TranSIESTA saves (`TS.HS.Save`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from aiida_deeph.engine.dft.siesta.fortran import FortranRecords
+from aiida_deeph.engine.dft.siesta.matrices import SiestaMatrices
+from aiida_deeph.engine.errors import DataError, InputError
+
+
+def read_tshs(path: Path) -> SiestaMatrices:
+    """Read a `.TSHS` of version 1; species and shells are not in it.
+
+    :raises InputError: not such a file, of an unknown version, or without H.
+    :raises DataError: the file is cut off or damaged.
+    """
+    records = FortranRecords(path)
+    if records.peek() != 4:
+        raise InputError("not a TSHS file of a known version", where=path, found="no version number", expected="1")
+    version = int(records.integers(1)[0])
+    if version != 1:
+        raise InputError("version of the TSHS is unknown", where=path, found=version, expected=1)
+    n_atoms, n_orbitals, n_supercell, n_components, _ = (int(n) for n in records.integers(5))
+    n_images = int(np.prod(records.integers(3)))
+    if min(n_atoms, n_orbitals, n_components, n_images) < 1 or n_images * n_orbitals != n_supercell:
+        raise DataError(
+            "TSHS is damaged", where=path, found=f"{n_orbitals} orbitals, {n_supercell} in {n_images} cells"
+        )
+    geometry = records.reals(9 + 3 * n_atoms)
+    gamma, _, only_overlap = (bool(n) for n in records.integers(3))
+    if only_overlap:
+        raise InputError("TSHS holds no H", where=path, remedy="run SIESTA with TS.HS.Save true and TS.onlyS false")
+    records.raw(9 * 4 + 3 * 8)
+    fermi_energy, n_electrons, _ = (float(x) for x in records.reals(3))
+    records.raw(8)
+    last = records.integers(n_atoms + 1)
+    counts = records.integers(n_orbitals)
+    columns = records.rows(counts, "<i4").astype(np.int64) - 1
+    overlap = records.rows(counts, "<f8").astype(np.float64)
+    hamiltonian = np.stack([records.rows(counts, "<f8").astype(np.float64) for _ in range(n_components)])
+    images = np.zeros((1, 3), dtype=np.int64)
+    if not gamma:
+        images = records.integers(3 * n_images).reshape(-1, 3)
+    return SiestaMatrices(
+        path=path,
+        layout="TSHS 1",
+        counts=counts,
+        columns=columns,
+        hamiltonian=hamiltonian,
+        overlap=overlap,
+        n_images=n_images,
+        n_electrons=n_electrons,
+        images=images,
+        cell=geometry[:9].reshape(3, 3),
+        positions=geometry[9:].reshape(-1, 3),
+        orbitals_per_atom=np.diff(last),
+        fermi_energy=fermi_energy,
+    )
