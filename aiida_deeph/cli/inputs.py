@@ -136,7 +136,7 @@ def structure_node(source: StructureSource, folder: Path, name: str) -> Any:
     if source.pbc is not None:
         structure = Structure(structure.symbols, structure.positions, structure.cell, source.pbc)
     if source.supercell is not None:
-        from aiida_deeph.workflows.functions.perturb import repeated
+        from aiida_deeph.engine.structures.supercell import repeated
 
         structure = repeated(structure, source.supercell)
     node = from_engine(structure)

@@ -13,10 +13,11 @@ from aiida.plugins import CalculationFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.structures.design import DesignConfig
 from aiida_deeph.workflows.builder import codes_of, filled_builder, job_inputs
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
-from aiida_deeph.workflows.functions.perturb import PerturbationConfig, cell_name, perturb_structures
+from aiida_deeph.workflows.functions.perturb import cell_name, perturb_structures
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import checked_label_class, label_class, validate_label_workchain
 from aiida_deeph.workflows.pool import PoolMixin
@@ -40,7 +41,7 @@ def validate_perturbation(node: orm.Dict | None, _: Any) -> str | None:
     if node is None:
         return None
     try:
-        parse_config(PerturbationConfig, node.get_dict(), "perturbation")
+        parse_config(DesignConfig, node.get_dict(), "perturbation")
     except DeepHError as error:
         return str(error)
     return None
@@ -76,7 +77,7 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             serializer=orm.to_aiida_type,
             required=False,
             validator=validate_perturbation,
-            help="How cells are drawn around the structures: n, amplitude, distribution, strain, supercell, seed.",
+            help="How cells are drawn around the structures: n, seed, supercell, and amplitude, strain or a design.",
         )
         spec.input(
             "label_workchain",
@@ -313,11 +314,15 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         parameters = {"cutoff": cutoff, **inputs["preprocess"].get("parameters", {})}
         inputs["preprocess"] = {**inputs["preprocess"], "parameters": parameters}
         perturbation = inputs.get("perturbation")
-        supercell = (
-            parse_config(PerturbationConfig, perturbation, "perturbation").supercell if perturbation else (1, 1, 1)
-        )
+        design = parse_config(DesignConfig, perturbation, "perturbation") if perturbation else None
         label_inputs = workchain.label_inputs(
-            dft, list(structures.values()), protocol, (overrides or {}).get("label"), options, supercell
+            dft,
+            list(structures.values()),
+            protocol,
+            (overrides or {}).get("label"),
+            options,
+            design.supercell if design else (1, 1, 1),
+            elements=design.new_elements if design else (),
         )
         return {
             **inputs,
@@ -326,3 +331,10 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             "label": label_inputs,
             "preprocess": job_inputs(engine, inputs.get("preprocess", {}), options),
         }
+
+
+def elements_of(structures: Mapping[str, orm.StructureData], perturbation: Mapping[str, Any] | None) -> set[str]:
+    """Elements of the cells drawn around structures, or of the structures themselves without a perturbation."""
+    design = parse_config(DesignConfig, perturbation, "perturbation") if perturbation else None
+    known = {symbol for structure in structures.values() for symbol in structure.get_symbols_set()}
+    return known | (design.new_elements if design else set())

@@ -13,7 +13,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.builder import codes_of, filled_builder
 from aiida_deeph.workflows.checks import check_split
-from aiida_deeph.workflows.dataset import DatasetWorkChain, validate_positive
+from aiida_deeph.workflows.dataset import DatasetWorkChain, elements_of, validate_positive
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.summary import summarise
 from aiida_deeph.workflows.label.base import LabelWorkChain
@@ -132,7 +132,8 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         strange = sorted(set(inputs.get("kpoints", {})) - targets - validation)
         if strange:
             return f"kpoints of no target or validation structure: {', '.join(strange)}"
-        known = {symbol for node in dataset.get("structures", {}).values() for symbol in node.get_symbols_set()}
+        design = dataset["perturbation"].get_dict() if "perturbation" in dataset else None
+        known = elements_of(dataset.get("structures", {}), design)
         for group in ("targets", "validation"):
             for name, structure in inputs.get(group, {}).items():
                 unknown = sorted(structure.get_symbols_set() - known)
@@ -326,8 +327,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         )
         workchain: type[LabelWorkChain] = checked_label_class(label)
         parameters = dataset["label"]["parameters"]
-        symbols = {symbol for structure in structures.values() for symbol in structure.get_symbols_set()}
-        basis = workchain.overlap_basis(parameters, symbols)
+        basis = workchain.overlap_basis(parameters, elements_of(structures, dataset.get("perturbation")))
         n = dataset["perturbation"]["n"] if dataset.get("perturbation") else len(structures)
         train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
         message = check_split(n, train["train"].get("parameters", {}).get("split", {}))

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as spla
-from twisted_bilayer import synthetic_hamiltonian, twisted_bilayer
+from synthetic_bilayer import LAYERS, synthetic_hamiltonian
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.bands.dense import solve_dense
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.multifrontal import peak_bytes
 from aiida_deeph.engine.bands.sparse import SparseSolver
+from aiida_deeph.engine.structures.honeycombs import honeycomb
+from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
 
 K = (1 / 3, 2 / 3, 0.0)
 SIGMA = -3.0
@@ -47,7 +49,8 @@ class Clock:
 
 def measure(m: int, k: tuple[float, ...]) -> tuple[dict[str, Any], BlochMatrices, np.ndarray]:
     """20 states at one k-point."""
-    structure = twisted_bilayer(m)
+    layer = honeycomb("graphene")
+    structure, _ = twisted_layers(layer, layer, TwistConfig(m=m, distance=LAYERS))
     data = synthetic_hamiltonian(structure)
     clock = Clock()
     matrices = bloch_matrices(data)

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Predict the Hamiltonian H(R) of a structure.",
     "preprocess": "Turn many raw DFT outputs into a gated dataset.",
     "pyscf": "Run a periodic Kohn-Sham calculation with PySCF.",
+    "structure": "Build twisted bilayers, and cells for a dataset.",
     "train": "Train a network on a dataset.",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -223,11 +223,13 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         options: Mapping[str, Any] | None = None,
         supercell: tuple[int, int, int] = (1, 1, 1),
         where: str = "overrides",
+        elements: Iterable[str] = (),
     ) -> dict[str, Any]:
         """Inputs of a protocol without the structure, as plain values and nodes: what all labels of a dataset share.
 
         :param structures: all that are to be labelled; the k-mesh is dense enough for each of them.
         :param supercell: repetitions of each structure before it is labelled.
+        :param elements: what the labelled cells may hold besides the elements of `structures`.
         :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
         """
         message = validate_code(code, cls.plugin)
@@ -237,7 +239,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
         meshes = [kmesh_for(structure, width, supercell) for structure in structures]
         inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])
-        symbols = {symbol for structure in structures for symbol in structure.get_symbols_set()}
+        symbols = {symbol for structure in structures for symbol in structure.get_symbols_set()} | set(elements)
         inputs["parameters"] = cls.complete_parameters(plain(inputs["parameters"]), symbols)
         inputs["options"] = scheduler_options(merge(inputs.get("options", {}), options), code)
         missing = cls.missing_elements(symbols, inputs["parameters"])

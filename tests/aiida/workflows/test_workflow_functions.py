@@ -8,10 +8,10 @@ from aiida import orm
 
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.workflows.checks import check_split, split_counts
-from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures, default_path
 from aiida_deeph.engine.structures.design import DesignConfig, draw
 from aiida_deeph.engine.structures.supercell import repeated
+from aiida_deeph.workflows.checks import check_split, split_counts
+from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures, default_path
 from aiida_deeph.workflows.functions.perturb import perturb_structures
 from aiida_deeph.workflows.functions.summary import summarise
 

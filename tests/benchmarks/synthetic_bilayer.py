@@ -1,4 +1,4 @@
-"""Twisted bilayer graphene with a synthetic H(R), S(R) of a real calculation's size and sparsity."""
+"""A synthetic H(R), S(R) of twisted bilayer graphene, of a real calculation's size and sparsity."""
 
 from __future__ import annotations
 
@@ -11,39 +11,12 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 
-LATTICE, LAYERS, HEIGHT = 2.46, 3.35, 23.0  # Angstrom
+LATTICE, LAYERS = 2.46, 3.35  # Angstrom
 RANGE = 6.33  # of two carbon orbitals of OpenMX's C6.0, Angstrom
 
 ON_SITE = {"s": -8.0, "p": 0.0, "s2": 16.0, "p2": 20.0, "d": 28.0}  # eV
 SHELLS = (0, 0, 1, 1, 2)
 NAMES = ("s", "s2", "p", "p2", "d")
-
-
-def twisted_bilayer(m: int) -> Structure:
-    """Commensurate cell (m, m + 1) of 4 (3 m^2 + 3 m + 1) atoms: m = 5, 7, 10, 14, 30: 364, 676, 1324, 2524, 11164."""
-    a1 = LATTICE * np.array([1.0, 0.0])
-    a2 = LATTICE * np.array([0.5, np.sqrt(3) / 2])
-    cosine = (3 * m**2 + 3 * m + 0.5) / (3 * m**2 + 3 * m + 1)
-    sine = np.sqrt(1 - cosine**2)
-    rotation = np.array([[cosine, sine], [-sine, cosine]])  # acts on row vectors
-    cell = np.array([m * a1 + (m + 1) * a2, -(m + 1) * a1 + (2 * m + 1) * a2])
-    n_layer = 2 * (3 * m**2 + 3 * m + 1)
-    span = np.arange(-3 * m - 3, 3 * m + 4)
-    lattice = (span[:, None, None] * a1 + span[None, :, None] * a2).reshape(-1, 2)
-    basis = np.array([[0.0, 0.0], (a1 + a2) / 3])
-    layer = (lattice[:, None] + basis[None]).reshape(-1, 2)
-    positions = []
-    for turned, z in ((layer, HEIGHT / 2 - LAYERS / 2), (layer @ rotation, HEIGHT / 2 + LAYERS / 2)):
-        fractional = turned @ np.linalg.inv(cell)
-        inside = ((fractional > -1e-6) & (fractional < 1 - 1e-6)).all(axis=1)
-        positions.append(np.column_stack([turned[inside], np.full(inside.sum(), z)]))
-    if any(len(p) != n_layer for p in positions):
-        raise ValueError(
-            f"cell of m = {m} is not commensurate: {[len(p) for p in positions]} atoms, expected {n_layer}"
-        )
-    full = np.eye(3) * HEIGHT
-    full[:2, :2] = cell
-    return Structure(("C",) * (2 * n_layer), np.concatenate(positions), full, (True, True, False))
 
 
 def synthetic_hamiltonian(structure: Structure) -> RealSpaceHamiltonian:

@@ -1,0 +1,1 @@
+"""Structures by rule and by chance: twisted bilayers, supercells, defects, and cells drawn around a parent."""
