@@ -11,7 +11,8 @@ class NetworkConfig(Config):
     """DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)); the defaults are the published ones.
 
     :param name: entry in the registry of networks: `deephe3` is the published one; `deephe3-residual` fits a
-        two-centre part of H first and learns the rest, in a fraction of the time (see `nn/residual.py`).
+        two-centre part of H first and learns the rest, in a fraction of the time (see `nn/residual.py`);
+        `deephe3-on-site` only standardises the blocks of H on the atoms, by element and pair of shells.
     :param irreps_embed: scalars of the embedding.
     :param irreps_mid: features of nodes and edges between the blocks.
     :param lmax: largest l of the spherical harmonics of the edges.
@@ -19,6 +20,7 @@ class NetworkConfig(Config):
     :param n_gaussians: Gaussians of the radial basis.
     :param radial_end: centre of the last Gaussian, Angstrom; None takes the largest pair distance of the dataset.
     :param ignore_parity: treat all irreps as even.
+    :param hermitian: average both directions of every pair inside the network (see `nn/hermitian.py`).
     """
 
     name: str = "deephe3"
@@ -29,3 +31,4 @@ class NetworkConfig(Config):
     n_gaussians: int = Field(default=128, ge=2)
     radial_end: float | None = Field(default=None, gt=0)
     ignore_parity: bool = False
+    hermitian: bool = False

@@ -20,6 +20,7 @@ from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.features import Features
 from aiida_deeph.engine.nn.frames import Edges, Frames
 from aiida_deeph.engine.nn.head import HamiltonianHead, components
+from aiida_deeph.engine.nn.hermitian import hermitian_average, partner_entries
 from aiida_deeph.engine.nn.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
 from aiida_deeph.engine.nn.linear import EquivariantLinear, TypeGroups
 from aiida_deeph.engine.nn.module import EngineModule
@@ -39,6 +40,7 @@ class Architecture(Config):
     :param radial_end: centre of the last Gaussian of the radial basis, Angstrom.
     :param path_normalization: of weights in products and linear maps: `path` is that of e3nn 0.3 and of the published
         models, `element` that of later versions.
+    :param hermitian: average both directions of every pair.
     :param targets: pairs of shells by pair of elements, in the order of the output.
     """
 
@@ -55,6 +57,7 @@ class Architecture(Config):
     embedding_end: float = EMBEDDING_END
     ignore_parity: bool = False
     path_normalization: Literal["path", "element"] = "path"
+    hermitian: bool = False
     targets: tuple[dict[str, tuple[int, int]], ...]
 
 
@@ -100,7 +103,7 @@ class DeepHE3(EngineModule):
     def __init__(self, architecture: Architecture, layout: EntryLayout) -> None:
         super().__init__()
         a = architecture
-        self.layout, self.ignore_parity = layout, a.ignore_parity
+        self.layout, self.ignore_parity, self.hermitian = layout, a.ignore_parity, a.hermitian
         sh = spherical_irreps(a.lmax, a.ignore_parity)
         names = ("embed_node", "embed_edge", "mid_node", "mid_edge", "post_node", "post_edge")
         embed_node, embed_edge, mid_node, mid_edge, post_node, post_edge = (
@@ -153,6 +156,7 @@ class DeepHE3(EngineModule):
             n_gaussians=config.n_gaussians,
             radial_end=config.radial_end or max(pair_cutoffs.values()),
             ignore_parity=config.ignore_parity,
+            hermitian=config.hermitian,
             targets=tuple(target.as_json() for target in layout.targets),
         ).model_dump(mode="json")
 
@@ -190,8 +194,19 @@ class DeepHE3(EngineModule):
         one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
         return self.embedding([one_hot])
 
+    def prepare(self, graph: Any) -> Any:
+        """Store in the graph what the network needs of it besides the fields of every graph, and never changes."""
+        if self.hermitian:
+            graph.partner = partner_entries(self.layout, graph)
+        return graph
+
     def forward(self, graph: Any) -> Tensor:
         """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        entries = self.raw_entries(graph)
+        return hermitian_average(entries, partner_entries(self.layout, graph)) if self.hermitian else entries
+
+    def raw_entries(self, graph: Any) -> Tensor:
+        """The same without the average of both directions."""
         return self.columns(graph).view(-1).index_select(0, entry_index(self.layout, graph))
 
     def embed_edges(self, distances: Tensor) -> Features:

@@ -195,13 +195,13 @@ def export_reference(model_folder: Path, target: Path, *, e3nn: str = "auto") ->
             for part, a in zip(network.networks, description.architecture["networks"], strict=True)
         ]
         folders = [target / f"part-{n}" for n in range(len(parts))]
-    elif isinstance(network, DeepHE3):
+    elif isinstance(network, DeepHE3) and not network.hermitian:
         parts, folders = [(network, Architecture.model_validate(description.architecture))], [target]
     else:
         raise InputError(
             "network has no counterpart in the reference code",
             where=model_folder,
-            found=description.network,
+            found=f"{description.network}, hermitian" if getattr(network, "hermitian", False) else description.network,
             expected="deephe3",
         )
     for (part, architecture), folder in zip(parts, folders, strict=True):

@@ -39,6 +39,7 @@ NETWORKS: dict[str, str | type] = {
     "deephe3": "aiida_deeph.engine.nn.deephe3",
     "deephe3-set": "aiida_deeph.engine.nn.deephe3",
     "deephe3-residual": "aiida_deeph.engine.nn.residual",
+    "deephe3-on-site": "aiida_deeph.engine.nn.residual",
 }
 """Name -> class, or the module that registers it."""
 

@@ -20,9 +20,10 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import species_of
 from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.deephe3 import DeepHE3, entry_index
+from aiida_deeph.engine.nn.hermitian import hermitian_average, partner_entries
 from aiida_deeph.engine.nn.registry import register_network
 from aiida_deeph.engine.nn.two_centre import Bonds, TwoCentre
-from aiida_deeph.engine.nn.two_centre_fit import fit_two_centre
+from aiida_deeph.engine.nn.two_centre_fit import fit_on_site, fit_two_centre
 
 
 @register_network("deephe3-residual")
@@ -32,7 +33,7 @@ class ResidualDeepHE3(nn.Module):
     def __init__(self, network: DeepHE3, two_centre: TwoCentre) -> None:
         super().__init__()
         self.network, self.two_centre = network, two_centre
-        self.layout, self.lmax = network.layout, network.lmax
+        self.layout, self.lmax, self.hermitian = network.layout, network.lmax, network.hermitian
 
     @staticmethod
     def describe(
@@ -61,14 +62,15 @@ class ResidualDeepHE3(nn.Module):
         index, dtype = entry_index(self.layout, graph), self.network.embedding.weight.dtype
         base, scale = self.two_centre.columns(Bonds.of(graph))
         graph.base, graph.scale = base.view(-1)[index].to(dtype), scale.view(-1)[index].to(dtype)
-        return graph
+        return self.network.prepare(graph)
 
     def forward(self, graph: Any) -> Tensor:
         """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
         base = getattr(graph, "base", None)
         if base is None:
             base = self.prepare(graph).base
-        return base + graph.scale * self.network(graph)
+        entries = base + graph.scale * self.network.raw_entries(graph)
+        return hermitian_average(entries, partner_entries(self.layout, graph)) if self.hermitian else entries
 
     @torch.no_grad()
     def restore(
@@ -110,3 +112,12 @@ class ResidualDeepHE3(nn.Module):
             window += base
             first += len(index)
         return entries
+
+
+@register_network("deephe3-on-site")
+class OnSiteDeepHE3(ResidualDeepHE3):
+    """Blocks on the atoms standardised by element: their mean is taken out, their spread is the scale; no more."""
+
+    def fit(self, graphs: Sequence[Any]) -> None:
+        """Find means and spreads; to be done once, before the training."""
+        fit_on_site(self.two_centre, graphs)

@@ -152,7 +152,8 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
     matrix = BlockSparseMatrix.from_pairs(pairs, rows, entries)
     del entries
     hermiticity_error = None
-    if not config.strict:
+    is_hermitian = not config.strict or getattr(network, "hermitian", False)
+    if is_hermitian:
         averaged = matrix.hermitian_part()
         hermiticity_error = 2 * float(np.abs(averaged.entries - matrix.entries).max(initial=0.0))
         matrix = averaged
@@ -162,7 +163,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "predicted": True,
         "gauge": description.gauge,
         "model_sha256": description.weights_sha256,
-        "hermitian": not config.strict,
+        "hermitian": is_hermitian,
         "precision": config.precision,
     }
     output = Path(config.output)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.io.structure import atomic_path
@@ -90,7 +91,9 @@ def require_same_run(
             expected=state["world_size"],
             remedy="start as many processes as before: the effective batch is batch_size times their number",
         )
-    former, present = state["config"], config.model_dump(mode="json")
+    # Read anew, so that fields that are younger than the checkpoint have their defaults.
+    former = parse_config(TrainConfig, state["config"], where).model_dump(mode="json")
+    present = config.model_dump(mode="json")
     for field in sorted(set(present) - FREE_FIELDS):
         if former.get(field) != present[field]:
             raise InputError(

@@ -76,6 +76,8 @@ class TrainConfig(Config):
     :param max_edges_per_batch: larger batches are split, their gradients accumulated: the effective batch stays.
     :param min_learning_rate: stop once the learning rate is below; a cosine ends with its last epoch instead.
     :param gradient_clip: largest gradient norm; None does not clip.
+    :param orbital_weighting: power p of the weights <|H|^2>^-p of the pairs of shells in the loss: 0 minimises the mean
+        |dH|^2, 1 lets every pair of shells count alike; validation never weighs.
     :param ema_decay: exponential moving average of the weights that are validated and saved; None is off.
     :param max_seconds: stop with a checkpoint after so long; None has no limit.
     :param checkpoint_every: epochs.
@@ -96,6 +98,7 @@ class TrainConfig(Config):
     scheduler: Scheduler = PlateauConfig()
     revert: RevertConfig | None = RevertConfig()
     gradient_clip: float | None = Field(default=None, gt=0)
+    orbital_weighting: float = Field(default=0.0, ge=0, le=1)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     seed: int = 42
     precision: Literal["float32", "float64"] = "float32"

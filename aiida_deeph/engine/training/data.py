@@ -130,8 +130,9 @@ class GraphSet(Dataset[HamiltonianGraph]):
         return self._prepare(self._load(index)) if graph is None else graph
 
     def prepare(self, function: Callable[[HamiltonianGraph], HamiltonianGraph]) -> None:
-        """Complete every graph by a function of the graph; what it adds is never cached on disk."""
-        self._prepare = function
+        """Complete every graph by a function of the graph, after those given before; what it adds is never cached."""
+        before = self._prepare
+        self._prepare = lambda graph: function(before(graph))
         for graph in self._kept.values():
             function(graph)
 

@@ -148,7 +148,8 @@ class TrainingLoop:
                 with self._fabric.no_backward_sync(self._model, enabled=number + 1 < len(parts)):
                     prediction = self._model(graph)
                     # DDP averages over ranks, hence the factor: the gradient is that of the mean over all entries.
-                    loss = squared_error(prediction, graph.label) * (weight * world / n_entries)
+                    error = squared_error(prediction, graph.label, getattr(graph, "loss_weight", None))
+                    loss = error * (weight * world / n_entries)
                     self._fabric.backward(loss)
                 if weight:
                     self._sums.add(prediction, graph.label)

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 
-def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
+def squared_error(prediction: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
     """Sum of |H_predicted - H_label|^2 over all entries, a scalar in eV^2 (modulus squared where H is complex).
 
     :param prediction: shape (n_entries,), eV.
     :param label: shape (n_entries,), eV.
+    :param weight: of each entry, shape (n_entries,); None counts all alike.
     """
     difference = prediction - label
+    if weight is not None:
+        difference = difference * weight.sqrt()
     if difference.is_complex():
         difference = torch.view_as_real(difference)
     return difference.square().sum()

@@ -40,6 +40,7 @@ from aiida_deeph.engine.training.report import (
     write_json_atomic,
 )
 from aiida_deeph.engine.training.stop import StopRequest
+from aiida_deeph.engine.training.weights import orbital_weights, weigher
 
 MODEL_FOLDER = "model"
 GRAPH_FOLDER = "graphs"
@@ -183,6 +184,9 @@ class _Run:
         if hasattr(self.network, "prepare"):
             for graphs in sets:
                 graphs.prepare(self.network.prepare)
+        if config.orbital_weighting:
+            weights = orbital_weights(self.network.layout, sets[0], config.orbital_weighting)
+            sets[0].prepare(weigher(weights))
         train_source, validation_source = (
             BatchSource(graphs, self.fabric.device, workers=config.loader_workers if name == "train" else 0)
             for name, graphs in zip(("train", "validation"), sets, strict=True)
