@@ -19,8 +19,11 @@ from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE
 from aiida_deeph.engine.overlap.config import OverlapConfig
+from aiida_deeph.engine.overlap.numeric.load import is_numeric
 
 OUTPUT = "overlap"
+# Folder of the job in which files of numerical orbitals lie, as the basis names it.
+ORBITALS = "orbitals"
 
 
 class OverlapCalculation(EngineCalculation):
@@ -45,6 +48,13 @@ class OverlapCalculation(EngineCalculation):
             required=False,
             help="File of basis sets, uploaded under its name, for `basis: cp2k:FILENAME:NAME`.",
         )
+        spec.input_namespace(
+            "orbitals",
+            valid_type=SinglefileData,
+            dynamic=True,
+            required=False,
+            help="Files of numerical orbitals by element, uploaded under their names, for `basis: openmx:orbitals`.",
+        )
         spec.input("retrieve", valid_type=Bool, default=lambda: Bool(False), help="Whether to bring S back as a node.")
         spec.output("overlap", valid_type=HamiltonianData, required=False, help="The overlap, with `retrieve`.")
 
@@ -55,6 +65,7 @@ class OverlapCalculation(EngineCalculation):
         return (
             check_basis(parameters["basis"], symbols)
             or check_basis_file(parameters["basis"], inputs.get("basis_file"))
+            or check_orbitals(parameters["basis"], inputs.get("orbitals", {}), symbols)
             or ((check_range(parameters) or check_elements(inputs["model"], symbols)) if "model" in inputs else None)
         )
 
@@ -66,6 +77,8 @@ class OverlapCalculation(EngineCalculation):
             fields["model"] = "model"
         if "basis_file" in self.inputs:
             staging.copy(self.inputs.basis_file, self.inputs.basis_file.filename, self.inputs.basis_file.filename)
+        for _, file in sorted(self.inputs.get("orbitals", {}).items()):
+            staging.copy(file, f"{ORBITALS}/{file.filename}", file.filename)
         staging.retrieve(f"{OUTPUT}/{INFO_FILE}")
         if self.inputs.retrieve.value:
             staging.retrieve_for_parser(*(f"{OUTPUT}/{name}" for name in (POSCAR_FILE, INFO_FILE, OVERLAP_FILE)))
@@ -102,6 +115,29 @@ def check_basis_file(basis: str | Mapping[str, str], file: SinglefileData | None
             found=", ".join(wanted),
             expected=", ".join(given) or "no file, since the input basis_file is absent",
             remedy="give the file as the input basis_file and name it in the basis as it is named there",
+        )
+    )
+
+
+def check_orbitals(
+    basis: str | Mapping[str, str], files: Mapping[str, SinglefileData], symbols: tuple[str, ...]
+) -> str | None:
+    """Numerical orbitals come as files, one for each element, never from a folder of some host."""
+    names = {symbol: basis if isinstance(basis, str) else basis[symbol] for symbol in symbols}
+    numeric = [symbol for symbol, name in names.items() if is_numeric(name)]
+    if not numeric and not files:
+        return None
+    elsewhere = sorted({names[symbol] for symbol in numeric if names[symbol].partition(":")[2] != ORBITALS})
+    missing = [symbol for symbol in numeric if symbol not in files]
+    if numeric and not elsewhere and not missing:
+        return None
+    return str(
+        InputError(
+            "files of orbitals do not fit the basis",
+            where="inputs parameters.basis and orbitals",
+            found=f"basis {', '.join(elsewhere or sorted(set(names.values())))}, files of {', '.join(files) or 'none'}",
+            expected=f"basis openmx:{ORBITALS}, and a file of each of {', '.join(symbols)}",
+            remedy="give the files as the input namespace orbitals",
         )
     )
 

@@ -63,6 +63,17 @@ def test_preprocess(prepare, make_remote):
     assert "dataset/manifest.json" in job.retrieved and "dataset/preprocess.json" in job.retrieved
 
 
+def test_preprocess_of_labels_in_the_database(prepare, make_remote, deeph_folder):
+    known, remote = HamiltonianData(deeph_folder), make_remote("cell_a")
+    inputs = {"hamiltonians": {"known": known}, "parameters": orm.Dict({})}
+    job = prepare("deeph.preprocess", inputs)
+    assert job.config["members"] == [{"name": "known", "path": "members/known", "code": "deeph"}]
+    assert job.links == {} and job.copies == [(".", "members/known")]
+    both = prepare("deeph.preprocess", {**inputs, "labels": {"cell_a": remote}, "reader": orm.Str("pyscf")})
+    assert [member["code"] for member in both.config["members"]] == ["pyscf", "deeph"]
+    assert list(both.links) == ["members/cell_a"]
+
+
 @pytest.fixture
 def dataset(make_manifest, make_remote):
     return {"dataset": DatasetData(make_manifest()), "dataset_folder": make_remote("preprocessed")}
@@ -119,6 +130,14 @@ def test_overlap(prepare, chain, make_model_folder):
     assert job.config["model"] == "model"
     assert job.copies == [("model.json", "model/model.json"), ("BASIS_MOLOPT", "BASIS_MOLOPT")]
     assert job.temporary == []
+
+
+def test_overlap_of_numerical_orbitals(prepare, chain):
+    parameters = orm.Dict({"basis": "openmx:orbitals", "orbitals": {"C": "C6.0-s2p2d1", "H": "H5.0-s2p1"}})
+    files = {name[0]: orm.SinglefileData.from_string("orbitals", filename=f"{name}.pao") for name in ("C6.0", "H5.0")}
+    job = prepare("deeph.overlap", {"structure": chain, "parameters": parameters, "orbitals": files})
+    assert job.copies == [("C6.0.pao", "orbitals/C6.0.pao"), ("H5.0.pao", "orbitals/H5.0.pao")]
+    assert job.config["basis"] == "openmx:orbitals"
 
 
 def test_overlap_is_brought_back_on_request(prepare, chain):

@@ -98,6 +98,22 @@ def test_no_labels(refused):
     refused("deeph.preprocess", {"labels": {}, "reader": orm.Str("pyscf")}, "no labels")
 
 
+def test_labels_without_their_reader_or_with_one_name_twice(refused, make_remote, deeph_folder):
+    labels, hamiltonians = {"a": make_remote()}, {"a": HamiltonianData(deeph_folder)}
+    refused("deeph.preprocess", {"labels": labels}, "no reader")
+    inputs = {"labels": labels, "hamiltonians": hamiltonians, "reader": orm.Str("pyscf")}
+    refused("deeph.preprocess", inputs, "name stands in labels and hamiltonians", "found a")
+
+
+def test_numerical_orbitals_are_files_of_every_element(refused, chain):
+    file = orm.SinglefileData.from_string("orbitals", filename="C6.0.pao")
+    names = {"C": "C6.0-s2p2d1", "H": "H5.0-s2p1"}
+    inputs = {"structure": chain, "orbitals": {"C": file}}
+    for basis in ("openmx:orbitals", "openmx:/data/openmx", "pyscf:gth-szv"):
+        parameters = orm.Dict({"basis": basis, "orbitals": names})
+        refused("deeph.overlap", {**inputs, "parameters": parameters}, "do not fit the basis", "file of each of C, H")
+
+
 def test_split_without_test_member(refused, dataset):
     split = {"train": 0.8, "validation": 0.2, "test": 0.0}
     refused("deeph.train", {**dataset, "parameters": orm.Dict({"split": split})}, "split leaves no test member")
