@@ -140,7 +140,7 @@ def test_divergence_keeps_the_best_model(toy_dataset: Path, tmp_path: Path, monk
     """The loss becomes NaN in the third epoch."""
     calls = iter(range(10**6))
 
-    def poisoned(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def poisoned(prediction: torch.Tensor, label: torch.Tensor, weight: object = None) -> torch.Tensor:
         return squared_error(prediction, label) * (1.0 if next(calls) < 14 else float("nan"))
 
     monkeypatch.setattr(loop, "squared_error", poisoned)
