@@ -58,7 +58,7 @@ def test_bands_off_the_mesh(openmx_run: Unpack, name: str) -> None:
     spin, shells, n_electrons = RUNS[name]
     assert (data.spin, data.basis.shells, data.n_electrons) == (spin, shells, n_electrons)
     assert data.metadata["version"] == "3.9" and data.metadata["converged"]
-    assert data.metadata["settings"]["xc"] == "GGA-PBE" and data.metadata["settings"]["scf_cycles"] > 10
+    assert data.metadata["settings"]["xc"] == "GGA-PBE" and data.metadata["scf_cycles"] > 10
 
 
 def test_structure_is_that_of_the_input(openmx_run: Unpack) -> None:

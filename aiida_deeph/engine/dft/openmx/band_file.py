@@ -18,12 +18,22 @@ class OpenmxBands:
     :param energies: Hartree, ascending, shape (n_spins, n_kpoints, n_bands); two spins if collinear.
     :param fermi_energy: Hartree.
     :param labels: of the two ends of each path.
+    :param counts: k-points of each path, both ends included.
     """
 
     kpoints: NDArray[np.float64]
     energies: NDArray[np.float64]
     fermi_energy: float
     labels: tuple[tuple[str, str], ...]
+    counts: tuple[int, ...] = ()
+
+    @property
+    def points_of_labels(self) -> list[tuple[int, str]]:
+        """Index of the k-point at each end of each path, and its label."""
+        ends = np.cumsum(self.counts).tolist()
+        places = [(end - count, end - 1) for end, count in zip(ends, self.counts, strict=True)]
+        pairs = zip(places, self.labels, strict=True)
+        return [(k, label) for two, names in pairs for k, label in zip(two, names, strict=True)]
 
 
 def parse_bands(text: str) -> OpenmxBands:
@@ -50,6 +60,7 @@ def parse_bands(text: str) -> OpenmxBands:
         if n_points == 0 or (kpoints != kpoints[:, :1]).any():
             raise ValueError("k-points of the two spins differ")
         labels = tuple((path[7], path[8]) for path in paths)
-        return OpenmxBands(kpoints[:, 0], energies.transpose(1, 0, 2), float(fermi), labels)
+        counts = tuple(int(path[0]) for path in paths)
+        return OpenmxBands(kpoints[:, 0], energies.transpose(1, 0, 2), float(fermi), labels, counts)
     except (ValueError, IndexError, StopIteration) as error:
         raise DataError("band energies are damaged", where=".Band file", found=error or "its end") from None

@@ -43,8 +43,9 @@ class OpenmxReader:
             raise DataError(
                 "density did not converge",
                 where=output.path,
-                found=f"{len(output.band_energies)} steps, last change of Uele {output.last_change:.1e} Hartree",
-                expected=f"less than scf.criterion, {output.criterion:.1e} Hartree",
+                found=f"{len(output.band_energies)} steps, last change of Uele {output.last_change:.1e} Hartree, "
+                f"NormRD {output.residual:.1e}",
+                expected=f"less than scf.criterion, {output.criterion:.1e} Hartree, and ten times that",
                 remedy="raise scf.maxIter or change the mixing",
             )
         raw = read_scfout(path)
@@ -166,8 +167,8 @@ def _metadata(
             "species": {row[0]: row[1:3] for row in definitions if row[0] in bases},
             "temperature_K": raw.temperature,
             "scf_criterion_Hartree": output.criterion,
-            "scf_cycles": len(output.band_energies),
         },
+        "scf_cycles": len(output.band_energies),
         "energy_eV": None if energy is None else energy * OPENMX_HARTREE_TO_EV,
         "total_spin": raw.total_spin,
     }

@@ -1,0 +1,144 @@
+"""OpenMX's pseudo-atomic orbitals as nodes, and families of them as groups."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+from aiida.common.exceptions import ValidationError
+from aiida.orm import Group, QueryBuilder, SinglefileData
+
+from aiida_deeph.engine.dft.openmx.pao_file import PaoDescription, describe_pao
+from aiida_deeph.engine.errors import DeepHError, InputError
+
+SUFFIX = ".pao"
+
+
+class PaoData(SinglefileData):
+    """One `.pao` file.
+
+    Attributes: name (`C6.0` of C6.0.pao), element, valence (electrons), radius (Bohr), counts (functions of each l),
+    sha256.
+    """
+
+    def set_file(self, file, filename: str | None = None, **kwargs) -> None:
+        """Take a file and what its head says.
+
+        :param file: path, or stream of bytes; of a stream the name is needed.
+        :raises InputError: the file's name is not one of OpenMX's.
+        :raises DataError: it is no `.pao` file or is damaged.
+        """
+        if isinstance(file, str | Path):
+            filename = filename or Path(file).name
+            file = io.BytesIO(Path(file).read_bytes())
+        super().set_file(file, filename, **kwargs)
+        content = self.get_content(mode="rb")
+        head = describe_pao(content.decode("utf-8", errors="replace"), self.filename)
+        self.base.attributes.set_many(
+            {
+                "name": head.name,
+                "element": head.element,
+                "valence": head.valence,
+                "radius": head.radius,
+                "radius_units": "bohr",
+                "counts": list(head.counts),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+
+    def _validate(self) -> bool:
+        super()._validate()
+        found = hashlib.sha256(self.get_content(mode="rb")).hexdigest()
+        if found != self.base.attributes.get("sha256"):
+            raise ValidationError(f"{self.filename} is not the file whose head was read")
+        return True
+
+    @classmethod
+    def get_or_create(cls, path: Path) -> PaoData:
+        """The stored node of a file with this name and content, or a new one.
+
+        :raises InputError: the file's name is not one of OpenMX's.
+        :raises DataError: it is no `.pao` file or is damaged.
+        """
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        filters = {"attributes.sha256": sha256, "attributes.filename": path.name}
+        found = QueryBuilder().append(cls, filters=filters).first(flat=True)
+        return found if found is not None else cls(path)
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its suffix."""
+        return self.base.attributes.get("name")
+
+    @property
+    def element(self) -> str:
+        """Element symbol."""
+        return self.base.attributes.get("element")
+
+    @property
+    def valence(self) -> float:
+        """Valence electrons of the pseudo-atom that the orbitals were made for."""
+        return self.base.attributes.get("valence")
+
+    @property
+    def head(self) -> PaoDescription:
+        """What the file says of itself."""
+        known = self.base.attributes.all
+        return PaoDescription(
+            known["name"], known["element"], known["valence"], known["radius"], tuple(known["counts"])
+        )
+
+
+class PaoFamily(Group):
+    """A set of `.pao` files; an element may have several, of different radii, told apart by their names."""
+
+    @classmethod
+    def create_from_folder(cls, folder: Path, label: str, description: str = "") -> tuple[PaoFamily, dict[str, str]]:
+        """Store the `.pao` files of a folder; nodes that are there already are used again.
+
+        OpenMX's own database holds a few files of virtual atoms between the elements: such files are left out.
+
+        :raises InputError: not one file that can be used, or a family of this label.
+        :return: the family, and the files left out with the reason.
+        """
+        if cls.collection.count(filters={"label": label}):
+            raise InputError("a family has this label", where="label", found=label, remedy="choose another label")
+        nodes, left_out = [], {}
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            try:
+                nodes.append(PaoData.get_or_create(path))
+            except DeepHError as error:
+                left_out[path.name] = str(error)
+        if not nodes:
+            found = f"{next(iter(left_out))}: {next(iter(left_out.values()))}" if left_out else f"no *{SUFFIX}"
+            raise InputError("no files of orbitals", where=folder, found=found, expected=f"files such as C6.0{SUFFIX}")
+        family = cls(label=label, description=description)
+        family.store()
+        family.add_nodes([node if node.is_stored else node.store() for node in nodes])
+        return family, left_out
+
+    @property
+    def orbitals(self) -> dict[str, PaoData]:
+        """All files by name, grouped by element."""
+        rows = [(node.element, node.name, node) for node in self.nodes]
+        return {name: node for _, name, node in sorted(rows, key=lambda row: row[:2])}
+
+    def get_orbitals(self, name: str) -> PaoData:
+        """The file of a name such as `C6.0`.
+
+        :raises InputError: it is not in the family.
+        """
+        query = QueryBuilder().append(Group, filters={"id": self.pk}, tag="family")
+        found = query.append(PaoData, filters={"attributes.name": name}, with_group="family").all(flat=True)
+        if not found:
+            element = name.rstrip("0123456789.HS_")
+            others = [known for known, node in self.orbitals.items() if node.element == element]
+            raise InputError(
+                "orbitals are not in the family",
+                where=f"PaoFamily {self.label}",
+                found=f"no {name}{SUFFIX}",
+                expected=f"one of {', '.join(others)}" if others else f"orbitals of {element}",
+                remedy="install a folder that holds them: `aiida-deeph data pao install`",
+            )
+        return found[0]
