@@ -53,7 +53,7 @@ class OverlapCalculation(EngineCalculation):
             valid_type=SinglefileData,
             dynamic=True,
             required=False,
-            help="Files of numerical orbitals by element, uploaded under their names, for `basis: openmx:orbitals`.",
+            help="Files of numerical orbitals by element, uploaded under their names, for `openmx:orbitals[:NAME]`.",
         )
         spec.input("retrieve", valid_type=Bool, default=lambda: Bool(False), help="Whether to bring S back as a node.")
         spec.output("overlap", valid_type=HamiltonianData, required=False, help="The overlap, with `retrieve`.")
@@ -127,7 +127,7 @@ def check_orbitals(
     numeric = [symbol for symbol, name in names.items() if is_numeric(name)]
     if not numeric and not files:
         return None
-    elsewhere = sorted({names[symbol] for symbol in numeric if names[symbol].partition(":")[2] != ORBITALS})
+    elsewhere = sorted({names[symbol] for symbol in numeric if names[symbol].split(":")[1] != ORBITALS})
     missing = [symbol for symbol in numeric if symbol not in files]
     if numeric and not elsewhere and not missing:
         return None

@@ -12,17 +12,20 @@ from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
 
+# Plugins of this package that run another program than deeph-engine.
+OTHER_PROGRAMS = ("deeph.openmx",)
+
 
 def check_code(code: AbstractCode, _: Any) -> str | None:
     """The code has to be `deeph-engine`."""
     plugin = code.default_calc_job_plugin
-    if plugin is None or not plugin.startswith("deeph."):
+    if plugin is None or not plugin.startswith("deeph.") or plugin in OTHER_PROGRAMS:
         return str(
             InputError(
                 "code is not deeph-engine",
                 where=f"code `{code.label}`",
                 found=f"default plugin {plugin}",
-                expected="default plugin deeph.*",
+                expected="default plugin deeph.* of an engine command",
                 remedy="register the engine with `aiida-deeph setup codes`, or give the code the plugin deeph.train",
             )
         )

@@ -24,7 +24,12 @@ def basis_of(model: orm.Data) -> Basis | None:
         return basis
     labels = data.get("labels", {})
     symbols = set(model.elements)
-    return _translate(labels.get("code"), labels.get("settings"), symbols) or _from_runs(model, symbols)
+    # Where the members of a dataset differ in something, all distinct settings are listed.
+    settings = labels.get("settings")
+    found = [
+        _translate(labels.get("code"), one, symbols) for one in (settings if isinstance(settings, list) else [settings])
+    ]
+    return next((basis for basis in found if basis is not None), None) or _from_runs(model, symbols)
 
 
 def _from_runs(model: orm.Data, symbols: set[str]) -> Basis | None:

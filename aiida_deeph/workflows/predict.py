@@ -12,6 +12,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.model_basis import basis_of
+from aiida_deeph.workflows.openmx_orbitals import orbitals_of_basis
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
@@ -217,10 +218,12 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 "basis of the overlap unknown",
                 where="overlap.parameters.basis",
                 found="nothing in the model or the runs behind it",
-                expected="`pyscf:NAME` or `cp2k:FILE:NAME`",
+                expected="`pyscf:NAME`, `cp2k:FILE:NAME` or `openmx:orbitals:FILE-SHELLS`",
                 remedy="give the basis that the labels were computed with",
             )
         overlap["parameters"] = parameters
+        if "orbitals" not in overlap:
+            overlap["orbitals"] = orbitals_of_basis(parameters["basis"]) or None
         return {
             **inputs,
             "overlap": job_inputs(code, overlap, options),

@@ -16,13 +16,15 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, label_entry_points
+from tests.aiida.openmx_files import install_families
 
 PROTOCOLS = ("fast", "balanced", "stringent")
 
 
 @pytest.fixture(autouse=True)
-def _profile(aiida_profile):
-    """A profile for all tests."""
+def _profile(aiida_profile, tmp_path):
+    """A profile for all tests, with the families that OpenMX's protocols name."""
+    install_families(tmp_path / "pao", ("H5.0", "H6.0", "H7.0"), ("H_PBE19",))
 
 
 @pytest.fixture

@@ -11,22 +11,17 @@ from aiida import orm
 from aiida.engine import (
     BaseRestartWorkChain,
     ProcessBuilder,
-    ProcessHandlerReport,
     ProcessSpec,
-    process_handler,
     while_,
 )
 
+from aiida_deeph.calculations.validation import OTHER_PROGRAMS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder
 from aiida_deeph.workflows.options import scheduler_options
 from aiida_deeph.workflows.protocol import ProtocolMixin, merge
+from aiida_deeph.workflows.recovery import ScfRecoveryMixin
 from aiida_deeph.workflows.resumable import ResumableRestartMixin
-
-# Verdicts of the scheduler that say nothing about the input: the same job may well succeed at the next try. A cancelled
-# SLURM job has no verdict at all, only missing output, which each code's plugin reports in its own way.
-OUT_OF_WALLTIME = 120
-RETRYABLE = (100, 140)
 
 
 def kmesh_for(
@@ -47,27 +42,28 @@ def kmesh_for(
 
 
 def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
-    """Message if the code runs another plugin."""
+    """Message if the code runs another plugin; all commands of the engine are one program."""
     default = code.default_calc_job_plugin
-    wanted = plugin.split(".")[0]
-    if (default is None and wanted == "deeph") or (default is not None and default.split(".")[0] != wanted):
+    wanted = plugin if plugin in OTHER_PROGRAMS else plugin.split(".")[0]
+    if default is None:
+        fits = wanted != "deeph"
+    else:
+        fits = wanted == (default if default in OTHER_PROGRAMS else default.split(".")[0])
+    if not fits:
         return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
     return None
 
 
-class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain):
+class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, BaseRestartWorkChain):
     """Label one structure by DFT; a subclass per code.
 
-    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the exit statuses that
-    mean `SCF not converged` and `incomplete, try again`, and translates the common inputs (`job_inputs`, `improve_scf`,
-    `overlap_basis`, `missing_elements`).
+    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output and its exit statuses (see
+    `ScfRecoveryMixin`), and translates the common inputs (`job_inputs`, `improve_scf`, `overlap_basis`,
+    `missing_elements`).
     """
 
     plugin: ClassVar[str]
     reader: ClassVar[str]
-    not_converged: ClassVar[tuple[int, ...]] = ()
-    incomplete: ClassVar[tuple[int, ...]] = ()
-    max_retries: ClassVar[int] = 2
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -109,8 +105,7 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         spec.output("output_band", valid_type=orm.BandsData, required=False, help="Bands at `bands_kpoints`, eV.")
         spec.output("structure", valid_type=orm.StructureData, help="The structure as it was labelled.")
         spec.default_output_node = "output_parameters"
-        spec.exit_code(310, "ERROR_SCF_NOT_CONVERGED", message="The SCF cycle did not converge, whatever was tried.")
-        spec.exit_code(320, "ERROR_JOB_FAILED", message="The job failed again after all retries.")
+        cls.define_recovery(spec)
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -137,60 +132,12 @@ class LabelWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """Inputs of the CalcJob from the common inputs, without code and metadata."""
         raise NotImplementedError
 
-    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
-        """Parameters that make the SCF easier to converge at the n-th attempt, None when nothing is left to try."""
-        raise NotImplementedError
-
-    def is_unconverged(self, node: orm.CalcJobNode) -> bool:
-        """Whether the SCF of a job did not converge."""
-        return node.exit_status in self.not_converged
-
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
         options = scheduler_options(self.inputs.get("options", {}), self.inputs.code)
         self.ctx.inputs = {**self.job_inputs(), "code": self.inputs.code, "metadata": {"options": options}}
-        self.ctx.scf_attempts = 0
-        self.ctx.retries = 0
-
-    @process_handler(priority=500)
-    def handle_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """SCF not converged: more cycles, smaller steps, in the end some smearing."""
-        if not self.is_unconverged(node):
-            return None
-        self.ctx.scf_attempts += 1
-        improved = self.improve_scf(self.ctx.inputs["parameters"].get_dict(), self.ctx.scf_attempts)
-        if improved is None:
-            return ProcessHandlerReport(True, self.exit_codes.ERROR_SCF_NOT_CONVERGED)
-        self.ctx.inputs["parameters"] = orm.Dict(improved)
-        self.report(f"SCF not converged: attempt {self.ctx.scf_attempts} with changed parameters")
-        return ProcessHandlerReport(True)
-
-    @process_handler(priority=400)
-    def handle_walltime(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """Out of walltime: twice the time."""
-        if node.exit_status != OUT_OF_WALLTIME:
-            return None
-        options = self.ctx.inputs["metadata"]["options"]
-        if "max_wallclock_seconds" in options:
-            options["max_wallclock_seconds"] *= 2
-        return self._retry("out of walltime")
-
-    @process_handler(priority=300)
-    def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """Node failure, cancelled or cut off: the same job once more."""
-        if node.exit_status not in (*RETRYABLE, *self.incomplete):
-            return None
-        return self._retry(f"exit status {node.exit_status}")
-
-    def _retry(self, reason: str) -> ProcessHandlerReport:
-        self.ctx.retries += 1
-        if self.ctx.retries > self.max_retries:
-            return ProcessHandlerReport(True, self.exit_codes.ERROR_JOB_FAILED)
-        self.report(f"{reason}: retry {self.ctx.retries} of {self.max_retries}")
-        # Plugins of others let AiiDA take a job that was cut off from the cache: the retry would fail the same way.
-        self.ctx.inputs["metadata"]["disable_cache"] = True
-        return ProcessHandlerReport(True)
+        self.reset_recovery()
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
         """Outputs of the job under the common names, and the structure."""

@@ -27,8 +27,9 @@ def load_numeric(
 ) -> RadialBasis:
     """The basis of some elements.
 
-    :param spec: `openmx:FOLDER` for all elements, or one such string per element.
-    :param orbitals: element -> name of its orbitals.
+    :param spec: `openmx:FOLDER` for all elements, or one such string per element; of one element also
+        `openmx:FOLDER:ORBITALS`.
+    :param orbitals: element -> name of its orbitals, where `spec` does not say it.
     :param base_dir: where FOLDER is looked for if its path is relative.
     :raises InputError: the specification is wrong, or an element has no such basis.
     """
@@ -38,7 +39,8 @@ def load_numeric(
         text = spec if isinstance(spec, str) else spec.get(symbol)
         if text is None:
             raise InputError("element without basis", where="basis", found=symbol, expected=f"one of {', '.join(spec)}")
-        code, _, folder = text.partition(":")
+        code, _, rest = text.partition(":")
+        folder, _, own = rest.partition(":")
         if code not in LOADERS or not folder:
             raise InputError(
                 "basis is not understood",
@@ -46,7 +48,7 @@ def load_numeric(
                 found=text,
                 expected=f"{' or '.join(f'{name}:FOLDER' for name in LOADERS)} for every element",
             )
-        name = (orbitals or {}).get(symbol)
+        name = own or (orbitals or {}).get(symbol)
         if name is None:
             raise InputError(
                 "element without orbitals",
