@@ -37,6 +37,8 @@ def test_every_dft_code_is_under_contract() -> None:
             ("torch", "e3nn", "torch_geometric", "lightning_fabric"),
         ),
         (("engine.domain", "engine.io", "engine.dft.base", "engine.preprocess", "engine.bands"), ("aiida", "torch")),
+        # torch-geometric and torch's compiler take seconds and memory, which a prediction has no use for.
+        (("engine.nn", "engine.prediction"), ("aiida", "e3nn", "torch_geometric", "lightning_fabric", "torch._dynamo")),
         (("engine.training.config", "engine.prediction.config", "engine.cli.main"), ("aiida", "torch", "h5py")),
     ],
 )

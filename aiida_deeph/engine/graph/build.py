@@ -14,6 +14,7 @@ from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.graph.species import species_of
 from aiida_deeph.engine.graph.wigner import edge_wigner
 
 
@@ -45,23 +46,6 @@ class HamiltonianGraph(Data):
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         return 1 if key == "edge_index" else 0
-
-
-def species_of(structure: Structure, elements: Sequence[str]) -> NDArray[np.int64]:
-    """Place of each atom's element in `elements`, shape (n_atoms,).
-
-    :raises InputError: an element is missing.
-    """
-    place = {symbol: n for n, symbol in enumerate(elements)}
-    unknown = [symbol for symbol in structure.elements if symbol not in place]
-    if unknown:
-        raise InputError(
-            "element unknown to the model",
-            where="structure",
-            found=", ".join(unknown),
-            expected=f"only {', '.join(elements)}",
-        )
-    return np.array([place[symbol] for symbol in structure.symbols], dtype=np.int64)
 
 
 def build_graph(

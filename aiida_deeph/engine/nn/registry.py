@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.graph.build import HamiltonianGraph, build_graph
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.config import NetworkConfig
+
+if TYPE_CHECKING:
+    from aiida_deeph.engine.graph.build import HamiltonianGraph
 
 
 class Network(Protocol):
@@ -100,6 +102,9 @@ def build_model_graph(
 
     :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
     """
+    # Imported here: torch-geometric takes seconds and 0.1 GiB, and predictions need no whole graph.
+    from aiida_deeph.engine.graph.build import build_graph
+
     layout: EntryLayout = network.layout
     return build_graph(
         structure, atom_pairs, layout.basis.elements, lmax=network.lmax, dtype=dtype, layout=layout, wigner=wigner

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.graph.build import species_of
+from aiida_deeph.engine.graph.species import species_of
 from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.deephe3 import DeepHE3, entry_index
 from aiida_deeph.engine.nn.hermitian import hermitian_average, partner_entries

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.graph.build import species_of
+from aiida_deeph.engine.graph.species import species_of
 from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.blocks import EdgeUpdate
