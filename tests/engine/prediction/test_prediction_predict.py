@@ -29,7 +29,7 @@ from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
-from aiida_deeph.engine.prediction.predict import predict
+from aiida_deeph.engine.prediction.predict import average_directions, predict
 from aiida_deeph.engine.prediction.ranks import Ranks
 from tests.engine.training.toy import BASIS, toy_member
 
@@ -232,6 +232,17 @@ def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
     assert np.array_equal(two.hamiltonian.atom_pairs, one.hamiltonian.atom_pairs)
     np.testing.assert_allclose(two.hamiltonian.entries, one.hamiltonian.entries, atol=2e-5)
     assert np.abs(one.hamiltonian.entries).max() > 1
+
+
+@pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.NONCOLLINEAR])
+def test_average_in_parts_and_in_place(spin: SpinMode) -> None:
+    rng = np.random.default_rng(0)
+    matrix = toy_member(0, spin).hamiltonian
+    phase = 1 if spin is SpinMode.NONE else np.exp(1j)
+    matrix = matrix.with_entries(matrix.entries + phase * rng.normal(size=matrix.entries.shape))
+    expected, error = matrix.hermitian_part(), matrix.hermiticity_error()
+    assert average_directions(matrix, entries_at_a_time=7) == pytest.approx(error)
+    np.testing.assert_array_equal(matrix.entries, expected.entries)
 
 
 def test_shares_are_all_pairs_once() -> None:
