@@ -105,6 +105,7 @@ def reference_side(checkout: Path, folder: Path, cells: int, cutoff: float) -> d
     n_out = sum(2 * l + 1 for l in shells) ** 2
     label, mask = torch.randn(len(pairs), n_out), torch.ones(len(pairs), n_out, dtype=torch.bool)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    start = peak_rss()
 
     def infer() -> torch.Tensor:
         with torch.no_grad():
@@ -117,7 +118,8 @@ def reference_side(checkout: Path, folder: Path, cells: int, cutoff: float) -> d
         optimizer.step()
 
     np.save(folder / "reference.npy", infer().numpy())
-    return {"infer_cpu_s": timed(infer), "train_cpu_s_per_step": timed(train), "peak_rss_gib": peak_rss()}
+    found = {"infer_cpu_s": timed(infer), "train_cpu_s_per_step": timed(train), "peak_rss_gib": peak_rss()}
+    return {**found, "start_rss_gib": start}
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -183,7 +185,10 @@ def main() -> None:
                     [*command, "--json", str(folder / "ours.json")], env=environment, check=True, capture_output=True
                 )
                 ours.append(json.loads((folder / "ours.json").read_text()))
-            for key, unit in (("train_cpu_s_per_step", "CPU s"), ("infer_cpu_s", "CPU s"), ("peak_rss_gib", "GiB")):
+            for side in (*theirs, *ours):
+                side["steps_rss_gib"] = side["peak_rss_gib"] - side["start_rss_gib"]
+            units = {"train_cpu_s_per_step": "CPU s", "infer_cpu_s": "CPU s", "peak_rss_gib": "GiB"}
+            for key, unit in {**units, "steps_rss_gib": "GiB"}.items():
                 a, b = (median(side[key] for side in sides) for sides in (theirs, ours))
                 print(
                     f"| {name}, {ours[0]['edges']} edges | {key} ({unit}) | {a:.3f} | {b:.3f} | {a / b:.1f} |",
