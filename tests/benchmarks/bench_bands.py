@@ -1,9 +1,12 @@
-"""Cost of a few states around the Fermi level of twisted bilayers against the number of atoms.
+"""Cost of the electronic structure of twisted bilayers against the number of atoms.
 
-    python tests/benchmarks/bench_bands.py [--sizes 5 7 10 14] [--gamma] [--scipy] [--dense]
+    python tests/benchmarks/bench_bands.py [--sizes 5 7 10 14] [--work sparse scipy dense kpm] [--gamma] [--json FILE]
 
-H and S come from a synthetic rule with the size and sparsity of a real calculation: what is measured is the cost.
-One JSON line per case; run it with nothing else on the machine, threads by OMP_NUM_THREADS.
+`sparse`: 20 states around an energy at one k-point; `scipy`: the same by scipy.sparse.linalg.eigsh as it comes
+(SuperLU); `dense`: all states by LAPACK; `kpm`: the whole density of states, and its difference from the exact one up to
+364 atoms. H and S come from a synthetic rule with the size and sparsity of a real calculation: what is measured is the
+cost. Each case runs in a process of its own, so that its peak memory is its own. One JSON line per case; threads by
+OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -11,24 +14,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as spla
-from synthetic_bilayer import LAYERS, synthetic_hamiltonian
+from twisted_bilayer import synthetic_hamiltonian, twisted_bilayer
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.bands.dense import solve_dense
+from aiida_deeph.engine.bands.dos import gaussian_dos
+from aiida_deeph.engine.bands.kpm import level_weights, random_moments, spectral_interval
+from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.multifrontal import peak_bytes
 from aiida_deeph.engine.bands.sparse import SparseSolver
-from aiida_deeph.engine.structures.honeycombs import honeycomb
-from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
 
 K = (1 / 3, 2 / 3, 0.0)
+GAMMA = (0.0, 0.0, 0.0)
 SIGMA = -3.0
 NUM_BANDS = 20
+BROADENING = 0.1
+VECTORS = 16
 
 
 class Clock:
@@ -47,53 +57,137 @@ class Clock:
         self._start()
 
 
-def measure(m: int, k: tuple[float, ...]) -> tuple[dict[str, Any], BlochMatrices, np.ndarray]:
-    """20 states at one k-point."""
-    layer = honeycomb("graphene")
-    structure, _ = twisted_layers(layer, layer, TwistConfig(m=m, distance=LAYERS))
-    data = synthetic_hamiltonian(structure)
-    clock = Clock()
-    matrices = bloch_matrices(data)
-    clock.lap("prepare")
+def sparse(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock) -> dict[str, Any]:
+    """20 states at one k-point by our own factorisation."""
     matrices.at(k)
     clock.lap("assemble")
     solver = SparseSolver(matrices)
     expected = peak_bytes(solver.fronts, complex_values=not matrices.is_real_at(k))
     clock.lap("analyse")
-    states = solver.around(k, SIGMA, NUM_BANDS)
+    shifted = solver.shifted(k, SIGMA)
+    clock.lap("factorise")
+    first = shifted.count - NUM_BANDS // 2
+    states = shifted.bands(first, first + NUM_BANDS)
+    clock.lap("lanczos")
+    return {"expected_factor_gib": round(expected / 2**30, 2), "energies": states.energies.tolist()}
+
+
+def scipy(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock) -> dict[str, Any]:
+    """The 20 states nearest to the energy by scipy with its default factorisation."""
+    h, s = matrices.at(k)
+    h, s = h.tocsc(), s.tocsc()
+    clock.lap("assemble")
+    energies = spla.eigsh(h, NUM_BANDS, s, SIGMA, return_eigenvectors=False)
+    clock.lap("eigsh")
+    return {"energies": np.sort(energies).tolist()}
+
+
+def dense(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock) -> dict[str, Any]:
+    """All states by LAPACK."""
+    energies = solve_dense(*matrices.at(k)).energies
     clock.lap("solve")
-    result = {"atoms": len(structure), "orbitals": matrices.n_rows, "nonzeros": len(matrices.indices)}
-    result |= {"k": "Gamma" if not any(k) else "K", "expected_factor_gib": round(expected / 2**30, 2), **clock.steps}
-    result |= {"first_band": states.first_band, "peak_memory_gib": round(peak_memory_gib(), 2)}
-    return result, matrices, states.energies
+    nearest = np.sort(energies[np.argsort(np.abs(energies - SIGMA))[:NUM_BANDS]])
+    return {"energies": nearest.tolist()}
+
+
+def kpm(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock) -> dict[str, Any]:
+    """Moments of the density of states, and the Fermi level with up to two exact counts."""
+    h, s = matrices.at(k)
+    solver = SparseSolver(matrices)
+    factors = solver.factor_overlap(s)
+    clock.lap("factorise")
+    interval = spectral_interval(h, s, factors)
+    n = interval.n_moments(BROADENING)
+    moments = random_moments(h, s, factors, interval, n, VECTORS)
+    clock.lap("moments")
+    levels, counts = interval.levels(n), level_weights(moments.total.T)
+    memory = peak_memory_gib()
+    del factors
+    electrons = 4.0 * (matrices.n_rows // 13)
+    point = np.array([k])
+    fermi = fermi_by_moments([(1.0, levels, counts)], solver, point, np.ones(1), electrons, 2, BROADENING, 2)
+    clock.lap("fermi")
+    result = {"factor_gib": round(factors_gib(solver), 2), "moments": n, "vectors": VECTORS, "width_eV": BROADENING}
+    result |= {"half_width_eV": round(interval.half_width, 2), "peak_before_fermi_gib": round(memory, 2)}
+    result |= {"fermi": {name: fermi[name] for name in ("level", "uncertainty", "dos_at_level", "exact_counts")}}
+    if matrices.n_rows < 5000:
+        exact = solve_dense(h, s).energies
+        grid = np.linspace(exact[0] - 1, exact[-1] + 1, 4001)
+        ours = gaussian_dos(grid, levels, counts, BROADENING)
+        theirs = gaussian_dos(grid, exact, np.ones(len(exact)), BROADENING)
+        error = ours.std(axis=1, ddof=1) / np.sqrt(VECTORS)
+        difference = np.abs(ours.mean(axis=1) - theirs)
+        exact_level = (exact[int(electrons) // 2 - 1] + exact[int(electrons) // 2]) / 2
+        result |= {
+            "dos_rms_difference": float(np.sqrt((difference**2).mean())),
+            "dos_rms_standard_error": float(np.sqrt((error**2).mean())),
+            "dos_mean": float(theirs.mean()),
+            "share_within_two_errors": float((difference < 2 * error + 1e-3 * theirs.max()).mean()),
+            "exact_level": float(exact_level),
+        }
+    return result
+
+
+def factors_gib(solver: SparseSolver) -> float:
+    """Size of the factor of a real matrix in double precision, GiB."""
+    return sum(f.n_own * (len(f.rows) - f.n_own / 2) for f in solver.fronts) * 8 / 2**30
+
+
+WORK = {"sparse": sparse, "scipy": scipy, "dense": dense, "kpm": kpm}
+
+
+def run_case(work: str, m: int, gamma: bool) -> None:
+    """One case, in this process."""
+    k = GAMMA if gamma else K
+    structure = twisted_bilayer(m)
+    data = synthetic_hamiltonian(structure)
+    clock = Clock()
+    matrices = bloch_matrices(data)
+    del data
+    clock.lap("prepare")
+    result = {"work": work, "atoms": len(structure), "orbitals": matrices.n_rows, "nonzeros": len(matrices.indices)}
+    result |= {"k": "Gamma" if gamma else "K", "threads": os.environ.get("OMP_NUM_THREADS")}
+    found = WORK[work](matrices, k, clock)
+    total = {
+        kind: round(sum(v for name, v in clock.steps.items() if name.endswith(kind)), 1) for kind in ("wall_s", "cpu_s")
+    }
+    print(
+        json.dumps(result | clock.steps | total | {"peak_memory_gib": round(peak_memory_gib(), 2)} | found), flush=True
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 7, 10])
+    parser.add_argument("--work", nargs="+", choices=WORK, default=["sparse"])
     parser.add_argument("--gamma", action="store_true", help="at Gamma, where everything is real, instead of K")
-    parser.add_argument("--scipy", action="store_true", help="compare with scipy.sparse.linalg.eigsh as it comes")
-    parser.add_argument("--dense", action="store_true", help="compare with dense diagonalisation")
+    parser.add_argument("--json", type=Path, help="append the lines to this file, too")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    k = (0.0, 0.0, 0.0) if options.gamma else K
     for m in options.sizes:
-        result, matrices, energies = measure(m, k)
-        print(json.dumps(result | {"threads": os.environ.get("OMP_NUM_THREADS")}), flush=True)
-        h, s = matrices.at(k)
-        for name, wanted in (("scipy_eigsh", options.scipy), ("dense", options.dense)):
-            if not wanted:
+        energies = None
+        for work in options.work:
+            if options.here:
+                run_case(work, m, options.gamma)
                 continue
-            clock = Clock()
-            if name == "dense":
-                found = solve_dense(h, s).energies[result["first_band"] :][:NUM_BANDS]
-            else:
-                found = np.sort(spla.eigsh(h.tocsc(), NUM_BANDS, s.tocsc(), SIGMA, return_eigenvectors=False))
-            clock.lap(name)
-            low, high = max(found[0], energies[0]) - 1e-6, min(found[-1], energies[-1]) + 1e-6
-            ours, theirs = (e[(e > low) & (e < high)] for e in (energies, found))
-            same = len(ours) == len(theirs)
-            difference = float(np.abs(ours - theirs).max()) if same else None
-            print(json.dumps({**clock.steps, "largest_difference_eV": difference, "states": len(ours)}), flush=True)
+            command = [sys.executable, __file__, "--here", "--sizes", str(m), "--work", work]
+            done = subprocess.run([*command, *["--gamma"] * options.gamma], stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(json.dumps({"work": work, "m": m, "failed": done.returncode}), flush=True)
+                continue
+            result = json.loads(done.stdout)
+            found = result.pop("energies", None)
+            if found is not None and energies is not None:
+                # Both take the states around the same energy, but not as many on each side: compare the common ones.
+                low, high = max(found[0], energies[0]) - 1e-6, min(found[-1], energies[-1]) + 1e-6
+                ours, theirs = (np.array([e for e in values if low < e < high]) for values in (energies, found))
+                same = len(ours) == len(theirs)
+                result["largest_difference_eV"] = float(np.abs(ours - theirs).max()) if same else None
+            energies = energies or found
+            print(json.dumps(result), flush=True)
+            if options.json is not None:
+                with options.json.open("a") as lines:
+                    lines.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

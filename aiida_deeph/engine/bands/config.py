@@ -17,7 +17,10 @@ class BandsConfig(Config):
     The file holds kpoints (fractional), labels, distances (1/Angstrom), cell (Angstrom), energies in eV
     [spin][k][band], first_band (index of the first of these bands), n_occupied (full bands of an insulator, or null),
     fermi_level (eV or null), fermi (how it was found, band edges, gap), n_electrons, dft_fermi_level (what the folder
-    says), smallest_overlap_eigenvalue, solver, seconds, peak_memory_gib.
+    says), smallest_overlap_eigenvalue, ghost_states ([spin, k, band] of states that live in the near-null space of S),
+    spectral_weights [spin][k][band] and unfolding if asked for, solver, seconds, peak_memory_gib.
+
+    Each k-point is kept in `OUTPUT.partial` until the end: the same command goes on where a killed one stopped.
 
     :param folder: DeepH folder with H and S.
     :param kpoints: fractional k-points; exactly one of kpoints, kpath, mesh is given.
@@ -29,7 +32,11 @@ class BandsConfig(Config):
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
     :param fermi_mesh: Gamma-centred mesh for the Fermi level; None takes `mesh`, or one that fits the cell.
     :param smearing: Fermi-Dirac width for metals, eV.
-    :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
+    :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out (dense).
+    :param unfold: structure (file or DeepH folder) of the primitive cell onto which a supercell is unfolded; k-points,
+        path and distances are then those of the primitive cell.
+    :param wavefunctions: states whose coefficients are written: 0 is the highest occupied band, 1 the lowest empty one.
+    :param workers: processes, each with one k-point at a time.
     """
 
     folder: str
@@ -45,6 +52,10 @@ class BandsConfig(Config):
     fermi_mesh: Mesh | None = None
     smearing: float = Field(default=0.02585, gt=0)
     overlap_threshold: float = Field(default=1e-6, gt=0)
+    unfold: str | None = None
+    wavefunctions: tuple[int, ...] | None = Field(default=None, min_length=1)
+    wavefunctions_output: str = "wavefunctions.h5"
+    workers: int = Field(default=1, ge=1)
     threads: int | None = Field(default=None, ge=1)
     output: str = "bands.json"
 

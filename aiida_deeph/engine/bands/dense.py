@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Eigenstates:
     :param n_dropped: combinations of orbitals projected out because their eigenvalue of S(k) is below the threshold.
     :param null_weights: weight of each state in the near-null space of S(k), shape (n_bands,); None without one.
     :param first_band: index of the first of these bands among all bands; None if unknown.
+    :param extras: what was made of the vectors before they were dropped, by name.
     """
 
     energies: NDArray[np.float64]
@@ -35,6 +37,7 @@ class Eigenstates:
     n_dropped: int = 0
     null_weights: NDArray[np.float64] | None = None
     first_band: int | None = 0
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def solve_dense(

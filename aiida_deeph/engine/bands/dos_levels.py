@@ -13,6 +13,7 @@ from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.bands.dense import Eigenstates, smallest_eigenvalue
 from aiida_deeph.engine.bands.fermi import fermi_level
+from aiida_deeph.engine.bands.kloop import Loop
 from aiida_deeph.engine.bands.kpm import level_weights, local_moments, random_moments, spectral_interval
 from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
 from aiida_deeph.engine.bands.levels import fermi_by_inertia
@@ -84,16 +85,17 @@ class LevelsJob:
 
     def dense(self) -> Found:
         """All levels by dense diagonalisation."""
-        shares: dict[tuple[int, int], NDArray[np.float64]] = {}
 
-        def project(channel: int, index: int, states: Eigenstates, overlap: sp.csr_matrix) -> None:
-            shares[channel, index] = self.groups.shares(states.vectors, overlap)
+        def project(
+            channel: int, index: int, states: Eigenstates, overlap: sp.csr_matrix
+        ) -> dict[str, NDArray[np.float64]]:
+            return {"shares": self.groups.shares(states.vectors, overlap)}
 
         spectrum = dense_spectrum(
             self.matrices,
             self.kpoints,
             overlap_threshold=self.config.overlap_threshold,
-            show_progress=self.show_progress,
+            loop=Loop(show_progress=self.show_progress),
             observe=project if len(self.groups) else None,
         )
         fermi = None
@@ -107,7 +109,7 @@ class LevelsJob:
                 float(self.weights[index]),
                 states.energies,
                 np.ones(len(states.energies)),
-                shares.get((channel, index)),
+                states.extras.get("shares"),
             )
             for channel, all_states in enumerate(spectrum.states)
             for index, states in enumerate(all_states)
@@ -125,7 +127,7 @@ class LevelsJob:
             self.data.spin.electrons_per_state,
             self.config.smearing,
             start=self.data.fermi_energy,
-            show_progress=self.show_progress,
+            loop=Loop(show_progress=self.show_progress),
         )
         low, high = (fermi.level + edge for edge in self.config.window or (0.0, 0.0))
         margin = REACH * self.config.broadening

@@ -71,6 +71,22 @@ def mesh_for_spacing(cell: ArrayLike, periodic: tuple[bool, bool, bool], spacing
     return counts[0], counts[1], counts[2]
 
 
+def check_electrons(n_electrons: float | None, n_states: int, electrons_per_state: int) -> None:
+    """Refuse a number of electrons that the states cannot hold; None is not known and passes.
+
+    :raises InputError: too many, or none.
+    """
+    capacity = n_states * electrons_per_state
+    if n_electrons is not None and not 0 < n_electrons <= capacity + 1e-9:
+        raise InputError(
+            "electrons do not fit into the bands",
+            where="n_electrons",
+            found=f"{n_electrons:g}",
+            expected=f"more than 0 and at most {capacity:g}",
+            remedy="check `occupation` in info.json",
+        )
+
+
 def n_occupied_bands(n_electrons: float, electrons_per_state: int) -> int | None:
     """Full bands of an insulator without spin polarisation; None if the electrons do not fill whole bands."""
     bands = n_electrons / electrons_per_state
@@ -98,15 +114,7 @@ def fermi_level(
     e = np.asarray(energies, dtype=np.float64)
     w = np.asarray(weights, dtype=np.float64)
     n_spin, _, n_bands = e.shape
-    capacity = n_spin * n_bands * electrons_per_state
-    if not 0 < n_electrons <= capacity + 1e-9:
-        raise InputError(
-            "electrons do not fit into the bands",
-            where="n_electrons",
-            found=f"{n_electrons:g}",
-            expected=f"more than 0 and at most {capacity:g}",
-            remedy="check `occupation` in info.json",
-        )
+    check_electrons(n_electrons, n_spin * n_bands, electrons_per_state)
     e = np.sort(e, axis=-1)
     gapped = _insulator(e, n_electrons, electrons_per_state)
     if gapped is not None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfc
 
+from aiida_deeph.engine.bands.fermi import check_electrons
 from aiida_deeph.engine.bands.sparse import SparseSolver
-from aiida_deeph.engine.errors import InputError
 
 Part = tuple[float, NDArray[np.float64], NDArray[np.float64]]
 
@@ -49,15 +49,7 @@ def fermi_by_moments(
         `FermiLevel` as is known; eV.
     :raises InputError: the bands cannot hold the electrons.
     """
-    capacity = electrons_per_state * solver.matrices.n_rows * solver.matrices.n_channels
-    if not 0 < n_electrons < capacity:
-        raise InputError(
-            "electrons do not fit into the bands",
-            where="n_electrons",
-            found=f"{n_electrons:g}",
-            expected=f"more than 0 and less than {capacity:g}",
-            remedy="check `occupation` in info.json",
-        )
+    check_electrons(n_electrons, solver.matrices.n_rows * solver.matrices.n_channels, electrons_per_state)
 
     def filled(energy: float) -> NDArray[np.float64]:
         """Electrons below an energy by each random vector, shape (n_vectors,)."""

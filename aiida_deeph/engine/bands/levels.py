@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.dense import Eigenstates
 from aiida_deeph.engine.bands.fermi import FermiLevel, fermi_level
+from aiida_deeph.engine.bands.kloop import Loop
 from aiida_deeph.engine.bands.sparse import SparseSolver
 from aiida_deeph.engine.errors import DataError
-from aiida_deeph.engine.progress import track
 
 CLUSTER_ROWS = 800
 """Rows of the cluster whose levels give the first guess."""
@@ -53,13 +53,14 @@ def fermi_by_inertia(
     smearing: float,
     *,
     start: float | None = None,
-    show_progress: bool | None = None,
+    loop: Loop | None = None,
 ) -> FermiLevel:
     """Fermi level on a k-mesh: an energy below which about the right number of states lies, then the states around it.
 
     :param kpoints: fractional, shape (n_k, 3); the first one serves for the search.
     :param weights: sum 1, shape (n_k,).
     :param start: first guess, eV; None takes that of a cluster.
+    :param loop: how the k-points are worked through.
     :raises DataError: the level is not found.
     """
     matrices = solver.matrices
@@ -70,11 +71,14 @@ def fermi_by_inertia(
     n_states = 24 + int(3 * TAIL * smearing * slope / n_channels)
     energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 8)
     while True:
-        states: list[list[Eigenstates]] = [[] for _ in range(n_channels)]
-        tasks = [(channel, k) for channel in range(n_channels) for k in kpoints]
-        for channel, k in track(tasks, "Fermi level", show=show_progress):
-            found = solver.around(k, energy, min(n_states, matrices.n_rows // 2), channel=channel)
-            states[channel].append(replace(found, vectors=None))
+        count = min(n_states, matrices.n_rows // 2)
+
+        def solve(channel: int, index: int, energy: float = energy, count: int = count) -> Eigenstates:
+            return replace(solver.around(kpoints[index], energy, count, channel=channel), vectors=None)
+
+        tasks = [(channel, n) for channel in range(n_channels) for n in range(len(kpoints))]
+        found = (loop or Loop()).run(f"Fermi level {count}", tasks, solve)
+        states = [[found[channel, n] for n in range(len(kpoints))] for channel in range(n_channels)]
         level = _level(states, weights, n_electrons, electrons_per_state, smearing)
         if level is not None:
             return level

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.dense import Eigenstates, solve_dense
+from aiida_deeph.engine.bands.kloop import Loop
 from aiida_deeph.engine.bands.memory import require_memory
 from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.progress import track
 
 DENSE_LIMIT = 5000
 """Rows of H(k) up to which `auto` takes the dense solver even if few bands are asked for."""
 
 Solver = Literal["dense", "sparse"]
+Observe = Callable[[int, int, Eigenstates, Any], Mapping[str, NDArray[Any]]]
+"""(channel, index of k, states with vectors, S(k)) -> arrays by name."""
 
 
 @dataclass(frozen=True)
@@ -80,38 +82,33 @@ def dense_spectrum(
     kpoints: NDArray[np.float64],
     *,
     overlap_threshold: float,
-    show_progress: bool | None = None,
-    observe: Callable[[int, int, Eigenstates, Any], None] | None = None,
+    loop: Loop | None = None,
+    name: str = "k-points",
+    observe: Observe | None = None,
 ) -> Spectrum:
     """All eigenvalues at every k-point.
 
     :param kpoints: fractional, shape (n_k, 3).
-    :param show_progress: of the bar over k-points; None shows it on a terminal.
-    :param observe: called with (channel, index of k, states with vectors, S(k)); vectors are not kept after it.
+    :param loop: how the k-points are worked through.
+    :param observe: makes of states with their vectors what is kept of these.
     :raises DataError: S not positive definite, or not enough memory.
     """
+    loop = loop or Loop()
     real = all(matrices.is_real_at(k) for k in kpoints)
     require_memory(
-        dense_bytes(matrices.n_rows, vectors=observe is not None, complex_values=not real),
+        loop.workers * dense_bytes(matrices.n_rows, vectors=observe is not None, complex_values=not real),
         f"dense diagonalisation of {matrices.n_rows} orbitals",
         "ask for few bands with the sparse solver (--num-bands N --solver sparse), or take a machine with more memory",
     )
-    states: tuple[list[Eigenstates], ...] = tuple([] for _ in range(matrices.n_channels))
-    tasks = [(channel, index) for channel in range(matrices.n_channels) for index in range(len(kpoints))]
-    for channel, index in track(tasks, "k-points", show=show_progress):
+
+    def solve(channel: int, index: int) -> Eigenstates:
         h, s = matrices.at(kpoints[index], channel)
-        found = solve_dense(
-            h,
-            s,
-            vectors=observe is not None,
-            overlap_threshold=overlap_threshold,
-            where=f"k = {np.round(kpoints[index], 6).tolist()}",
-        )
-        if observe is not None:
-            observe(channel, index, found, s)
-            found = replace(found, vectors=None)
-        states[channel].append(found)
-    return Spectrum(tuple(tuple(channel) for channel in states), "dense")
+        where = f"k = {np.round(kpoints[index], 6).tolist()}"
+        found = solve_dense(h, s, vectors=observe is not None, overlap_threshold=overlap_threshold, where=where)
+        extras = observe(channel, index, found, s) if observe is not None else {}
+        return replace(found, vectors=None, extras=extras)
+
+    return _spectrum(matrices, kpoints, loop, name, solve, "dense")
 
 
 def sparse_spectrum(
@@ -120,22 +117,42 @@ def sparse_spectrum(
     energy: float,
     num_bands: int,
     *,
-    show_progress: bool | None = None,
+    loop: Loop | None = None,
+    name: str = "k-points",
+    observe: Observe | None = None,
 ) -> Spectrum:
     """The same bands at every k-point, those around an energy at the first one.
 
     :param kpoints: fractional, shape (n_k, 3).
     :param energy: eV.
+    :param loop: how the k-points are worked through.
+    :param observe: makes of states with their vectors what is kept of these.
     :raises DataError: S not positive definite, not enough memory, or no convergence.
     """
-    matrices = solver.matrices
+    loop, matrices = loop or Loop(), solver.matrices
+    solver.require_memory(loop.workers)
     overlap = smallest_overlap(matrices.at(kpoints[0])[1])
     counts = [solver.count_below(kpoints[0], energy, channel) for channel in range(matrices.n_channels)]
     first = min(max(round(sum(counts) / len(counts)) - num_bands // 2, 0), matrices.n_rows - num_bands)
-    states: tuple[list[Eigenstates], ...] = tuple([] for _ in range(matrices.n_channels))
-    tasks = [(channel, k) for channel in range(matrices.n_channels) for k in kpoints]
-    for channel, k in track(tasks, "k-points", show=show_progress):
+
+    def solve(channel: int, index: int) -> Eigenstates:
+        k = kpoints[index]
         where = f"k = {np.round(k, 6).tolist()}"
         found = solver.around(k, energy, num_bands, channel=channel, first=first, where=where)
-        states[channel].append(replace(found, vectors=None, smallest_overlap=overlap))
-    return Spectrum(tuple(tuple(channel) for channel in states), "sparse")
+        extras = observe(channel, index, found, matrices.at(k, channel)[1]) if observe is not None else {}
+        return replace(found, vectors=None, smallest_overlap=overlap, extras=extras)
+
+    return _spectrum(matrices, kpoints, loop, name, solve, "sparse")
+
+
+def _spectrum(
+    matrices: BlochMatrices,
+    kpoints: NDArray[np.float64],
+    loop: Loop,
+    name: str,
+    solve: Callable[[int, int], Eigenstates],
+    solver: Solver,
+) -> Spectrum:
+    n_k = len(kpoints)
+    found = loop.run(name, [(c, n) for c in range(matrices.n_channels) for n in range(n_k)], solve)
+    return Spectrum(tuple(tuple(found[c, n] for n in range(n_k)) for c in range(matrices.n_channels)), solver)

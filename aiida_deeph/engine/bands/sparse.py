@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
-from aiida_deeph.engine.bands.dense import Eigenstates
+from aiida_deeph.engine.bands.dense import GHOST_EIGENVALUE, Eigenstates
 from aiida_deeph.engine.bands.factor import Factorisation
 from aiida_deeph.engine.bands.fronts import Front, build_fronts
 from aiida_deeph.engine.bands.lanczos import shift_invert
@@ -35,20 +35,28 @@ class SparseSolver:
         """Order of elimination and fill."""
         return build_fronts(self.matrices.indptr, self.matrices.indices, self.matrices.atom_of_row)
 
-    def factor(self, data: NDArray[Any]) -> Factorisation:
-        """Factorise a Hermitian matrix on the common pattern, in single precision where double will not fit.
+    def require_memory(self, copies: int = 1, *, complex_values: bool = True) -> bool:
+        """Refuse factorisations that do not fit; otherwise whether they must be in single precision.
 
-        :param data: entries, shape (n_nonzero,).
+        :param copies: how many there are at a time.
         :raises DataError: not even single precision fits into memory.
         """
-        complex_values = np.iscomplexobj(data)
-        needed, free = peak_bytes(self.fronts, complex_values=complex_values), available_memory()
+        needed, free = copies * peak_bytes(self.fronts, complex_values=complex_values), available_memory()
         single = free is not None and needed > free
         require_memory(
             needed / 2 if single else needed,
             f"sparse factorisation of {self.matrices.n_rows} orbitals",
             "take a machine with more memory",
         )
+        return single
+
+    def factor(self, data: NDArray[Any]) -> Factorisation:
+        """Factorise a Hermitian matrix on the common pattern, in single precision where double will not fit.
+
+        :param data: entries, shape (n_nonzero,).
+        :raises DataError: not even single precision fits into memory.
+        """
+        single = self.require_memory(complex_values=np.iscomplexobj(data))
         return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data, single=single)
 
     def factor_overlap(self, overlap: sp.csr_matrix, *, where: str = "") -> Factorisation:
@@ -136,7 +144,16 @@ class Shifted:
                 found=f"residual {residual:.1e} eV",
                 remedy="move the energy a little",
             )
-        return Eigenstates(energies, c, np.nan, first_band=first)
+        return Eigenstates(energies, c, np.nan, null_weights=null_share(c), first_band=first)
+
+
+def null_share(vectors: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Estimate of the weight of states in the near-null space of S(k), shape (n_states,); None if all are far from it.
+
+    With Loewdin coefficients y in the eigenbasis of S, C^dagger C = sum |y|^2 / s: large where s is small.
+    """
+    share = np.minimum(GHOST_EIGENVALUE * (np.abs(vectors) ** 2).sum(axis=0), 1.0)
+    return share if share.max(initial=0.0) > 0.01 else None
 
 
 def smallest_overlap(overlap: sp.csr_matrix, steps: int = 400) -> float:

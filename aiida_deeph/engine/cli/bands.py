@@ -45,6 +45,16 @@ def resolve(cls: type[Any], target: str, options: dict[str, Any]) -> Any:
     "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."
 )
 @click.option("--solver", type=click.Choice(["auto", "dense", "sparse"]), help="[default: auto]")
+@click.option("--unfold", metavar="STRUCTURE", help="Primitive cell (file or DeepH folder) to unfold a supercell onto.")
+@click.option(
+    "--wavefunction",
+    "wavefunctions",
+    type=int,
+    multiple=True,
+    metavar="N",
+    help="State whose coefficients are written to wavefunctions.h5: 0 highest occupied, 1 lowest empty; repeatable.",
+)
+@click.option("--workers", type=int, help="Processes, each with one k-point at a time. [default: 1]")
 @click.option("--threads", type=int, help="Threads of the linear algebra.")
 @click.option("--progress/--no-progress", "show_progress", default=None, help="Progress bar. [default: on a terminal]")
 @click.option("--output", metavar="FILE.json", help="[default: bands.json]")
@@ -54,6 +64,7 @@ def command(
     """Eigenvalues of a DeepH folder, or those that a CONFIG file (JSON or YAML) describes."""
     if around is not None:
         options["around"] = around if around == "fermi" else _number(around)
+    options["wavefunctions"] = options["wavefunctions"] or None
     if kpoints_file is not None:
         from aiida_deeph.engine.bands.kpath import read_kpoints
 

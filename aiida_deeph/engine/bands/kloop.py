@@ -1,0 +1,80 @@
+"""The loop over k-points and spin channels: in one process or several, each solution kept as soon as it is there."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from aiida_deeph.engine.bands.dense import Eigenstates
+from aiida_deeph.engine.bands.store import StateStore
+from aiida_deeph.engine.progress import track
+
+Task = tuple[int, int]
+Solve = Callable[[int, int], Eigenstates]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How solutions at many k-points are obtained.
+
+    :param store: keeps them and knows those of an earlier run; None keeps none.
+    :param workers: processes, each with one k-point at a time; they share the memory of H and S.
+    :param show_progress: of the bar; None shows it on a terminal.
+    """
+
+    store: StateStore | None = None
+    workers: int = 1
+    show_progress: bool | None = None
+
+    def run(self, name: str, tasks: Sequence[Task], solve: Solve) -> dict[Task, Eigenstates]:
+        """The solution of each task.
+
+        :param name: of this set of tasks among the solutions kept.
+        :param tasks: spin channel and index of the k-point.
+        :param solve: (channel, index) -> states.
+        """
+        done: dict[Task, Eigenstates] = {}
+        if self.store is not None:
+            known = {task: self.store.get(_file(name, task)) for task in tasks}
+            done = {task: states for task, states in known.items() if states is not None}
+        left = [task for task in tasks if task not in done]
+        for task, states in track(self._solutions(left, solve), name, len(left), self.show_progress):
+            done[task] = states
+            if self.store is not None:
+                self.store.put(_file(name, task), states)
+        return done
+
+    def _solutions(self, tasks: Sequence[Task], solve: Solve) -> Iterator[tuple[Task, Eigenstates]]:
+        workers = min(self.workers, len(tasks))
+        if workers <= 1:
+            for task in tasks:
+                yield task, solve(*task)
+            return
+        # Forked processes see the matrices without a copy; threads would wait for each other in Python code.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(solve,)) as pool:
+            futures = {pool.submit(_solve, task): task for task in tasks}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+_adopted: list[Solve] = []
+"""What a worker process solves with; empty everywhere else."""
+
+
+def _adopt(solve: Solve) -> None:
+    _adopted[:] = [solve]
+
+
+def _solve(task: Task) -> Eigenstates:
+    return _adopted[0](*task)
+
+
+def _file(name: str, task: Task) -> str:
+    return f"{name.replace(' ', '-')}-{task[0]}-{task[1]:05d}"
