@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_bands.py [--sizes 5 7 10 14] [--work sparse scipy dense kpm] [--gamma] [--json FILE]
 
 `sparse`: 20 states around an energy at one k-point; `scipy`: the same by scipy.sparse.linalg.eigsh as it comes
-(SuperLU); `dense`: all states by LAPACK; `kpm`: the whole density of states, and its difference from the exact one up to
-364 atoms. H and S come from a synthetic rule with the size and sparsity of a real calculation: what is measured is the
-cost. Each case runs in a process of its own, so that its peak memory is its own. One JSON line per case; threads by
-OMP_NUM_THREADS.
+(SuperLU); `dense`: all states by LAPACK; `kpm`: the whole density of states, and its difference from the exact one for
+the smallest cell. H and S come from a synthetic rule with the size and sparsity of a real calculation: what is measured
+is the cost. Each case runs in a process of its own, so that its peak memory is its own. One JSON line per case; threads
+by OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as spla
-from twisted_bilayer import synthetic_hamiltonian, twisted_bilayer
+from synthetic_bilayer import LAYERS, synthetic_hamiltonian
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.bands.dense import solve_dense
@@ -32,6 +32,8 @@ from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.multifrontal import peak_bytes
 from aiida_deeph.engine.bands.sparse import SparseSolver
+from aiida_deeph.engine.structures.honeycombs import honeycomb
+from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
 
 K = (1 / 3, 2 / 3, 0.0)
 GAMMA = (0.0, 0.0, 0.0)
@@ -139,7 +141,8 @@ WORK = {"sparse": sparse, "scipy": scipy, "dense": dense, "kpm": kpm}
 def run_case(work: str, m: int, gamma: bool) -> None:
     """One case, in this process."""
     k = GAMMA if gamma else K
-    structure = twisted_bilayer(m)
+    layer = honeycomb("graphene")
+    structure, _ = twisted_layers(layer, layer, TwistConfig(m=m, distance=LAYERS))
     data = synthetic_hamiltonian(structure)
     clock = Clock()
     matrices = bloch_matrices(data)
