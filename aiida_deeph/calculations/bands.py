@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import BandsData, KpointsData
+from aiida.orm import BandsData, KpointsData, SinglefileData, StructureData
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, stage_folder
@@ -16,14 +16,30 @@ from aiida_deeph.engine.bands.config import BandsConfig
 from aiida_deeph.engine.errors import InputError
 
 OUTPUT = "bands.json"
+WAVEFUNCTIONS = "wavefunctions.h5"
+PRIMITIVE_FILE = "primitive.xyz"
 
 
 class BandsCalculation(EngineCalculation):
-    """Bands at `kpoints` (list or mesh), or along `kpath` of the parameters."""
+    """Bands at `kpoints` (list or mesh), or along `kpath` of the parameters.
+
+    With `primitive`, bands of a supercell are unfolded: k-points are those of the primitive cell, and the array
+    `spectral_weights` of the bands tells how much of each state belongs there.
+    """
 
     COMMAND = "bands"
     CONFIG = BandsConfig
-    FILLED = MappingProxyType({"folder": "hamiltonian", "kpoints": None, "labels": None, "mesh": None, "output": None})
+    FILLED = MappingProxyType(
+        {
+            "folder": "hamiltonian",
+            "kpoints": None,
+            "labels": None,
+            "mesh": None,
+            "unfold": None,
+            "wavefunctions_output": None,
+            "output": None,
+        }
+    )
 
     @classmethod
     def define(cls, spec) -> None:
@@ -36,7 +52,19 @@ class BandsCalculation(EngineCalculation):
             validator=check_mesh_or_list,
             help="List of points, with labels, or Gamma-centred mesh; not with parameters.kpath.",
         )
+        spec.input(
+            "primitive",
+            valid_type=StructureData,
+            required=False,
+            help="Primitive cell to unfold a supercell's bands onto.",
+        )
         spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV.")
+        spec.output(
+            "wavefunctions",
+            valid_type=SinglefileData,
+            required=False,
+            help="HDF5 file of the coefficients of the states named in parameters.wavefunctions.",
+        )
 
     @classmethod
     def filled(cls, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,6 +85,11 @@ class BandsCalculation(EngineCalculation):
     def stage(self, staging: Staging) -> dict[str, Any]:
         staging.retrieve(OUTPUT)
         fields: dict[str, Any] = {"folder": stage_folder(staging, self.inputs, "hamiltonian"), "output": OUTPUT}
+        if self.inputs.parameters.get_dict().get("wavefunctions"):
+            staging.retrieve_for_parser(WAVEFUNCTIONS)
+            fields["wavefunctions_output"] = WAVEFUNCTIONS
+        if "primitive" in self.inputs:
+            fields["unfold"] = staging.write_structure(self.inputs.primitive, PRIMITIVE_FILE)
         if "kpoints" in self.inputs:
             node = self.inputs.kpoints
             mesh = mesh_of(node)

@@ -32,10 +32,10 @@ class Staging:
         self._info.retrieve_list = [STDOUT_FILE, STDERR_FILE]
         self._info.retrieve_temporary_list = []
 
-    def write_structure(self, node: StructureData) -> str:
+    def write_structure(self, node: StructureData, name: str = STRUCTURE_FILE) -> str:
         """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
-        write_structure(self._path(STRUCTURE_FILE), to_engine(node))
-        return STRUCTURE_FILE
+        write_structure(self._path(name), to_engine(node))
+        return name
 
     def copy(self, node: Data, target: str, source: str = ".") -> str:
         """Upload a node's files (one of them, if named) as `target`."""

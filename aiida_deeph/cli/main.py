@@ -14,7 +14,9 @@ from aiida_deeph.engine.errors import DeepHError
 
 # Command -> module below aiida_deeph.cli that holds it under the name `command`, and its help line.
 COMMANDS = {
-    "data": ("data", "Hamiltonians: show, export, import."),
+    "bands": ("bands", "Band structures: plot, export."),
+    "data": ("data", "Hamiltonians: show, export, import; files of orbitals (pao): install, list, show."),
+    "dos": ("dos", "Densities of states: plot, export."),
     "launch": ("launch", "Submit a workflow: label, dataset, train, predict, bands, full."),
     "model": ("model", "Trained models: show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),

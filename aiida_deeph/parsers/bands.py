@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from aiida.engine import ExitCode
+from aiida.orm import SinglefileData
 
-from aiida_deeph.calculations.bands import OUTPUT
+from aiida_deeph.calculations.bands import OUTPUT, WAVEFUNCTIONS
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
 
-ARRAYS = ("energies", "kpoints", "weights", "labels", "distances", "cell", "ghost_states", "folder")
+ARRAYS = (
+    "energies",
+    "kpoints",
+    "weights",
+    "labels",
+    "distances",
+    "cell",
+    "ghost_states",
+    "spectral_weights",
+    "folder",
+)
 
 
 class BandsParser(EngineParser):
@@ -26,10 +37,14 @@ class BandsParser(EngineParser):
                 labels=values.get("labels"),
                 cell=values.get("cell"),
                 like=self.node.inputs.kpoints if "kpoints" in self.node.inputs else None,
+                spectral_weights=values.get("spectral_weights"),
+                ghosts=values.get("ghost_states"),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise InvalidOutputError(f"{OUTPUT}: {type(error).__name__} {error}") from None
         self.out("bands", bands)
+        if "parameters" in self.node.inputs and self.node.inputs.parameters.get_dict().get("wavefunctions"):
+            self.out("wavefunctions", SinglefileData(self.temporary_file(WAVEFUNCTIONS)))
         parameters = {key: value for key, value in values.items() if key not in ARRAYS}
         self.out_parameters({**parameters, "n_ghost_states": len(values.get("ghost_states") or ())})
         return None

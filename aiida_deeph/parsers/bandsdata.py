@@ -19,6 +19,8 @@ def make_bands(
     labels: Sequence[tuple[int, str]] | None = None,
     cell: Any = None,
     like: KpointsData | None = None,
+    spectral_weights: Any = None,
+    ghosts: Any = None,
 ) -> BandsData:
     """Bands in eV.
 
@@ -28,6 +30,8 @@ def make_bands(
     :param labels: names of some points by index.
     :param cell: lattice vectors in rows, Angstrom.
     :param like: the input node: its cell, periodicity and labels are taken where they are not given.
+    :param spectral_weights: of unfolded bands, in the shape of the energies: array `spectral_weights` of the node.
+    :param ghosts: [spin, k, band] of states in the near-null space of S, shape (n_ghosts, 3): array `ghost_states`.
     :raises InvalidOutputError: the shapes do not fit.
     """
     energies, kpoints = np.asarray(energies, dtype=np.float64), np.asarray(kpoints, dtype=np.float64)
@@ -45,4 +49,9 @@ def make_bands(
     if labels:
         node.labels = [(int(index), str(name)) for index, name in labels]
     node.set_bands(energies, units="eV")
+    if spectral_weights is not None:
+        shares = np.asarray(spectral_weights, dtype=np.float64).reshape(-1, *energies.shape[-2:])
+        node.set_array("spectral_weights", shares if energies.ndim == 3 else shares[0])
+    if ghosts:
+        node.set_array("ghost_states", np.asarray(ghosts, dtype=np.int64))
     return node

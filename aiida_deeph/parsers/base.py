@@ -110,6 +110,16 @@ class EngineParser(Parser):
             raise InvalidOutputError(f"{name}: found {type(values).__name__}, expected an object")
         return values
 
+    def temporary_file(self, name: str) -> Path:
+        """A file that was retrieved for the parser alone.
+
+        :raises MissingOutputError: it did not come.
+        """
+        path = self._temporary / name
+        if not path.is_file():
+            raise MissingOutputError(name)
+        return path
+
     def temporary_folder(self, name: str) -> Path:
         """A folder that was retrieved for the parser alone.
 

@@ -170,6 +170,18 @@ def test_bands_of_a_list(prepare, deeph_folder):
     assert job.config["mesh"] is None and "bands.json" in job.retrieved
 
 
+def test_bands_of_a_supercell_to_unfold(prepare, deeph_folder):
+    from ase.build import bulk
+
+    inputs = {
+        "primitive": orm.StructureData(ase=bulk("Al")),
+        "parameters": orm.Dict({"kpath": "G-X", "wavefunctions": [0]}),
+    }
+    job = prepare("deeph.bands", {"hamiltonian": HamiltonianData(deeph_folder), **inputs})
+    assert (job.config["unfold"], job.config["wavefunctions_output"]) == ("primitive.xyz", "wavefunctions.h5")
+    assert "Al" in job.files["primitive.xyz"]
+
+
 def test_bands_of_a_mesh_in_the_folder_of_a_prediction(prepare, make_remote):
     remote = make_remote("predicted", creator="deeph.predict")
     job = prepare("deeph.bands", {"hamiltonian_folder": remote, "kpoints": mesh(1, 1, 3)})

@@ -257,6 +257,7 @@ def test_bands(parse, n_spins):
         "fermi_level": 1.5,
         "seconds": 0.1,
         "ghost_states": [[0, 0, 1]],
+        "spectral_weights": (energies / 12).tolist(),
     }
     outputs, node = parse("deeph.bands", {"bands.json": json.dumps(values)})
     assert node.is_finished_ok, node.exit_message
@@ -266,7 +267,21 @@ def test_bands(parse, n_spins):
     np.testing.assert_array_equal(bands.cell, 4 * np.eye(3))
     parameters = outputs["output_parameters"].get_dict()
     assert parameters["fermi_level"] == 1.5 and parameters["fermi_level_units"] == "eV"
-    assert parameters["n_ghost_states"] == 1 and "energies" not in parameters
+    assert parameters["n_ghost_states"] == 1 and "energies" not in parameters and "spectral_weights" not in parameters
+    np.testing.assert_array_equal(bands.get_array("ghost_states"), [[0, 0, 1]])
+    np.testing.assert_array_equal(bands.get_array("spectral_weights"), bands.get_bands() / 12)
+
+
+def test_wavefunctions_come_as_a_file(parse, tmp_path):
+    values = json.dumps({"energies": [[[1.0], [2.0]]], "kpoints": [[0, 0, 0], [0, 0, 0.5]]})
+    inputs = {"parameters": orm.Dict({"wavefunctions": [0]})}
+    (tmp_path / "wavefunctions.h5").write_bytes(b"coefficients")
+    outputs, node = parse("deeph.bands", {"bands.json": values}, inputs=inputs, temporary=tmp_path)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["wavefunctions"].get_content("rb") == b"coefficients"
+    (tmp_path / "wavefunctions.h5").unlink()
+    outputs, node = parse("deeph.bands", {"bands.json": values}, inputs=inputs, temporary=tmp_path)
+    assert node.exit_status == 400 and "bands" in outputs
 
 
 def test_bands_on_a_mesh_keep_their_weights(parse):
