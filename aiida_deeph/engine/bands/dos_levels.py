@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.config import DosConfig
-from aiida_deeph.engine.bands.dense import Eigenstates, smallest_eigenvalue
+from aiida_deeph.engine.bands.dense import Eigenstates
+from aiida_deeph.engine.bands.factor import Factorisation
 from aiida_deeph.engine.bands.fermi import fermi_level
 from aiida_deeph.engine.bands.kloop import Loop
-from aiida_deeph.engine.bands.kpm import level_weights, local_moments, random_moments, spectral_interval
+from aiida_deeph.engine.bands.kpm import Interval, level_weights, local_moments, random_moments, spectral_interval
 from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
-from aiida_deeph.engine.bands.levels import fermi_by_inertia
+from aiida_deeph.engine.bands.levels import fermi_by_inertia, guess_level
 from aiida_deeph.engine.bands.projection import Projection
 from aiida_deeph.engine.bands.slices import states_between
 from aiida_deeph.engine.bands.solvers import dense_spectrum
 from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.progress import track
+
+LEVEL_MARGIN = 1.0
+"""How far (eV) the Fermi level may be above its first guess before the resolution at the top of a window suffers."""
 
 REACH = 6.0
 """Widths after which a Gaussian has ended: 2e-9 of its height."""
@@ -152,49 +156,43 @@ class LevelsJob:
         return Found(levels, fermi.as_dict(), smallest, "sparse")
 
     def kpm(self) -> Found:
-        """Pseudo-levels of the whole spectrum from Chebyshev moments: one factorisation of S per k-point."""
+        """Pseudo-levels from Chebyshev moments: one factorisation per k-point (and channel, with a window)."""
         config, solver = self.config, SparseSolver(self.matrices)
         levels, n_moments, smallest = [], 0, np.inf
-        for index, k in enumerate(self.kpoints):
-            factors = None
-            for channel in range(self.matrices.n_channels):
-                h, s = self.matrices.at(k, channel)
-                if factors is None:
-                    factors = solver.factor_overlap(s, where=f"k = {np.round(k, 6).tolist()}")
-                    smallest = min(smallest, smallest_eigenvalue(factors.solve, *s.shape[:1], s.dtype))
-                interval = spectral_interval(h, s, factors)
-                n = interval.n_moments(config.broadening)
-                moments = random_moments(
-                    h,
-                    s,
-                    factors,
-                    interval,
-                    n,
-                    config.n_vectors,
-                    self.groups.matrix,
-                    seed=config.seed,
-                    show_progress=self.show_progress,
+        for channel, index in self.tasks:
+            k = self.kpoints[index]
+            h, s = self.matrices.at(k, channel)
+            smallest = min(smallest, smallest_overlap(s))
+            pencil = self.pencil(solver, h, s, f"k = {np.round(k, 6).tolist()}")
+            n = pencil.n_moments
+            moments = random_moments(
+                *pencil.matrices,
+                n,
+                config.n_vectors,
+                self.groups.matrix,
+                seed=config.seed,
+                show_progress=self.show_progress,
+            )
+            shares = moments.groups
+            if self.groups.atoms:
+                rows = self.groups.rows_of_atoms()
+                local = local_moments(*pencil.matrices, n, rows, show_progress=self.show_progress)
+                # Exact, unlike the share of the random vectors: all rows of an atom together.
+                sums = self.groups.matrix[len(self.groups.shells) :][:, rows]
+                shares[:, len(self.groups.shells) :] = (sums @ local.T).T
+            levels.append(
+                Levels(
+                    channel,
+                    float(self.weights[index]),
+                    pencil.matrices[3].levels(n),
+                    level_weights(moments.total.T),
+                    level_weights(shares) if len(self.groups) else None,
                 )
-                shares = moments.groups
-                if self.groups.atoms:
-                    rows = self.groups.rows_of_atoms()
-                    local = local_moments(h, s, factors, interval, n, rows, show_progress=self.show_progress)
-                    # Exact, unlike the share of the random vectors: all rows of an atom together.
-                    sums = self.groups.matrix[len(self.groups.shells) :][:, rows]
-                    shares[:, len(self.groups.shells) :] = (sums @ local.T).T
-                levels.append(
-                    Levels(
-                        channel,
-                        float(self.weights[index]),
-                        interval.levels(n),
-                        level_weights(moments.total.T),
-                        level_weights(shares) if len(self.groups) else None,
-                    )
-                )
-                n_moments = max(n_moments, n)
+            )
+            n_moments = max(n_moments, n)
+            del pencil, h, s
         fermi = None
         if self.n_electrons is not None:
-            del factors, h, s
             fermi = fermi_by_moments(
                 [(part.weight, part.energies, part.counts) for part in levels],
                 solver,
@@ -207,3 +205,37 @@ class LevelsJob:
             )
         details = {"n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
         return Found(levels, fermi, float(smallest), "kpm", details=details)
+
+    def pencil(self, solver: SparseSolver, h: sp.csr_matrix, s: sp.csr_matrix, where: str) -> Pencil:
+        """S^-1 H for the whole spectrum; with a window (H - pole S)^-1 S, whose moments are fewer."""
+        width = self.config.broadening
+        if self.config.window is None or self.n_electrons is None:
+            factors = solver.factor_overlap(s, where=where)
+            interval = spectral_interval(h, s, factors)
+            return Pencil((h, s, factors, interval), interval.n_moments(width))
+        states = self.data.spin.electrons_per_state * self.matrices.n_channels * self.matrices.n_rows
+        level, _, bottom = guess_level(self.matrices, self.n_electrons / states)
+        highest = level + self.config.window[1] + REACH * width + LEVEL_MARGIN
+        reach = max(highest - bottom, 1.0)
+        pole = bottom - reach
+        while True:
+            shifted = sp.csr_matrix((h.data - pole * s.data, h.indices, h.indptr), shape=h.shape, copy=False)
+            factors = solver.factor(shifted.data)
+            if not factors.n_negative:
+                break
+            if pole < bottom - 50 * reach:  # H - pole S stays indefinite only if S is
+                solver.factor_overlap(s, where=where)
+            pole -= 2 * (bottom - pole)
+        interval = spectral_interval(s, shifted, factors, pole=pole)
+        return Pencil((s, shifted, factors, interval), interval.n_moments(width, highest))
+
+
+@dataclass(frozen=True)
+class Pencil:
+    """What moments are computed of.
+
+    :param matrices: both matrices, the factors of the second one and the interval of the eigenvalues.
+    """
+
+    matrices: tuple[sp.csr_matrix, sp.csr_matrix, Factorisation, Interval]
+    n_moments: int

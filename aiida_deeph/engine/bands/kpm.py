@@ -5,6 +5,10 @@ vectors y = L^-dagger z of uncorrelated z obey <y^dagger S T_n y> = Tr T_n, and 
 product <x|S|y>, so that two moments come from each step: S T_m y and T_n y give T_(m + n). The moments become twice as
 many pseudo-levels (Gauss-Chebyshev quadrature), which are broadened like eigenvalues: `MOMENTS_PER_WIDTH` times
 half-width of the spectrum over w moments reproduce a Gaussian of width w to 1e-4 of its height, without a kernel.
+
+Nearly dependent orbitals stretch the spectrum far upwards, which costs moments. The eigenvalues 1 / (E - pole) of
+(H - pole S)^-1 S, with the pole below all states, leave the upper states together: what lies below an energy E needs
+MOMENTS_PER_WIDTH (E - pole)^2 / (2 w (E_min - pole)) moments then, fewest with the pole as far below E_min as E above.
 """
 
 from __future__ import annotations
@@ -31,19 +35,32 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Interval:
-    """Energies that hold the whole spectrum: E = centre + half_width x, |x| < 1; eV."""
+    """Eigenvalues of the pencil all lie at centre + half_width x with |x| < 1.
+
+    :param pole: None if the eigenvalues are energies (eV); else they are 1 / (E - pole) (1/eV).
+    """
 
     centre: float
     half_width: float
+    pole: float | None = None
 
-    def n_moments(self, broadening: float) -> int:
-        """Moments that a Gaussian of this width (eV) needs; even."""
-        return 2 * max(8, int(np.ceil(MOMENTS_PER_WIDTH * self.half_width / broadening / 2)))
+    def n_moments(self, broadening: float, highest: float = 0.0) -> int:
+        """Moments that a Gaussian of this width needs; even.
+
+        :param broadening: eV.
+        :param highest: energy up to which, eV; matters with a pole only.
+        """
+        width = broadening if self.pole is None else broadening / (highest - self.pole) ** 2
+        return 2 * max(8, int(np.ceil(MOMENTS_PER_WIDTH * self.half_width / width / 2)))
 
     def levels(self, n_moments: int) -> NDArray[np.float64]:
-        """Energies of the pseudo-levels, ascending, shape (2 n_moments,), eV."""
+        """Energies of the pseudo-levels, in the order of `level_weights`, shape (2 n_moments,), eV."""
         n = 2 * n_moments
-        return self.centre - self.half_width * np.cos(np.pi * (np.arange(n) + 0.5) / n)
+        values = self.centre - self.half_width * np.cos(np.pi * (np.arange(n) + 0.5) / n)
+        if self.pole is None:
+            return values
+        # The margin may reach below zero, where there are no states.
+        return self.pole + 1 / np.maximum(values, 1e-12)
 
 
 def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
@@ -59,12 +76,19 @@ def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
 
 
 def spectral_interval(
-    hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, factors: Factorisation, steps: int = 60
+    hamiltonian: sp.csr_matrix,
+    overlap: sp.csr_matrix,
+    factors: Factorisation,
+    *,
+    pole: float | None = None,
+    steps: int = 60,
 ) -> Interval:
     """An interval that holds all eigenvalues: the extreme ones by Lanczos and a margin of two percent.
 
-    :param hamiltonian: H(k) in eV, shape (n, n).
-    :param factors: of S(k).
+    :param hamiltonian: H(k) in eV, shape (n, n); S(k) with a pole.
+    :param overlap: S(k); H(k) - pole S(k) with a pole.
+    :param factors: of `overlap`.
+    :param pole: eV.
     """
     n = hamiltonian.shape[0]
     v = factors.half_solve(_random(n, 1, hamiltonian.dtype, np.random.default_rng(0)))[:, 0]
@@ -86,8 +110,8 @@ def spectral_interval(
     values, y = la.eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
     error = beta * np.abs(y[-1])
     low, high = float(values[0] - error[0]), float(values[-1] + error[-1])
-    half_width = max((high - low) / 2, 1e-3)
-    return Interval((low + high) / 2, 1.02 * half_width + 0.05)
+    half_width = max((high - low) / 2, 1e-3 * max(abs(low), abs(high)), 1e-9)
+    return Interval((low + high) / 2, 1.02 * half_width, pole)
 
 
 @dataclass(frozen=True)
@@ -116,6 +140,9 @@ def random_moments(
     show_progress: bool | None = None,
 ) -> Moments:
     """Moments of the total density of states and of groups of rows.
+
+    With a pole, S takes the place of H and H - pole S the place of S, here and in `local_moments`; Mulliken shares stay
+    what they are.
 
     :param groups: 1 where a row belongs to a group, shape (n_groups, n); None for the total alone.
     :param n_vectors: a number n of states in a range of energies has a relative error of about 1 / sqrt(n_vectors n).

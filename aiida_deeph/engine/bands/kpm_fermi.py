@@ -56,8 +56,8 @@ def fermi_by_moments(
         shares = [w * (step(e - energy, broadening) @ c) for w, e, c in parts]
         return electrons_per_state * np.sum(shares, axis=0)
 
-    low = bottom = min(float(e[0]) for _, e, _ in parts)
-    high = top = max(float(e[-1]) for _, e, _ in parts)
+    low = bottom = min(float(e.min()) for _, e, _ in parts)
+    high = top = max(float(e.max()) for _, e, _ in parts)
 
     def solve(wanted: float) -> float:
         below, above = bottom, top

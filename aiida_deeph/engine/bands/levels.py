@@ -22,8 +22,8 @@ TAIL = 8.0
 """Widths of the Fermi-Dirac distribution after which states count as full or empty (they are to 3e-4)."""
 
 
-def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float]:
-    """Fermi level and states per eV (of the whole system) from a cluster of atoms cut out around the first one.
+def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float, float]:
+    """Of a cluster of atoms around the first one: Fermi level, states per eV (scaled to the system), lowest state.
 
     :param filling: share of all states that is occupied.
     """
@@ -41,7 +41,7 @@ def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float]:
     place = min(max(round(filling * len(rows)), 1), len(rows) - 1)
     level = (energies[place - 1] + energies[place]) / 2
     around = np.count_nonzero(np.abs(energies - level) < 2.0) / 4.0
-    return float(level), max(around, 0.1) * matrices.n_rows / len(rows)
+    return float(level), max(around, 0.1) * matrices.n_rows / len(rows), float(energies[0])
 
 
 def fermi_by_inertia(
@@ -66,7 +66,7 @@ def fermi_by_inertia(
     matrices = solver.matrices
     n_channels = matrices.n_channels
     wanted = n_electrons / electrons_per_state
-    guess, slope = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
+    guess, slope, _ = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
     # Enough states at each k-point for the tails of the occupations, if the cluster's density of states is about right.
     n_states = 24 + int(3 * TAIL * smearing * slope / n_channels)
     energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 8)

@@ -57,6 +57,31 @@ def test_moments_equal_those_of_the_eigenvalues(models: Any, spin: SpinMode, k: 
     assert moments.groups[:, 0] == pytest.approx(chebyshev @ shares[:9].sum(axis=0), abs=1.5)
 
 
+@pytest.mark.parametrize("k", KPOINTS)
+def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: tuple[float, ...]) -> None:
+    matrices = bloch_matrices(models.random_crystal(34, n_atoms=8))
+    h, s = matrices.at(k)
+    exact = solve_dense(h, s, vectors=True)
+    bottom, top = exact.energies[[0, -1]]
+    highest, width = bottom + 0.2 * (top - bottom), 0.05
+    pole = bottom - (highest - bottom)
+    shifted = sp.csr_matrix((h.data - pole * s.data, h.indices, h.indptr))
+    factors = SparseSolver(matrices).factor(shifted.data)
+    interval = spectral_interval(s, shifted, factors, pole=pole)
+    n = interval.n_moments(width, highest)
+    plain = spectral_interval(h, s, SparseSolver(matrices).factor_overlap(s))
+    assert n < plain.n_moments(width)
+    rows = np.arange(h.shape[0])
+    local = local_moments(s, shifted, factors, interval, n, rows)
+    grid = np.linspace(bottom - 0.3, highest, 300)
+    shares = (exact.vectors.conj() * (s @ exact.vectors)).real
+    expected = gaussian_dos(grid, exact.energies, shares.T, width)
+    found = gaussian_dos(grid, interval.levels(n), level_weights(local), width)
+    assert found == pytest.approx(expected, abs=2e-3)
+    error = random_moments(s, shifted, factors, interval, n, 200).total.mean(axis=0) - local.sum(axis=1)
+    assert np.abs(error).max() < 0.05 * h.shape[0]
+
+
 def test_pseudo_levels_broaden_like_eigenvalues(models: Any) -> None:
     matrices = bloch_matrices(models.random_crystal(31, n_atoms=8))
     h, s = matrices.at(KPOINTS[1])
