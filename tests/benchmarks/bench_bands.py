@@ -191,9 +191,8 @@ def main() -> None:
             if found is not None and energies is not None:
                 # Both take the states around the same energy, but not as many on each side: compare the common ones.
                 low, high = max(found[0], energies[0]) - 1e-6, min(found[-1], energies[-1]) + 1e-6
-                ours, theirs = (np.array([e for e in values if low < e < high]) for values in (energies, found))
-                same = len(ours) == len(theirs)
-                result["largest_difference_eV"] = float(np.abs(ours - theirs).max()) if same else None
+                common = [e for e in found if low < e < high]
+                result["largest_difference_eV"] = max(min(abs(e - x) for x in energies) for e in common)
             energies = energies or found
             print(json.dumps(result), flush=True)
             if options.json is not None:

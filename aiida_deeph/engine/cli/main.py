@@ -14,6 +14,7 @@ COMMANDS = {
     "bands": "Eigenvalues of a DeepH folder along a path or on a mesh.",
     "bench": "Measure the network: speed, memory, build time.",
     "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
+    "compare": "Errors of H, bands and velocities against a reference.",
     "convert": "Turn raw DFT output into a DeepH folder.",
     "dos": "Density of states of a DeepH folder.",
     "evaluate": "Compare a model's predictions with the labels of a dataset.",

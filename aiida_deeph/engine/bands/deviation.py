@@ -1,0 +1,215 @@
+"""Two Hamiltonians of one structure: errors of H, bands and velocities, and whether the first explain the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
+from aiida_deeph.engine.bands.config import BandsConfig, Mesh
+from aiida_deeph.engine.bands.dense import Eigenstates, solve_dense
+from aiida_deeph.engine.bands.fermi import fermi_level
+from aiida_deeph.engine.bands.matrix_errors import check_same_system, gauge_shift, matrix_errors, spinful, summary
+from aiida_deeph.engine.bands.output import electrons_of, read_folder, write_json
+from aiida_deeph.engine.bands.run import kpoints_of
+from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.progress import track
+
+DEGENERATE = 5e-3
+"""States closer than this (eV) are one group: their velocities are not compared, their first order is a matrix."""
+
+
+class CompareConfig(Config):
+    """Compare a (predicted) Hamiltonian with a reference of the same structure, basis and spin.
+
+    :param folder: DeepH folder to judge.
+    :param reference: DeepH folder to judge by.
+    :param window: energies that count, eV, relative to the Fermi level of the reference.
+    :param align: `gauge` removes the multiple of S that brings both H closest; `none` takes them as they are.
+    """
+
+    folder: str
+    reference: str
+    kpoints: tuple[tuple[float, float, float], ...] | None = None
+    kpath: str | None = None
+    points_per_segment: int = Field(default=20, ge=2)
+    mesh: Mesh | None = None
+    window: tuple[float, float] = (-6.0, 3.0)
+    align: Literal["gauge", "none"] = "gauge"
+    n_electrons: float | None = Field(default=None, gt=0)
+    smearing: float = Field(default=0.02585, gt=0)
+    threads: int | None = Field(default=None, ge=1)
+    output: str = "compare.json"
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> CompareConfig:
+        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh)) != 1:
+            raise ValueError("exactly one of kpoints, kpath and mesh")
+        if self.window[0] >= self.window[1]:
+            raise ValueError("window: the lower end first")
+        return self
+
+
+def run_compare(config: CompareConfig, *, show_progress: bool | None = None) -> Path:
+    """Compare as a configuration says and write the result.
+
+    The file holds `gauge_shift` (eV), `matrix` (errors of H overall, by elements, by shells, by distance, and the
+    difference of S), `bands` (mean and largest deviation in the window, gaps), `velocities` (eV Angstrom) and
+    `perturbation`: deviations that first-order perturbation theory expects from the errors of H and S, what remains,
+    and whether that is as little as it should be (`explained`).
+
+    :returns: the file written.
+    :raises DeepHError: one line about what is wrong; nothing is written then.
+    """
+    found, reference = (read_folder(folder) for folder in (config.folder, config.reference))
+    check_same_system(found, reference, config.folder)
+    shift = gauge_shift(found, reference) if config.align == "gauge" else 0.0
+    if shift:
+        aligned = found.overlap.aligned_to(found.hamiltonian.atom_pairs, found.orbitals_per_atom)
+        found = replace(found, hamiltonian=found.hamiltonian - shift * spinful(aligned, found))
+    fields = {name: getattr(config, name) for name in ("kpoints", "kpath", "points_per_segment", "mesh")}
+    points, weights = kpoints_of(BandsConfig(folder=config.reference, **fields), reference)
+    both = Pair(bloch_matrices(found, config.folder), bloch_matrices(reference, config.reference))
+    kpoints = points.fractional
+    tasks = [(c, n) for c in range(both.reference.n_channels) for n in range(len(kpoints))]
+    solved = {(c, n): both.solve(kpoints[n], c) for c, n in track(tasks, "k-points", len(tasks), show=show_progress)}
+    level, edges = _level(config, reference, solved, weights, len(kpoints))
+    low, high = (level + edge for edge in config.window)
+    deviations, first_order, velocities = [], [], []
+    for (c, n), (ours, theirs) in solved.items():
+        inside = np.flatnonzero((theirs.energies >= low) & (theirs.energies <= high))
+        inside = inside[inside < len(ours.energies)]
+        deviations.append(ours.energies[inside] - theirs.energies[inside])
+        first_order.append(both.first_order(kpoints[n], c, theirs)[inside])
+        single = inside[[_alone(theirs.energies, i) and _alone(ours.energies, i) for i in inside]]
+        velocities.append(both.velocities(kpoints[n], c, ours, theirs, single, reference.structure.cell))
+    deviation, expected = np.concatenate(deviations), np.concatenate(first_order)
+    if not len(deviation):
+        raise InputError(
+            "energy window without states",
+            where="window",
+            found=f"{low:g} to {high:g} eV",
+            remedy=f"the window counts from the Fermi level of the reference, {level:.3f} eV",
+        )
+    speed = np.concatenate(velocities)
+    left = np.abs(deviation - expected)
+    result = {
+        "energy_units": "eV",
+        "gauge_shift": shift,
+        "fermi_level": level,
+        "window": list(config.window),
+        "n_kpoints": len(kpoints),
+        "n_states": len(deviation),
+        "matrix": matrix_errors(found, reference),
+        "bands": {**summary(deviation), **edges},
+        "velocities": {**summary(speed), "units": "eV angstrom", "n": speed.size},
+        "perturbation": {
+            "expected_mean": float(np.abs(expected).mean()),
+            "expected_max": float(np.abs(expected).max()),
+            "unexplained_mean": float(left.mean()),
+            "unexplained_max": float(left.max()),
+            # Second order is left: much less than the first, or next to nothing.
+            "explained": bool(left.mean() <= max(0.5 * np.abs(expected).mean(), 1e-5)),
+        },
+        "smallest_overlap_eigenvalue": min(theirs.smallest_overlap for _, theirs in solved.values()),
+    }
+    return write_json(Path(config.output), result)
+
+
+def _alone(energies: NDArray[np.float64], place: int) -> bool:
+    """Whether no other state is near."""
+    return np.count_nonzero(np.abs(energies - energies[place]) < DEGENERATE) == 1
+
+
+def _level(
+    config: CompareConfig, reference: RealSpaceHamiltonian, solved: dict[Any, Any], weights: Any, n_k: int
+) -> tuple[float, dict[str, float | None]]:
+    """Fermi level of the reference on these k-points, and both gaps."""
+    electrons = electrons_of(reference, config.n_electrons)
+    if electrons is None:
+        if reference.fermi_energy is None:
+            raise InputError("Fermi level unknown", where=config.reference, remedy="give --electrons N")
+        return reference.fermi_energy, {}
+    n_channels = 1 + max(c for c, _ in solved)
+    even = np.full(n_k, 1 / n_k) if weights is None else weights
+    levels = []
+    for side in (1, 0):
+        states = [[solved[c, n][side].energies for n in range(n_k)] for c in range(n_channels)]
+        width = min(len(e) for channel in states for e in channel)
+        energies = np.array([[e[:width] for e in channel] for channel in states])
+        levels.append(fermi_level(energies, even, electrons, reference.spin.electrons_per_state, config.smearing))
+    theirs, ours = levels
+    difference = None if ours.gap is None or theirs.gap is None else ours.gap - theirs.gap
+    return theirs.level, {"gap": ours.gap, "reference_gap": theirs.gap, "gap_difference": difference}
+
+
+class Pair:
+    """Bloch matrices to judge and to judge by."""
+
+    def __init__(self, found: BlochMatrices, reference: BlochMatrices) -> None:
+        self.found, self.reference = found, reference
+
+    def solve(self, k: NDArray[np.float64], channel: int) -> tuple[Eigenstates, Eigenstates]:
+        """Eigenstates of both, with vectors."""
+        where = f"k = {np.round(k, 6).tolist()}"
+        return (
+            solve_dense(*self.found.at(k, channel), vectors=True, where=where),
+            solve_dense(*self.reference.at(k, channel), vectors=True, where=where),
+        )
+
+    def first_order(self, k: NDArray[np.float64], channel: int, states: Eigenstates) -> NDArray[np.float64]:
+        """Changes of the reference's energies to first order in dH and dS, <c|dH - E dS|c>, shape (n_states,), eV.
+
+        Groups of nearly degenerate states are diagonalised.
+        """
+        (h, s), (h0, s0) = self.found.at(k, channel), self.reference.at(k, channel)
+        c, e = states.vectors, states.energies
+        change = np.empty(len(e))
+        groups = np.split(np.arange(len(e)), np.flatnonzero(np.diff(e) > DEGENERATE) + 1)
+        for group in groups:
+            v, middle = c[:, group], e[group].mean()
+            inner = v.conj().T @ ((h - h0) @ v - middle * ((s - s0) @ v))
+            change[group] = la.eigvalsh(inner + np.diag(e[group])) - e[group]
+        return change
+
+    def velocities(
+        self,
+        k: NDArray[np.float64],
+        channel: int,
+        ours: Eigenstates,
+        theirs: Eigenstates,
+        chosen: NDArray[np.int64],
+        cell: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Lengths of the differences of dE/dk of some states, eV Angstrom, shape (n_chosen,)."""
+        difference = gradient(self.found, k, channel, ours, chosen) - gradient(
+            self.reference, k, channel, theirs, chosen
+        )
+        return np.linalg.norm(difference @ cell / (2 * np.pi), axis=1)
+
+
+def gradient(
+    matrices: BlochMatrices, k: NDArray[np.float64], channel: int, states: Eigenstates, chosen: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """dE/dk of some states by Hellmann-Feynman, <c|dH/dk - E dS/dk|c>, k fractional, eV, shape (n_chosen, 3)."""
+    phases = np.exp(2j * np.pi * (matrices.cells @ k))
+    c, e = states.vectors[:, chosen], states.energies[chosen]
+    result = np.empty((len(chosen), 3))
+    shape = (matrices.n_rows, matrices.n_rows)
+    for axis in range(3):
+        factor = 2j * np.pi * matrices.cells[:, axis] * phases
+        dh, ds = (
+            sp.csr_matrix((term @ factor, matrices.indices, matrices.indptr), shape=shape)
+            for term in (matrices.hamiltonian[channel], matrices.overlap)
+        )
+        result[:, axis] = (c.conj() * (dh @ c - (ds @ c) * e)).sum(axis=0).real
+    return result
