@@ -22,6 +22,9 @@ Normalization = Literal["path", "element"]
 
 SCALAR = Irrep(0, 1)
 
+SMALL_GROUPS = 4096
+"""Up to so many items times types, one product with zeros costs less than sorting items and a product per type."""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -218,11 +221,12 @@ def _part(linear: EquivariantLinear, scalars: Tensor, vectors: Tensor, p: int) -
 def _multiply(value: Tensor, weight: Tensor, groups: TypeGroups | None, base: Tensor | None) -> Tensor:
     """base + value weight, with the weights of each item's type; rows of `value` may be several per item."""
     columns = weight.shape[2]
-    if groups is None:
-        rows = value.reshape(-1, value.shape[-1])
+    if groups is None or groups.small:
+        rows = value.reshape(-1, value.shape[-1]) if groups is None else groups.spread(value)
+        matrix = weight[0] if groups is None else weight.reshape(-1, columns)
         if base is None:
-            return rows @ weight[0]
-        return torch.addmm(base if base.dim() == 1 else base.reshape(-1, columns), rows, weight[0])
+            return rows @ matrix
+        return torch.addmm(base if base.dim() == 1 else base.reshape(-1, columns), rows, matrix)
     product = groups.matmul(value, weight)
     return (
         product
@@ -236,22 +240,53 @@ def _accumulate_weights(total: Tensor, value: Tensor, grad: Tensor, groups: Type
     if groups is None:
         total[0].addmm_(value.reshape(-1, value.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
         return
+    if groups.small:
+        total += (groups.spread(value).T @ grad.reshape(-1, grad.shape[-1])).view(total.shape)
+        return
     parts = zip(groups.present, groups.split(value), groups.split(grad), strict=True)
     for t, part, grad_part in parts:
         total[t].addmm_(part.reshape(-1, part.shape[-1]).T, grad_part.reshape(-1, grad_part.shape[-1]))
 
 
 class TypeGroups:
-    """Items grouped by type so that each type is one matrix product.
+    """Items grouped by type so that each type is one matrix product; few items are not worth the sorting.
 
     :param types: type of each item, shape (n_items,).
     """
 
     def __init__(self, types: Tensor, n_types: int) -> None:
-        self.order = torch.argsort(types, stable=True)
-        counts = torch.bincount(types, minlength=n_types).tolist()
-        self.present = [t for t, count in enumerate(counts) if count]
-        self.counts = [count for count in counts if count]
+        self.types, self.n_types = types, n_types
+        self.small = len(types) * n_types <= SMALL_GROUPS
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """1 where an item is of a type, shape (n_items, n_types), booleans."""
+        return self.types[:, None] == torch.arange(self.n_types, device=self.types.device)
+
+    def spread(self, value: Tensor) -> Tensor:
+        """Each item's channels at the place of its type, zeros elsewhere: shape (n_items * rows, n_types * n_in)."""
+        kept = self.one_hot.view(len(value), *[1] * (value.dim() - 2), self.n_types, 1)
+        return (value.unsqueeze(-2) * kept).view(-1, self.n_types * value.shape[-1])
+
+    @cached_property
+    def order(self) -> Tensor:
+        """The items sorted by type."""
+        return torch.argsort(self.types, stable=True)
+
+    @cached_property
+    def _present(self) -> list[tuple[int, int]]:
+        counts = torch.bincount(self.types, minlength=self.n_types).tolist()
+        return [(t, count) for t, count in enumerate(counts) if count]
+
+    @property
+    def present(self) -> list[int]:
+        """Types that there are."""
+        return [t for t, _ in self._present]
+
+    @property
+    def counts(self) -> list[int]:
+        """Items of each type that there is."""
+        return [count for _, count in self._present]
 
     @cached_property
     def inverse(self) -> Tensor:

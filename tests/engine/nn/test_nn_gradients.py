@@ -41,10 +41,15 @@ def check(function, *tensors: torch.Tensor) -> None:
     assert torch.autograd.gradcheck(function, tensors, eps=1e-6, atol=1e-7, rtol=1e-5, fast_mode=True)
 
 
-@pytest.mark.parametrize("n_types", [1, 3])
-def test_linear(n_types: int) -> None:
+@pytest.mark.parametrize(("n_types", "types"), [(1, [0, 0, 0, 0]), (3, [2, 0, 2, 2]), (3, [1, 1, 1, 1])])
+@pytest.mark.parametrize("small", [True, False])
+def test_linear(n_types: int, types: list[int], small: bool) -> None:
+    """Items of several types, spread over one product or sorted and multiplied type by type."""
     linear = EquivariantLinear(IRREPS, Irreps.parse("1x0e+2x1o+2x0e+1x3o+1x2e"), bias=True, n_types=n_types).double()
-    groups = TypeGroups(torch.tensor([2, 0, 2, 2]), n_types) if n_types > 1 else None
+    groups = TypeGroups(torch.tensor(types), n_types) if n_types > 1 else None
+    if groups is not None:
+        assert groups.small
+        groups.small = small
     x, onto = random_features(IRREPS, 4), random_features(linear.irreps_out, 4, 1)
 
     def function(weight, bias, *tensors):
