@@ -29,9 +29,8 @@ from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.bands.dense import solve_dense
 from aiida_deeph.engine.bands.dos import gaussian_dos
-from aiida_deeph.engine.bands.dos_levels import LevelsJob
+from aiida_deeph.engine.bands.dos_levels import Levels, LevelsJob
 from aiida_deeph.engine.bands.kpm import level_weights, random_moments
-from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.multifrontal import peak_bytes
 from aiida_deeph.engine.bands.projection import projection
@@ -114,11 +113,11 @@ def kpm(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock, data: RealS
     levels, counts = interval.levels(n), level_weights(moments.total.T)
     memory = peak_memory_gib()
     del pencil
-    fermi = fermi_by_moments([(1.0, levels, counts)], solver, point, np.ones(1), electrons, 2, BROADENING, 2)
+    fermi = job.kpm_fermi(solver, [Levels(0, 1.0, levels, counts, None)])
     clock.lap("fermi")
     result = {"factor_gib": round(factors_gib(solver), 2), "moments": n, "vectors": VECTORS, "width_eV": BROADENING}
     result |= {"pole_eV": interval.pole, "peak_before_fermi_gib": round(memory, 2)}
-    result |= {"fermi": {name: fermi[name] for name in ("level", "uncertainty", "dos_at_level", "exact_counts")}}
+    result |= {"fermi": {name: fermi[name] for name in ("level", "gap", "by_moments", "uncertainty_by_moments")}}
     if matrices.n_rows < 5000:
         exact = solve_dense(h, s).energies
         grid = fermi["level"] + np.linspace(*WINDOW, 2001)

@@ -84,7 +84,8 @@ class DosConfig(Config):
     :param atoms: atoms (counted from 0) whose local density of states is wanted, too.
     :param n_vectors: random vectors of `kpm`; statistical errors fall as its inverse square root.
     :param seed: of the random vectors.
-    :param counts: how often `kpm` counts states exactly (one factorisation each) to pin the Fermi level; 0 for never.
+    :param counted: whether `kpm` finds the Fermi level by exact counts of states and the states around it (a handful of
+        factorisations per k-point); otherwise it comes from the moments, with a standard error.
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
     :param smearing: Fermi-Dirac width for the Fermi level of metals, eV.
     :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
@@ -100,7 +101,7 @@ class DosConfig(Config):
     atoms: tuple[int, ...] = ()
     n_vectors: int = Field(default=16, ge=2)
     seed: int = 0
-    counts: int = Field(default=2, ge=0)
+    counted: bool = True
     n_electrons: float | None = Field(default=None, gt=0)
     smearing: float = Field(default=0.02585, gt=0)
     overlap_threshold: float = Field(default=1e-6, gt=0)

@@ -13,7 +13,7 @@ from aiida_deeph.engine.bands.bloch import BlochMatrices
 from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.bands.dense import Eigenstates
 from aiida_deeph.engine.bands.factor import Factorisation
-from aiida_deeph.engine.bands.fermi import fermi_level
+from aiida_deeph.engine.bands.fermi import check_electrons, fermi_level
 from aiida_deeph.engine.bands.kloop import Loop
 from aiida_deeph.engine.bands.kpm import Interval, level_weights, local_moments, random_moments, spectral_interval
 from aiida_deeph.engine.bands.kpm_fermi import fermi_by_moments
@@ -23,6 +23,7 @@ from aiida_deeph.engine.bands.slices import states_between
 from aiida_deeph.engine.bands.solvers import dense_spectrum
 from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.progress import track
 
 LEVEL_MARGIN = 1.0
@@ -81,6 +82,10 @@ class LevelsJob:
     groups: Projection
     n_electrons: float | None
     show_progress: bool | None
+
+    def __post_init__(self) -> None:
+        n_states = self.matrices.n_rows * self.matrices.n_channels
+        check_electrons(self.n_electrons, n_states, self.data.spin.electrons_per_state)
 
     @property
     def tasks(self) -> list[tuple[int, int]]:
@@ -191,20 +196,32 @@ class LevelsJob:
             )
             n_moments = max(n_moments, n)
             del pencil, h, s
-        fermi = None
-        if self.n_electrons is not None:
-            fermi = fermi_by_moments(
-                [(part.weight, part.energies, part.counts) for part in levels],
+        fermi = None if self.n_electrons is None else self.kpm_fermi(solver, levels)
+        details = {"n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
+        return Found(levels, fermi, float(smallest), "kpm", details=details)
+
+    def kpm_fermi(self, solver: SparseSolver, levels: list[Levels]) -> dict[str, Any]:
+        """Fermi level from the moments; the noise of a whole system's states is removed by counting them."""
+        degeneracy = self.data.spin.electrons_per_state
+        parts = [(part.weight, part.energies, part.counts) for part in levels]
+        estimate = fermi_by_moments(parts, self.n_electrons, degeneracy, self.config.broadening)
+        if not self.config.counted:
+            return estimate
+        loop, smearing = Loop(show_progress=self.show_progress), self.config.smearing
+        try:
+            found = fermi_by_inertia(
                 solver,
                 self.kpoints,
                 self.weights,
                 self.n_electrons,
-                self.data.spin.electrons_per_state,
-                config.broadening,
-                config.counts,
+                degeneracy,
+                smearing,
+                start=estimate["level"],
+                loop=loop,
             )
-        details = {"n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
-        return Found(levels, fermi, float(smallest), "kpm", details=details)
+        except DataError:  # too few states around the level, as in a small system: the moments are good enough there
+            return estimate
+        return {**found.as_dict(), "by_moments": estimate["level"], "uncertainty_by_moments": estimate["uncertainty"]}
 
     def pencil(self, solver: SparseSolver, h: sp.csr_matrix, s: sp.csr_matrix, where: str) -> Pencil:
         """S^-1 H for the whole spectrum; with a window (H - pole S)^-1 S, whose moments are fewer."""

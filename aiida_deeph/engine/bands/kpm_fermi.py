@@ -1,4 +1,4 @@
-"""Fermi level from Chebyshev moments, pinned by exact counts of states."""
+"""Fermi level from Chebyshev moments, with its standard error."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfc
-
-from aiida_deeph.engine.bands.fermi import check_electrons
-from aiida_deeph.engine.bands.sparse import SparseSolver
 
 Part = tuple[float, NDArray[np.float64], NDArray[np.float64]]
 
@@ -27,71 +24,36 @@ def step(energies: NDArray[np.float64], broadening: float) -> NDArray[np.float64
 
 
 def fermi_by_moments(
-    parts: Sequence[Part],
-    solver: SparseSolver,
-    kpoints: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    n_electrons: float,
-    electrons_per_state: int,
-    broadening: float,
-    counts: int,
+    parts: Sequence[Part], n_electrons: float, electrons_per_state: int, broadening: float
 ) -> dict[str, Any]:
-    """The level that holds the electrons, and its standard error.
-
-    The noise of random vectors grows with the number of states counted; between two near energies there are few. So the
-    states below the first estimate are counted exactly (Sylvester inertia of H - E S at every k-point), the moments
-    give only the rest, and so on.
+    """The level that holds the electrons. Its noise is that of the number of all states below it.
 
     :param parts: weight, energies (n,) and counts (n, n_vectors) of the pseudo-levels of each channel and k-point.
+    :param n_electrons: in the cell; no more than the states hold.
     :param broadening: Gaussian width that the moments resolve, eV.
-    :param counts: exact counts at most, one factorisation each per k-point and channel.
-    :return: `level`, `uncertainty` (standard error), `dos_at_level` (electrons/eV), `exact_counts` and as much of
-        `FermiLevel` as is known; eV.
-    :raises InputError: the bands cannot hold the electrons.
+    :return: `level`, `uncertainty` (standard error, half a state at least), `dos_at_level` (electrons/eV), and the
+        fields of `FermiLevel` of which nothing is known as None; eV.
     """
-    check_electrons(n_electrons, solver.matrices.n_rows * solver.matrices.n_channels, electrons_per_state)
 
     def filled(energy: float) -> NDArray[np.float64]:
         """Electrons below an energy by each random vector, shape (n_vectors,)."""
         shares = [w * (step(e - energy, broadening) @ c) for w, e, c in parts]
         return electrons_per_state * np.sum(shares, axis=0)
 
-    low = bottom = min(float(e.min()) for _, e, _ in parts)
-    high = top = max(float(e.max()) for _, e, _ in parts)
-
-    def solve(wanted: float) -> float:
-        below, above = bottom, top
-        while above - below > 1e-6:
-            middle = (below + above) / 2
-            below, above = (middle, above) if filled(middle).mean() < wanted else (below, middle)
-        return (below + above) / 2
-
-    level = solve(n_electrons)
-    noise = filled(level)
-    counted = 0
-    for _ in range(counts):
-        exact = sum(
-            w * electrons_per_state * solver.count_below(k, level, channel)
-            for w, k in zip(weights, kpoints, strict=True)
-            for channel in range(solver.matrices.n_channels)
-        )
-        counted += 1
-        before, missing = level, n_electrons - exact
-        low, high = (level, high) if missing > 0 else (low, level)
-        if abs(missing) < 1e-6 * n_electrons:  # in a gap, or right between two states
-            noise = np.zeros_like(noise)
+    low, high = min(float(e.min()) for _, e, _ in parts), max(float(e.max()) for _, e, _ in parts)
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        if middle in (low, high):
             break
-        level = solve(filled(before).mean() + missing)
-        if not low < level < high:
-            level = (low + high) / 2
-        noise = filled(level) - filled(before)
-    slope = max(float((filled(level + broadening) - filled(level - broadening)).mean()) / (2 * broadening), 1e-12)
+        low, high = (middle, high) if filled(middle).mean() < n_electrons else (low, middle)
+    level = (low + high) / 2
+    noise = filled(level)
+    slope = float((filled(level + broadening) - filled(level - broadening)).mean()) / (2 * broadening)
     error = float(noise.std(ddof=1) / np.sqrt(len(noise)))
     return {
-        "level": float(level),
-        "uncertainty": max(error, electrons_per_state / 2) / slope,
+        "level": level,
+        "uncertainty": max(error, electrons_per_state / 2) / max(slope, 1e-12),
         "dos_at_level": slope,
-        "exact_counts": counted,
         "smearing": 0.0,
         "insulator": None,
         "valence_maximum": None,
