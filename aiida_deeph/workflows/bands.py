@@ -71,6 +71,9 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         spec.inputs.validator = cls._validate
         spec.outline(cls.choose_kpoints, cls.run_jobs, cls.results)
         spec.output("bands", valid_type=orm.BandsData, help="Eigenvalues, eV.")
+        spec.output(
+            "wavefunctions", valid_type=orm.SinglefileData, required=False, help="Coefficients of chosen states."
+        )
         spec.output("dos", valid_type=orm.ArrayData, required=False, help="Density of states.")
         spec.output("output_parameters", valid_type=orm.Dict, help="Fermi level, gap, solver, seconds.")
         spec.output("dos_parameters", valid_type=orm.Dict, required=False, help="The same of the density of states.")
@@ -89,7 +92,8 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             return f"give one of hamiltonian and hamiltonian_folder, found {' and '.join(given) or 'none'}"
         if "kpoints" in inputs and "kpath" in inputs:
             return "give kpoints or kpath, not both"
-        if given == ["hamiltonian_folder"] and not {"kpoints", "structure"} & set(inputs):
+        known = {"kpoints", "structure"} & set(inputs) or "primitive" in inputs.get("bands", {})
+        if given == ["hamiltonian_folder"] and not known:
             return "give the structure, or kpoints, with hamiltonian_folder: the path depends on the lattice"
         return None
 
@@ -98,7 +102,9 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         if "kpoints" in self.inputs:
             self.ctx.kpoints = self.inputs.kpoints
             return
-        structure = self.inputs.get("structure") or self.inputs.hamiltonian.get_structure()
+        # Unfolded bands follow the path of the primitive cell.
+        structure = self.inputs.bands.get("primitive") or self.inputs.get("structure")
+        structure = structure or self.inputs.hamiltonian.get_structure()
         path = self.inputs.kpath.value if "kpath" in self.inputs else None
         settings = orm.Dict({"path": path, "points_per_segment": self.inputs.points_per_segment.value})
         self.ctx.kpoints = self.call_once(band_kpoints, "kpoints", structure=structure, settings=settings)
@@ -144,6 +150,8 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             return exit_code
         self.out("bands", node.outputs.bands)
         self.out("output_parameters", node.outputs.output_parameters)
+        if "wavefunctions" in node.outputs:
+            self.out("wavefunctions", node.outputs.wavefunctions)
         return exit_code
 
     @classmethod

@@ -125,6 +125,18 @@ def test_bands_without_density_of_states(start, step, engine_code, deeph_folder)
     assert process.ctx.kpoints.uuid == process.inputs.kpoints.uuid
 
 
+def test_unfolded_bands_and_wavefunctions(engine_code, deeph_folder):
+    node = HamiltonianData(deeph_folder)
+    overrides = {"points_per_segment": 2, "dos": None, "bands": {"parameters": {"wavefunctions": [0]}}}
+    builder = BandsWorkChain.get_builder_from_protocol(engine_code, node, "fast", overrides, kpath="G-X")
+    builder.bands.primitive = node.get_structure()  # the smallest supercell there is
+    results, process = run_get_node(builder)
+    assert process.is_finished_ok, process.exit_message
+    assert results["bands"].get_array("spectral_weights") == pytest.approx(np.ones((3, 5)))
+    assert results["wavefunctions"].filename == "wavefunctions.h5"
+    assert results["output_parameters"]["unfolding"]["supercell"] == np.eye(3).tolist()
+
+
 def test_failed_density_of_states_leaves_the_bands(start, step, engine_code, deeph_folder, ended_job):
     process = start(BandsWorkChain.get_builder_from_protocol(engine_code, HamiltonianData(deeph_folder)))
     bands = orm.BandsData()
