@@ -87,6 +87,7 @@ class DosConfig(Config):
     :param counted: whether `kpm` finds the Fermi level by exact counts of states and the states around it (a handful of
         factorisations per k-point); otherwise it comes from the moments, with a standard error.
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
+    :param workers: processes that share the k-points, or the random vectors of `kpm`.
     :param smearing: Fermi-Dirac width for the Fermi level of metals, eV.
     :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out.
     """
@@ -102,6 +103,7 @@ class DosConfig(Config):
     n_vectors: int = Field(default=16, ge=2)
     seed: int = 0
     counted: bool = True
+    workers: int = Field(default=1, ge=1)
     n_electrons: float | None = Field(default=None, gt=0)
     smearing: float = Field(default=0.02585, gt=0)
     overlap_threshold: float = Field(default=1e-6, gt=0)

@@ -104,7 +104,7 @@ class LevelsJob:
             self.matrices,
             self.kpoints,
             overlap_threshold=self.config.overlap_threshold,
-            loop=Loop(show_progress=self.show_progress),
+            loop=Loop(None, self.config.workers, self.show_progress),
             observe=project if len(self.groups) else None,
         )
         fermi = None
@@ -176,6 +176,7 @@ class LevelsJob:
                 config.n_vectors,
                 self.groups.matrix,
                 seed=config.seed,
+                workers=config.workers,
                 show_progress=self.show_progress,
             )
             shares = moments.groups
@@ -207,7 +208,7 @@ class LevelsJob:
         estimate = fermi_by_moments(parts, self.n_electrons, degeneracy, self.config.broadening)
         if not self.config.counted:
             return estimate
-        loop, smearing = Loop(show_progress=self.show_progress), self.config.smearing
+        loop, smearing = Loop(None, self.config.workers, self.show_progress), self.config.smearing
         try:
             found = fermi_by_inertia(
                 solver,

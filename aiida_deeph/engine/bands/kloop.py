@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 
 from aiida_deeph.engine.bands.dense import Eigenstates
 from aiida_deeph.engine.bands.store import StateStore
@@ -40,39 +41,43 @@ class Loop:
             known = {task: self.store.get(_file(name, task)) for task in tasks}
             done = {task: states for task, states in known.items() if states is not None}
         left = [task for task in tasks if task not in done]
-        for task, states in track(self._solutions(left, solve), name, len(left), self.show_progress):
+        for task, states in track(parallel(left, solve, self.workers), name, len(left), self.show_progress):
             done[task] = states
             if self.store is not None:
                 self.store.put(_file(name, task), states)
         return done
 
-    def _solutions(self, tasks: Sequence[Task], solve: Solve) -> Iterator[tuple[Task, Eigenstates]]:
-        workers = min(self.workers, len(tasks))
-        if workers <= 1:
-            for task in tasks:
-                yield task, solve(*task)
-            return
-        # Forked processes see the matrices without a copy; threads would wait for each other in Python code.
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(solve,)) as pool:
-            futures = {pool.submit(_solve, task): task for task in tasks}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+
+def parallel(tasks: Sequence[Any], work: Callable[..., Any], workers: int) -> Iterator[tuple[Any, Any]]:
+    """(task, work(*task)) for each task as it is done, by as many processes.
+
+    Forked processes see the matrices without a copy; threads would wait for each other in Python code.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        for task in tasks:
+            yield task, work(*task)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(work,)) as pool:
+        futures = {pool.submit(_work, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-_adopted: list[Solve] = []
-"""What a worker process solves with; empty everywhere else."""
+_adopted: list[Callable[..., Any]] = []
+"""What a worker process does; empty everywhere else."""
 
 
-def _adopt(solve: Solve) -> None:
-    _adopted[:] = [solve]
+def _adopt(work: Callable[..., Any]) -> None:
+    _adopted[:] = [work]
 
 
-def _solve(task: Task) -> Eigenstates:
+def _work(task: Sequence[Any]) -> Any:
     return _adopted[0](*task)
 
 

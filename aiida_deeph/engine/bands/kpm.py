@@ -23,6 +23,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.bands.factor import Factorisation
+from aiida_deeph.engine.bands.kloop import parallel
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.progress import track
 
@@ -137,6 +138,7 @@ def random_moments(
     groups: sp.csr_matrix | None = None,
     *,
     seed: int = 0,
+    workers: int = 1,
     show_progress: bool | None = None,
 ) -> Moments:
     """Moments of the total density of states and of groups of rows.
@@ -146,38 +148,44 @@ def random_moments(
 
     :param groups: 1 where a row belongs to a group, shape (n_groups, n); None for the total alone.
     :param n_vectors: a number n of states in a range of energies has a relative error of about 1 / sqrt(n_vectors n).
+    :param workers: processes that share the vectors; the result does not depend on it.
     :raises DataError: the spectrum leaves the interval.
     """
     n = hamiltonian.shape[0]
     groups = sp.csr_matrix((0, n)) if groups is None else groups
     scaled = _scaled(hamiltonian, overlap, interval)
-    rng = np.random.default_rng(seed)
-    totals, shares = [], np.zeros((n_moments, groups.shape[0]))
-    for start in range(0, n_vectors, BLOCK):
-        width = min(BLOCK, n_vectors - start)
-        a = factors.half_solve(_random(n, width, hamiltonian.dtype, rng))
-        d = overlap @ a
-        total = np.zeros((width, n_moments))
+    width = min(BLOCK, -(-n_vectors // workers))
+    blocks = [(start, min(start + width, n_vectors)) for start in range(0, n_vectors, width)]
 
-        def record(order: int, product: NDArray[np.float64], total: Any = total, width: int = width) -> None:
+    def work(start: int, end: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Moments of some of the vectors, each with random numbers of its own."""
+        vectors = [_random(n, 1, hamiltonian.dtype, np.random.default_rng([seed, v])) for v in range(start, end)]
+        a = factors.half_solve(np.concatenate(vectors, axis=1))
+        d = overlap @ a
+        total, shares = np.zeros((end - start, n_moments)), np.zeros((n_moments, groups.shape[0]))
+
+        def record(order: int, product: NDArray[np.float64]) -> None:
             total[:, order] = product.sum(axis=0)
-            shares[order] += (groups @ product).sum(axis=1) / n_vectors
+            shares[order] = (groups @ product).sum(axis=1) / n_vectors
 
         record(0, _product(a, d))
         before_a, before_d = a, d
         d = scaled @ a
         a = factors.solve(d)
         record(1, _product(before_a, d))
-        for order in track(range(2, n_moments, 2), "moments", show=show_progress):
+        for order in track(range(2, n_moments, 2), "moments", show=show_progress if workers == 1 else False):
             # T_(2n) = 2 T_n T_n - T_0 and T_(2n+1) = 2 T_(n+1) T_n - T_1, of which the products are recorded first.
             record(order, _product(a, d))
             before_d = 2 * (scaled @ a) - before_d
             before_a, before_d, a, d = a, d, factors.solve(before_d), before_d
             record(order + 1, _product(before_a, d))
         _undo_doubling(total.T)
-        totals.append(total)
+        return total, shares
+
+    done = dict(parallel(blocks, work, workers))
+    shares = np.sum([done[block][1] for block in blocks], axis=0)
     _undo_doubling(shares)
-    total = np.concatenate(totals)
+    total = np.concatenate([done[block][0] for block in blocks])
     if not np.abs(total).max() < 4 * n:
         raise DataError(
             "spectrum leaves its bounds", found=f"moment {np.abs(total).max():.3g}", expected=f"at most {n}"

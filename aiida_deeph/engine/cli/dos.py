@@ -25,6 +25,7 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 @click.option(
     "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."
 )
+@click.option("--workers", type=int, help="Processes that share k-points or random vectors. [default: 1]")
 @click.option("--threads", type=int, help="Threads of the linear algebra.")
 @click.option("--progress/--no-progress", "show_progress", default=None, help="Progress bar. [default: on a terminal]")
 @click.option("--output", metavar="FILE.json", help="[default: dos.json]")

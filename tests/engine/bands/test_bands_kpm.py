@@ -82,6 +82,14 @@ def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: t
     assert np.abs(error).max() < 0.05 * h.shape[0]
 
 
+def test_result_does_not_depend_on_the_workers(models: Any, folder: Write, tmp_path: Path) -> None:
+    where = folder(models.random_crystal(35, n_atoms=8))
+    common = {"folder": where, "method": "kpm", "broadening": 0.3, "n_vectors": 5, "seed": 3, "counted": False}
+    one, two = (dos(tmp_path, **common, workers=n) for n in (1, 2))
+    assert two["dos"] == pytest.approx(one["dos"], abs=1e-9)
+    assert dos(tmp_path, **{**common, "seed": 4})["dos"] != pytest.approx(one["dos"], abs=1e-3)
+
+
 def test_pseudo_levels_broaden_like_eigenvalues(models: Any) -> None:
     matrices = bloch_matrices(models.random_crystal(31, n_atoms=8))
     h, s = matrices.at(KPOINTS[1])
