@@ -32,6 +32,9 @@ class BandComparison:
     :param n_occupied: occupied bands per spin channel.
     :param n_conduction: conduction bands compared.
     :param n_kpoints: k-points compared.
+    :param window_mean: mean |deviation| of the states of the window, eV; None without a window or states in it.
+    :param window_maximum: largest deviation of those, eV.
+    :param n_window: states of the window.
     """
 
     shift: float
@@ -48,6 +51,9 @@ class BandComparison:
     n_occupied: tuple[int, ...]
     n_conduction: int
     n_kpoints: int
+    window_mean: float | None = None
+    window_maximum: float | None = None
+    n_window: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, all energies in eV."""
@@ -61,6 +67,7 @@ def compare_bands(
     *,
     n_conduction: int = 1,
     alignment: Alignment = "mean_occupied",
+    window: tuple[float, float] | None = None,
 ) -> BandComparison:
     """Compare bands at the same k-points, from the lowest band on.
 
@@ -68,6 +75,7 @@ def compare_bands(
     :param reference: the same k-points, eV; the numbers of bands may differ above those compared.
     :param n_occupied: occupied bands, one number or one per spin channel.
     :param n_conduction: how many of the lowest conduction bands are compared beside them (fewer if fewer are there).
+    :param window: energies of the reference, eV from its valence band maximum, whose states are compared in addition.
     :raises InputError: different spins or k-points, or fewer bands than are occupied.
     """
     a, b = _three_axes(bands, "bands"), _three_axes(reference, "reference bands")
@@ -98,6 +106,10 @@ def compare_bands(
         gap, reference_gap = (
             min(float(e[s, :, n].min()) for s, n in enumerate(filled)) - t for e, t in ((a, top), (b, reference_top))
         )
+    inside = np.zeros(0)
+    if window is not None:
+        low, high = (reference_top + edge for edge in window)
+        inside = np.abs(difference + shift)[(b[:, :, :n_bands] >= low) & (b[:, :, :n_bands] <= high)]
     return BandComparison(
         shift=shift,
         alignment=alignment,
@@ -113,6 +125,9 @@ def compare_bands(
         n_occupied=filled,
         n_conduction=n_conduction,
         n_kpoints=a.shape[1],
+        window_mean=float(inside.mean()) if inside.size else None,
+        window_maximum=float(inside.max()) if inside.size else None,
+        n_window=int(inside.size) if window is not None else None,
     )
 
 

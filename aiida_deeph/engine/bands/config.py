@@ -23,9 +23,10 @@ class BandsConfig(Config):
     Each k-point is kept in `OUTPUT.partial` until the end: the same command goes on where a killed one stopped.
 
     :param folder: DeepH folder with H and S.
-    :param kpoints: fractional k-points; exactly one of kpoints, kpath, mesh is given.
+    :param kpoints: fractional k-points; exactly one of kpoints, kpath, mesh, spacing is given.
     :param kpath: e.g. `G-K-M-G`.
     :param mesh: Gamma-centred mesh.
+    :param spacing: largest distance of neighbouring points of such a mesh, 1/Angstrom (with 2 pi).
     :param labels: names of some k-points by index, with `kpoints`.
     :param num_bands: bands nearest to `around`; None gives all.
     :param around: eV, or `fermi`.
@@ -45,6 +46,7 @@ class BandsConfig(Config):
     kpath: str | None = None
     points_per_segment: int = Field(default=40, ge=2)
     mesh: Mesh | None = None
+    spacing: float | None = Field(default=None, gt=0)
     num_bands: int | None = Field(default=None, ge=1)
     around: float | Literal["fermi"] = "fermi"
     solver: Literal["auto", "dense", "sparse"] = "auto"
@@ -61,8 +63,8 @@ class BandsConfig(Config):
 
     @model_validator(mode="after")
     def _one_choice(self) -> BandsConfig:
-        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh)) != 1:
-            raise ValueError("exactly one of kpoints, kpath and mesh")
+        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh, self.spacing)) != 1:
+            raise ValueError("exactly one of kpoints, kpath, mesh and spacing")
         if self.labels is not None and self.kpoints is None:
             raise ValueError("labels only with kpoints")
         return self
@@ -75,6 +77,8 @@ class DosConfig(Config):
     Fermi level is the number of electrons. `dos_by_element`, `dos_by_shell` and `dos_by_atom` hold Mulliken shares,
     `dos_by_spin` the two channels of collinear data, `dos_error` the standard error of a `kpm` result.
 
+    :param mesh: Gamma-centred mesh.
+    :param spacing: largest distance of neighbouring points, 1/Angstrom (with 2 pi), instead of a mesh.
     :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum.
     :param broadening: Gaussian width, eV.
     :param method: `exact` (all eigenvalues by dense diagonalisation), `sparse` (all eigenvalues inside the window, for
@@ -94,6 +98,7 @@ class DosConfig(Config):
 
     folder: str
     mesh: Mesh = (1, 1, 1)
+    spacing: float | None = Field(default=None, gt=0)
     window: tuple[float, float] | None = None
     n_points: int = Field(default=1001, ge=2)
     broadening: float = Field(default=0.05, gt=0)

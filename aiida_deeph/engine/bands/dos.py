@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from aiida_deeph.engine.bands.bloch import bloch_matrices
 from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.bands.dos_levels import REACH, Found, Levels, LevelsJob
-from aiida_deeph.engine.bands.fermi import gamma_mesh
-from aiida_deeph.engine.bands.kpath import check_directions
+from aiida_deeph.engine.bands.fermi import gamma_mesh, mesh_for_spacing
+from aiida_deeph.engine.bands.kpath import check_directions, periodic_directions
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.output import describe, electrons_of, read_folder, write_json
 from aiida_deeph.engine.bands.projection import projection
@@ -53,6 +53,9 @@ def run_dos(config: DosConfig, *, show_progress: bool | None = None) -> Path:
     """
     started = time.perf_counter()
     data = read_folder(config.folder)
+    if config.spacing is not None:
+        mesh = mesh_for_spacing(data.structure.cell, periodic_directions(data), config.spacing)
+        config = config.model_copy(update={"mesh": mesh, "spacing": None})
     n_electrons = electrons_of(data, config.n_electrons)
     if config.window is not None and n_electrons is None:
         raise InputError(

@@ -13,6 +13,7 @@ from aiida_deeph.engine.bands.config import BandsConfig
 from aiida_deeph.engine.bands.fermi import (
     check_electrons,
     gamma_mesh,
+    mesh_for_spacing,
     n_occupied_bands,
 )
 from aiida_deeph.engine.bands.job import BandsJob, Solved
@@ -36,6 +37,9 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
     """
     started = time.perf_counter()
     data = read_folder(config.folder)
+    if config.spacing is not None:
+        mesh = mesh_for_spacing(data.structure.cell, periodic_directions(data), config.spacing)
+        config = config.model_copy(update={"mesh": mesh, "spacing": None})
     n_electrons = electrons_of(data, config.n_electrons)
     if config.num_bands is not None and config.around == "fermi" and n_electrons is None:
         hint = "" if data.fermi_energy is None else f" (that of the DFT run is {data.fermi_energy:.3f})"

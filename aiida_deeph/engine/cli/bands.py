@@ -39,6 +39,7 @@ def resolve(cls: type[Any], target: str, options: dict[str, Any]) -> Any:
 @click.option("--kpath", metavar="G-K-M-G", help="Path through special points of the lattice.")
 @click.option("--points", "points_per_segment", type=int, help="k-points per segment of the path. [default: 40]")
 @click.option("--mesh", type=int, nargs=3, default=None, help="Gamma-centred mesh.")
+@click.option("--spacing", type=float, help="Mesh whose points are at most this far apart, 1/Angstrom (with 2 pi).")
 @click.option("--num-bands", type=int, help="Bands around the given energy instead of all.")
 @click.option("--around", metavar="fermi|E", help="Their centre: the Fermi level or an energy in eV. [default: fermi]")
 @click.option(

@@ -13,6 +13,7 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 @click.command("dos")
 @click.argument("target", metavar="DEEPH_DIR|CONFIG")
 @click.option("--mesh", type=int, nargs=3, default=None, help="Gamma-centred mesh. [default: 1 1 1]")
+@click.option("--spacing", type=float, help="Mesh whose points are at most this far apart, 1/Angstrom (with 2 pi).")
 @click.option(
     "--window", type=float, nargs=2, default=None, help="Energies relative to the Fermi level, eV. [default: all]"
 )

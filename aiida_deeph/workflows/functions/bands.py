@@ -67,7 +67,8 @@ def band_kpoints(structure: orm.StructureData, settings: orm.Dict) -> orm.Kpoint
 def compare_band_structures(predicted: orm.BandsData, reference: orm.BandsData, settings: orm.Dict) -> orm.Dict:
     """Predicted bands against DFT at the same k-points: occupied bands and the lowest conduction band, aligned.
 
-    :param settings: `n_occupied` (per spin channel), `alignment` (see engine.bands.compare).
+    :param settings: `n_occupied` (per spin channel), `alignment`, `window` in eV (see
+        engine.bands.compare).
     :returns: all of `BandComparison` in eV, and `band_mae_meV`, `band_max_meV`.
     """
     values = settings.get_dict()
@@ -77,6 +78,7 @@ def compare_band_structures(predicted: orm.BandsData, reference: orm.BandsData, 
         energies_of(reference),
         tuple(occupied) if isinstance(occupied, list) else int(occupied),
         alignment=values.get("alignment", "mean_occupied"),
+        window=tuple(values["window"]) if values.get("window") else None,
     )
     result: dict[str, Any] = {**comparison.as_dict(), "energy_units": "eV"}
     result["band_mae_meV"] = MEV * comparison.mean

@@ -95,6 +95,13 @@ def test_deviation_of_known_size() -> None:
     assert found.mean == pytest.approx((3 * found.occupied_mean + found.conduction_mean) / 4)
     assert found.gap_difference == pytest.approx(0.49, abs=1e-12)
     assert found.as_dict()["n_occupied"] == [3]
+    top = e[0, :, 2].max()
+    window = compare_bands(np.sort(other, axis=2), e, 3, window=(e.min() - top - 1, 0.0))
+    inside = e <= top
+    deviations = np.abs(np.sort(other, axis=2) - e - 0.01 / 3)[inside]
+    assert (window.n_window, window.window_mean) == (inside.sum(), pytest.approx(deviations.mean()))
+    assert window.window_maximum == pytest.approx(deviations.max())
+    assert compare_bands(e, e, 3, window=(90, 91)).window_mean is None
 
 
 def test_bands_that_do_not_belong_together() -> None:

@@ -65,6 +65,15 @@ def test_configuration_file_and_overriding_options(models: Any, folder: Write, t
     assert len(json.loads((tmp_path / "c.json").read_text())["kpoints"]) == 1
 
 
+def test_mesh_by_distance(models: Any, folder: Write, tmp_path: Path) -> None:
+    where = folder(models.graphene())  # reciprocal vectors of 2.95 / Angstrom
+    found = bands(tmp_path, folder=where, spacing=0.75)
+    assert found["energies"] == bands(tmp_path, folder=where, mesh=(4, 4, 1))["energies"]
+    assert dos(tmp_path, folder=where, spacing=0.75)["mesh"] == [4, 4, 1]
+    with pytest.raises(ValueError, match="exactly one of"):
+        BandsConfig(folder=where, mesh=(1, 1, 1), spacing=0.1)
+
+
 def test_listed_kpoints_with_names(models: Any, folder: Write, tmp_path: Path) -> None:
     points = tmp_path / "k.txt"
     points.write_text("0 0 0 G\n0.5 0 0 M\n")
