@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import BandsData, KpointsData, SinglefileData, StructureData
+from aiida.orm import BandsData, KpointsData, RemoteData, SinglefileData, StructureData
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, stage_folder
@@ -18,6 +18,8 @@ from aiida_deeph.engine.errors import InputError
 OUTPUT = "bands.json"
 WAVEFUNCTIONS = "wavefunctions.h5"
 PRIMITIVE_FILE = "primitive.xyz"
+# Folder in which a job keeps the k-points that it has solved until it ends.
+PARTIAL = f"{OUTPUT}.partial"
 
 
 class BandsCalculation(EngineCalculation):
@@ -37,6 +39,7 @@ class BandsCalculation(EngineCalculation):
             "mesh": None,
             "unfold": None,
             "wavefunctions_output": None,
+            "restart": None,
             "output": None,
         }
     )
@@ -57,6 +60,12 @@ class BandsCalculation(EngineCalculation):
             valid_type=StructureData,
             required=False,
             help="Primitive cell to unfold a supercell's bands onto.",
+        )
+        spec.input(
+            "restart_folder",
+            valid_type=RemoteData,
+            required=False,
+            help="Folder of a job that was killed: the k-points that it had solved are taken over.",
         )
         spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV.")
         spec.output(
@@ -90,6 +99,8 @@ class BandsCalculation(EngineCalculation):
             fields["wavefunctions_output"] = WAVEFUNCTIONS
         if "primitive" in self.inputs:
             fields["unfold"] = staging.write_structure(self.inputs.primitive, PRIMITIVE_FILE)
+        if "restart_folder" in self.inputs:
+            fields["restart"] = staging.link(self.inputs.restart_folder, "restart", PARTIAL)
         if "kpoints" in self.inputs:
             node = self.inputs.kpoints
             mesh = mesh_of(node)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
@@ -19,6 +19,9 @@ BandsCalculation = CalculationFactory("deeph.bands")
 DosCalculation = CalculationFactory("deeph.dos")
 HamiltonianData = DataFactory("deeph.hamiltonian")
 FOLDER_INPUTS = ("hamiltonian", "hamiltonian_folder")
+# Killed by the scheduler or by who knows what: the k-points that were done are not lost.
+KILLED = (120, 140, 400)
+MAX_RESTARTS = 4
 
 
 class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
@@ -61,7 +64,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             default=lambda: orm.Int(40),
             help="Along the path.",
         )
-        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints"))
+        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints", "restart_folder"))
         spec.expose_inputs(
             DosCalculation,
             namespace="dos",
@@ -69,7 +72,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             namespace_options={"required": False, "populate_defaults": False},
         )
         spec.inputs.validator = cls._validate
-        spec.outline(cls.choose_kpoints, cls.run_jobs, cls.results)
+        spec.outline(cls.choose_kpoints, cls.run_jobs, while_(cls.was_killed)(cls.continue_bands), cls.results)
         spec.output("bands", valid_type=orm.BandsData, help="Eigenvalues, eV.")
         spec.output(
             "wavefunctions", valid_type=orm.SinglefileData, required=False, help="Coefficients of chosen states."
@@ -112,11 +115,10 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     def run_jobs(self) -> ToContext:
         """Bands and density of states side by side."""
         folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
-        inputs = {**self.exposed_inputs(BandsCalculation, namespace="bands"), **folder, "kpoints": self.ctx.kpoints}
         jobs = {
             "bands": self.submit_once(
                 BandsCalculation,
-                inputs,
+                self.bands_job(),
                 name="bands",
                 label="bands",
                 description="eigenvalues along the k-points",
@@ -132,6 +134,31 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 description="density of states",
             )
         return ToContext(**jobs)
+
+    def bands_job(self) -> dict[str, Any]:
+        """Inputs of the job for the bands."""
+        folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
+        return {**self.exposed_inputs(BandsCalculation, namespace="bands"), **folder, "kpoints": self.ctx.kpoints}
+
+    def was_killed(self) -> bool:
+        """Whether the bands go on where a job was stopped."""
+        node = self.ctx.bands
+        stopped = node.exit_status in KILLED and "remote_folder" in node.outputs
+        return stopped and self.ctx.get("restarts", 0) < MAX_RESTARTS
+
+    def continue_bands(self) -> ToContext:
+        """A further job for the k-points that are left."""
+        count = self.ctx.get("restarts", 0) + 1
+        inputs = {**self.bands_job(), "restart_folder": self.ctx.bands.outputs.remote_folder}
+        node = self.submit_once(
+            BandsCalculation,
+            inputs,
+            name=f"bands_{count:02d}",
+            label="bands",
+            description=f"eigenvalues at the k-points that are left, after exit status {self.ctx.bands.exit_status}",
+        )
+        self.ctx.restarts = count
+        return ToContext(bands=node)
 
     def results(self) -> ExitCode | None:
         """Attach what came out; a failed density of states does not take the bands away."""

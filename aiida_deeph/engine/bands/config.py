@@ -38,6 +38,7 @@ class BandsConfig(Config):
         path and distances are then those of the primitive cell.
     :param wavefunctions: states whose coefficients are written: 0 is the highest occupied band, 1 the lowest empty one.
     :param workers: processes, each with one k-point at a time.
+    :param restart: folder `OUTPUT.partial` that a killed job left elsewhere.
     """
 
     folder: str
@@ -58,6 +59,7 @@ class BandsConfig(Config):
     wavefunctions: tuple[int, ...] | None = Field(default=None, min_length=1)
     wavefunctions_output: str = "wavefunctions.h5"
     workers: int = Field(default=1, ge=1)
+    restart: str | None = None
     threads: int | None = Field(default=None, ge=1)
     output: str = "bands.json"
 

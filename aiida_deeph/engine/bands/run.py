@@ -58,8 +58,9 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
     solver = choose_solver(matrices.n_rows, config.num_bands, config.solver)
     check_electrons(n_electrons, matrices.n_rows * matrices.n_channels, data.spin.electrons_per_state)
     states = state_indices(config.wavefunctions, n_electrons, data, matrices)
-    settings = config.model_dump(exclude={"folder", "output", "wavefunctions_output", "workers", "threads"})
-    store = StateStore(Path(f"{config.output}.partial"), job_key(data, settings))
+    settings = config.model_dump(exclude={"folder", "output", "wavefunctions_output", "workers", "threads", "restart"})
+    earlier = None if config.restart is None else Path(config.restart)
+    store = StateStore(Path(f"{config.output}.partial"), job_key(data, settings), earlier)
     job = BandsJob(config, data, matrices, points, weights, n_electrons, unfolded, states)
     try:
         loop = Loop(store, config.workers, show_progress)

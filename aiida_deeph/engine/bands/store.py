@@ -26,28 +26,24 @@ class StateStore:
 
     :param folder: made with the first solution, removed at the end.
     :param key: what identifies the job: solutions are taken over only if it is the same.
+    :param earlier: such a folder of a job that was killed elsewhere; it is only read.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, earlier: Path | None = None) -> None:
         self.folder, self.key = folder, key
-        try:
-            known = json.loads((folder / KEY_FILE).read_text(encoding="ascii"))["key"]
-        except (OSError, ValueError, KeyError, TypeError):
-            known = None
-        self._ready = known == key
+        self.earlier = earlier if earlier is not None and _key_in(earlier) == key else None
+        self._ready = _key_in(folder) == key
         if not self._ready:
             self.remove()
 
     def get(self, name: str) -> Eigenstates | None:
         """A solution of an earlier run, or None."""
-        try:
-            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return None
-        extras = {key.removeprefix(EXTRA): arrays.pop(key) for key in list(arrays) if key.startswith(EXTRA)}
-        values: dict[str, Any] = {key: value if value.ndim else value.item() for key, value in arrays.items()}
-        return Eigenstates(**{"vectors": None, **values}, extras=extras)
+        found = _read(self.folder / f"{name}.npz")
+        if found is None and self.earlier is not None:
+            found = _read(self.earlier / f"{name}.npz")
+            if found is not None:
+                self.put(name, found)  # a third run looks here alone
+        return found
 
     def put(self, name: str, states: Eigenstates) -> None:
         """Keep a solution; complete or not there at all."""
@@ -75,3 +71,23 @@ def job_key(data: RealSpaceHamiltonian, settings: Mapping[str, Any]) -> str:
             digest.update(matrix.atom_pairs.data)
             digest.update(matrix.entries.data)
     return digest.hexdigest()
+
+
+def _key_in(folder: Path) -> str | None:
+    """The key that a folder belongs to; None if it is no such folder."""
+    try:
+        return str(json.loads((folder / KEY_FILE).read_text(encoding="ascii"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(path: Path) -> Eigenstates | None:
+    """The states of a file; None if there is none, or a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+    extras = {key.removeprefix(EXTRA): arrays.pop(key) for key in list(arrays) if key.startswith(EXTRA)}
+    values: dict[str, Any] = {key: value if value.ndim else value.item() for key, value in arrays.items()}
+    return Eigenstates(**{"vectors": None, **values}, extras=extras)

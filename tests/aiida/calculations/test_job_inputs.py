@@ -182,6 +182,14 @@ def test_bands_of_a_supercell_to_unfold(prepare, deeph_folder):
     assert "Al" in job.files["primitive.xyz"]
 
 
+def test_bands_of_a_job_that_was_killed(prepare, make_remote, deeph_folder):
+    remote = make_remote("killed", creator="deeph.bands")
+    inputs = {"hamiltonian": HamiltonianData(deeph_folder), "kpoints": mesh(1, 1, 3), "restart_folder": remote}
+    job = prepare("deeph.bands", inputs)
+    assert job.config["restart"] == "restart"
+    assert job.links == {"restart": remote.get_remote_path() + "/bands.json.partial"}
+
+
 def test_bands_of_a_mesh_in_the_folder_of_a_prediction(prepare, make_remote):
     remote = make_remote("predicted", creator="deeph.predict")
     job = prepare("deeph.bands", {"hamiltonian_folder": remote, "kpoints": mesh(1, 1, 3)})

@@ -137,6 +137,25 @@ def test_unfolded_bands_and_wavefunctions(engine_code, deeph_folder):
     assert results["output_parameters"]["unfolding"]["supercell"] == np.eye(3).tolist()
 
 
+def test_killed_bands_go_on_where_they_stopped(start, step, engine_code, deeph_folder, ended_job, remote):
+    overrides = {"dos": None}
+    process = start(
+        BandsWorkChain.get_builder_from_protocol(engine_code, HamiltonianData(deeph_folder), overrides=overrides)
+    )
+    step(process, process.choose_kpoints)
+    folder = remote()
+    process.ctx.bands = ended_job("deeph.bands", 120, outputs={"remote_folder": folder})
+    assert process.was_killed()
+    job = step(process, process.continue_bands)["bands"]
+    assert job.inputs.restart_folder.uuid == folder.uuid
+    assert step(process, process.continue_bands)["bands"].pk != job.pk  # a second restart is another job
+    process.ctx.restarts = 4
+    assert not process.was_killed()
+    process.ctx.restarts = 0
+    process.ctx.bands = ended_job("deeph.bands", 310, outputs={"remote_folder": remote()})
+    assert not process.was_killed()
+
+
 def test_failed_density_of_states_leaves_the_bands(start, step, engine_code, deeph_folder, ended_job):
     process = start(BandsWorkChain.get_builder_from_protocol(engine_code, HamiltonianData(deeph_folder)))
     bands = orm.BandsData()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -210,6 +211,8 @@ def test_killed_job_loses_one_kpoint(
     assert not output.exists()
     assert len(list((tmp_path / "bands.json.partial").glob("*.npz"))) == 5
 
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path / "bands.json.partial", moved)
     solved = []
     from aiida_deeph.engine.bands import solvers
 
@@ -220,6 +223,11 @@ def test_killed_job_loses_one_kpoint(
     for name in ("energies", "fermi", "smallest_overlap_eigenvalue"):
         assert found[name] == expected[name]
     assert not (tmp_path / "bands.json.partial").exists()
+
+    solved.clear()
+    again = bands(tmp_path, **settings, restart=str(moved))
+    assert (len(solved), again["energies"]) == (len(found["kpoints"]) + 2 - 5, expected["energies"])
+    assert len(list(moved.glob("*.npz"))) == 5
 
 
 def test_solutions_of_another_job_are_not_taken(models: Any, folder: Write, tmp_path: Path) -> None:
