@@ -21,6 +21,7 @@ from aiida_deeph.engine.io.deeph import (
     read_deeph_structure,
     read_info,
 )
+from aiida_deeph.engine.io.sisl import to_sisl
 
 MATRIX_FILES = (HAMILTONIAN_FILE, OVERLAP_FILE)
 
@@ -113,6 +114,14 @@ class HamiltonianData(FolderNode):
         """
         with self.as_path() as path:
             return read_deeph(path)
+
+    def get_sisl(self):
+        """The same as `sisl.Hamiltonian`, if sisl is installed (`pip install "aiida-deeph[sisl]"`).
+
+        :raises InputError: it is not.
+        :raises DataError: a file is damaged, or H is absent.
+        """
+        return to_sisl(self.load())
 
 
 def _count_pairs(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -38,6 +39,16 @@ def test_load_gives_the_matrices_back(deeph_folder, hamiltonian):
     loaded = node.load()
     np.testing.assert_array_equal(loaded.hamiltonian.entries, hamiltonian.hamiltonian.entries)
     np.testing.assert_array_equal(loaded.overlap.entries, hamiltonian.overlap.entries)
+
+
+def test_sisl_has_the_same_matrices(deeph_folder, hamiltonian):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sisl calls functions of pyparsing by old names
+        pytest.importorskip("sisl", reason="sisl is not installed")
+    theirs = HamiltonianData(deeph_folder).get_sisl()
+    k = [0.0, 0.0, 0.2]
+    np.testing.assert_allclose(theirs.Hk(k).toarray(), hamiltonian.hamiltonian_at(k).toarray(), atol=1e-12)
+    np.testing.assert_allclose(theirs.Sk(k).toarray(), hamiltonian.overlap_at(k).toarray(), atol=1e-12)
 
 
 def test_structure_has_the_atoms_in_the_order_of_the_matrices(tmp_path, hamiltonian):
