@@ -68,10 +68,13 @@ class Side:
     """One of the two programs in training.
 
     :param predict: entries of a graph.
+    :param options: of Adam; each program has its own form of it.
     """
 
-    def __init__(self, predict: Callable[[Any], torch.Tensor], parameters: list[torch.nn.Parameter]) -> None:
-        self.predict, self.optimizer = predict, torch.optim.Adam(parameters)
+    def __init__(
+        self, predict: Callable[[Any], torch.Tensor], parameters: list[torch.nn.Parameter], **options: Any
+    ) -> None:
+        self.predict, self.optimizer = predict, torch.optim.Adam(parameters, **options)
         self.losses: list[float] = []
         self.seconds: list[float] = [0.0]
 
@@ -150,7 +153,7 @@ def one_seed(arguments: argparse.Namespace, members: list[Any], seed: int) -> di
     print(f"seed {seed}: largest difference of the untrained networks {largest:.1e} eV", flush=True)
     sides = {
         "reference": Side(reference, list(theirs.parameters())),
-        "ours": Side(network, list(network.parameters())),
+        "ours": Side(network, list(network.parameters()), fused=True),
     }
     train, validation = graphs[: arguments.train], graphs[arguments.train :]
     rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def orbital_weights(layout: EntryLayout, graphs: Iterable[HamiltonianGraph], pow
     n_targets = len(layout.targets)
     total, number = (torch.zeros(n_targets, dtype=torch.float64).index_add_(0, target, x) for x in (sums, counts))
     mean = total / number.clamp(min=1)
-    weight = mean.clamp(min=float(mean.max()) / LARGEST_RATIO, max=None).pow(-power) if mean.max() > 0 else mean + 1
+    weight = mean.clamp(min=float(mean.max()) / LARGEST_RATIO).pow(-power) if mean.max() > 0 else mean + 1
     weight = weight * number.sum() / (weight * number).sum()
     return weight[target]
 
