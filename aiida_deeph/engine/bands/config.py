@@ -81,7 +81,8 @@ class DosConfig(Config):
 
     :param mesh: Gamma-centred mesh.
     :param spacing: largest distance of neighbouring points, 1/Angstrom (with 2 pi), instead of a mesh.
-    :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum.
+    :param window: lowest and highest energy relative to the Fermi level, eV; None takes the whole spectrum (of large
+        systems -10 to 5 eV, unless method is `kpm`).
     :param broadening: Gaussian width, eV.
     :param method: `exact` (all eigenvalues by dense diagonalisation), `sparse` (all eigenvalues inside the window, for
         large systems), `kpm` (kernel polynomial method: the whole spectrum of the largest systems, with statistical

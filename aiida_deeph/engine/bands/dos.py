@@ -19,6 +19,9 @@ from aiida_deeph.engine.bands.projection import projection
 from aiida_deeph.engine.bands.solvers import DENSE_LIMIT
 from aiida_deeph.engine.errors import InputError
 
+MOMENTS_WINDOW = (-10.0, 5.0)
+"""Energies from the Fermi level (eV) that `auto` resolves in a large system: those far above cost and mean nothing."""
+
 SPARSE_LIMIT = 40_000
 """Rows of H(k) up to which `auto` computes every state inside a window."""
 
@@ -66,12 +69,15 @@ def run_dos(config: DosConfig, *, show_progress: bool | None = None) -> Path:
             remedy="give n_electrons, or leave the window out",
         )
     matrices = bloch_matrices(data, config.folder)
+    method = choose_method(config, matrices.n_rows)
+    if method == "kpm" and config.method == "auto" and config.window is None and n_electrons is not None:
+        config = config.model_copy(update={"window": MOMENTS_WINDOW})
     kpoints, weights = gamma_mesh(config.mesh, time_reversal=matrices.is_real_in_space)
     check_directions(kpoints, data.structure.pbc, f"mesh {list(config.mesh)}")
     groups = projection(data, shells=config.projected, atoms=config.atoms)
     job = LevelsJob(config, data, matrices, kpoints, weights, groups, n_electrons, show_progress)
     methods = {"exact": job.dense, "sparse": job.sparse, "kpm": job.kpm}
-    found = methods[choose_method(config, matrices.n_rows)]()
+    found = methods[method]()
 
     grid = _grid(config, found)
     degeneracy = data.spin.electrons_per_state

@@ -82,6 +82,15 @@ def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: t
     assert np.abs(error).max() < 0.05 * h.shape[0]
 
 
+def test_large_systems_get_moments_of_a_window(
+    models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiida_deeph.engine.bands.dos.DENSE_LIMIT", 50)
+    found = dos(tmp_path, folder=folder(models.ssh_chain(400, -1.9, -1.2)), broadening=0.2)
+    assert (found["method"], found["energies"][0], found["energies"][-1]) == ("kpm", -10.0, 5.0)
+    assert np.trapz(found["dos"], found["energies"]) == pytest.approx(800, rel=1e-3)
+
+
 def test_result_does_not_depend_on_the_workers(models: Any, folder: Write, tmp_path: Path) -> None:
     where = folder(models.random_crystal(35, n_atoms=8))
     common = {"folder": where, "method": "kpm", "broadening": 0.3, "n_vectors": 5, "seed": 3, "counted": False}
