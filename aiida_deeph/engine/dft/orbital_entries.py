@@ -8,27 +8,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, pair_keys
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class EntryPlaces:
-    """Where each matrix element of a sparse file goes.
+    """Where the matrix elements of a sparse file go.
 
-    :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
+    Elements of one row of one block stand side by side in such files; a run of them is handled as one.
+
+    :param atom_pairs: rows (R1, R2, R3, i, j), closed under (R, i, j) -> (-R, j, i), shape (n_pairs, 5).
     :param orbitals_per_atom: shape (n_atoms,).
-    :param pair: of each element, shape (n_elements,).
-    :param row: inside the block, shape (n_elements,).
-    :param column: inside the block, shape (n_elements,).
+    :param columns: orbital in the cell of each element, shape (n_elements,).
+    :param lengths: elements in each run, shape (n_runs,).
+    :param pair: of each run, shape (n_runs,).
+    :param row: of each run inside its block, shape (n_runs,).
+    :param first_column: orbital with which the block of each run begins, shape (n_runs,).
     """
 
     atom_pairs: Integers
     orbitals_per_atom: Integers
-    pair: NDArray[np.int64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
+    columns: NDArray[Any]
+    lengths: Integers
+    pair: Integers
+    row: Integers
+    first_column: Integers
 
     def spatial(self, values: NDArray[Any]) -> BlockSparseMatrix:
         """Blocks (n_i, n_j) of these elements; where there is none, zero.
@@ -36,8 +42,7 @@ class EntryPlaces:
         :param values: shape (n_elements,).
         """
         matrix = BlockSparseMatrix.from_pairs(self.atom_pairs, self.orbitals_per_atom, dtype=values.dtype)
-        width = matrix.chunk_shapes[:, 1][self.pair]
-        matrix.entries[matrix.chunk_boundaries[:-1][self.pair] + self.row * width + self.column] = values
+        matrix.entries[self._places(matrix, matrix.chunk_shapes[:, 1])] = values
         return matrix
 
     def spinful(
@@ -53,22 +58,31 @@ class EntryPlaces:
         """
         n = self.orbitals_per_atom
         matrix = BlockSparseMatrix.from_pairs(self.atom_pairs, 2 * n, dtype=np.complex128)
-        height = n[self.atom_pairs[:, 3]][self.pair]
-        width = n[self.atom_pairs[:, 4]][self.pair]
-        place = matrix.chunk_boundaries[:-1][self.pair] + self.row * 2 * width + self.column
+        height, width = (n[self.atom_pairs[:, column]] for column in (3, 4))
+        place = self._places(matrix, 2 * width)
+        to_right = np.repeat(width[self.pair], self.lengths)
+        below = np.repeat((2 * height * width)[self.pair], self.lengths)
         matrix.entries[place] = up
-        matrix.entries[place + height * 2 * width + width] = down
+        matrix.entries[place + below + to_right] = down
         if up_down is not None:
-            matrix.entries[place + width] = up_down
+            matrix.entries[place + to_right] = up_down
         if down_up is not None:
-            matrix.entries[place + height * 2 * width] = down_up
+            matrix.entries[place + below] = down_up
         return matrix
+
+    def _places(self, matrix: BlockSparseMatrix, width: Integers) -> Integers:
+        begin = matrix.chunk_boundaries[:-1][self.pair] + self.row * width[self.pair] - self.first_column
+        return np.repeat(begin, self.lengths) + self.columns
 
 
 def entry_places(
-    rows: Integers, columns: Integers, cells: Integers, cell_vectors: Integers, orbitals_per_atom: Integers
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    cells: NDArray[Any],
+    cell_vectors: Integers,
+    orbitals_per_atom: Integers,
 ) -> EntryPlaces:
-    """Places of matrix elements M(R)[row, column]; the pairs are closed under (R, i, j) -> (-R, j, i).
+    """Places of matrix elements M(R)[row, column].
 
     :param rows: orbital in cell 0, counted over the atoms in order, shape (n_elements,).
     :param columns: orbital in cell R, counted alike, shape (n_elements,).
@@ -77,17 +91,30 @@ def entry_places(
     :param orbitals_per_atom: shape (n_atoms,).
     """
     n_atoms = len(orbitals_per_atom)
-    atom_of = np.repeat(np.arange(n_atoms), orbitals_per_atom)
+    atom_of = np.repeat(np.arange(n_atoms, dtype=np.int32), orbitals_per_atom)
     first = np.cumsum(orbitals_per_atom) - orbitals_per_atom
-    i, j = atom_of[rows], atom_of[columns]
-    keys = (cells * n_atoms + i) * n_atoms + j
-    # Elements of one pair stand side by side, row by row: only the first of each run needs to be sorted.
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
-    distinct, run_pair = np.unique(keys[starts], return_inverse=True)
-    cell, atoms = np.divmod(distinct, n_atoms * n_atoms)
-    pairs = np.column_stack([cell_vectors[cell], *np.divmod(atoms, n_atoms)]).reshape(-1, 5)
-    pair = np.repeat(run_pair, np.diff(np.append(starts, len(keys))))
-    reverse = np.column_stack([-pairs[:, :3], pairs[:, 4], pairs[:, 3]])
-    closed, place = np.unique(np.concatenate([pairs, reverse]), axis=0, return_inverse=True)
-    place = place.reshape(-1)[: len(pairs)]
-    return EntryPlaces(closed, orbitals_per_atom, place[pair], rows - first[i], columns - first[j])
+    second = atom_of[columns]
+    changes = (second[1:] != second[:-1]) | (rows[1:] != rows[:-1]) | (cells[1:] != cells[:-1])
+    starts = np.flatnonzero(np.concatenate([[len(rows) > 0], changes]))
+    row = rows[starts].astype(np.int64)
+    i, j = atom_of[row].astype(np.int64), second[starts].astype(np.int64)
+    runs = np.column_stack([cell_vectors[cells[starts]], i, j]).astype(np.int64).reshape(-1, 5)
+    reverse = np.column_stack([-runs[:, :3], j, i])
+    largest = np.abs(runs[:, :3]).max(axis=0, initial=0)
+    low, span = np.array([*-largest, 0, 0]), np.array([*(2 * largest + 1), n_atoms, n_atoms])
+    keys = pair_keys(runs, low, span)
+    distinct, chosen, pair = np.unique(keys, return_index=True, return_inverse=True)
+    closed = np.union1d(distinct, pair_keys(reverse[chosen], low, span))
+    atom_pairs = np.empty((len(closed), 5), dtype=np.int64)
+    rest = closed
+    for column in range(4, -1, -1):
+        rest, atom_pairs[:, column] = np.divmod(rest, span[column])
+    return EntryPlaces(
+        atom_pairs + low,
+        orbitals_per_atom,
+        columns,
+        np.diff(np.append(starts, len(rows))),
+        np.searchsorted(closed, distinct)[pair.reshape(-1)],
+        row - first[i],
+        first[j],
+    )

@@ -60,6 +60,27 @@ def siesta_run(tmp_path: Path) -> Callable[..., Path]:
     return unpack
 
 
+@pytest.fixture
+def abacus_run(tmp_path: Path) -> Callable[..., Path]:
+    """Function: unpack an ABACUS run of the fixtures, one part of it (`scf`, ..), laid out as ABACUS leaves it."""
+
+    def unpack(name: str, part: str) -> Path:
+        root = tmp_path / f"{name}-{part}"
+        with tarfile.open(FIXTURES / "abacus" / f"{name}.tar.xz") as archive:
+            archive.extractall(root, filter="data")
+        for path in [root / name, *(root / name).rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        run, output = root / "run", root / "run" / "OUT.ABACUS"
+        run.mkdir()
+        (root / name / part).rename(output)
+        (output / "INPUT").rename(run / "INPUT")
+        stru = output / "STRU" if (output / "STRU").exists() else root / name / "STRU"
+        stru.rename(run / "STRU")
+        return run
+
+    return unpack
+
+
 @pytest.fixture(scope="session")
 def zigzag() -> Structure:
     """C2H2, a zigzag chain along x with a bond alternation and no symmetry."""

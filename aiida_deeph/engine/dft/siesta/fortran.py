@@ -74,10 +74,23 @@ class FortranRecords:
         return np.frombuffer(self.raw(size * count), f"<f{size}").astype(np.float64)
 
     def rows(self, counts: NDArray[np.int64], dtype: str) -> NDArray[np.generic]:
-        """As many records as `counts` has numbers, each with that many values, one after the other."""
-        size = np.dtype(dtype).itemsize
-        parts = [self.raw(int(count) * size) for count in counts]
-        return np.frombuffer(b"".join(parts), dtype)
+        """As many records as `counts` has numbers, each with that many values, one after the other, without the marks.
+
+        :raises DataError: the file is cut off, or a record has another length.
+        """
+        lengths = counts * np.dtype(dtype).itemsize
+        ends = self._place + np.cumsum(lengths + 8)
+        if not len(ends) or ends[-1] > len(self._content):
+            raise DataError("file is truncated", where=self.path, found=f"end after {len(self._content)} bytes")
+        words = np.frombuffer(self._content[self._place : int(ends[-1])], "<i4")
+        after = (ends - self._place) // 4
+        before = after - lengths // 4 - 2
+        if (words[before] != lengths).any() or (words[after - 1] != lengths).any():
+            raise DataError("file is damaged", where=f"{self.path}, byte {self._place}", expected="rows of the matrix")
+        kept = np.ones(len(words), dtype=bool)
+        kept[before] = kept[after - 1] = False
+        self._place = int(ends[-1])
+        return words[kept].view(dtype)
 
     def _length(self, place: int) -> int | None:
         if place < 0 or place + 4 > len(self._content):

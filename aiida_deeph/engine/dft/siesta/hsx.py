@@ -55,9 +55,9 @@ def _read_0(records: FortranRecords) -> SiestaMatrices:
     if not gamma:
         records.raw(4 * n_supercell)  # orbital of the cell that each column is an image of
     counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4").astype(np.int64) - 1
-    hamiltonian = np.stack([records.rows(counts, "<f4").astype(np.float64) for _ in range(n_components)])
-    overlap = records.rows(counts, "<f4").astype(np.float64)
+    columns = records.rows(counts, "<i4") - 1
+    hamiltonian = np.stack([records.rows(counts, "<f4").astype(np.float64, copy=False) for _ in range(n_components)])
+    overlap = records.rows(counts, "<f4").astype(np.float64, copy=False)
     n_electrons = float(records.reals(2)[0])
     displacements = records.rows(3 * counts, "<f4").astype(np.float64).reshape(-1, 3)
     labels, sizes = _species(records, int(records.integers(1)[0]))
@@ -105,10 +105,10 @@ def _read_1(records: FortranRecords, version: int) -> SiestaMatrices:
     if version == 2 or (records.peek() == K_MESH_BYTES and n_orbitals * 4 != K_MESH_BYTES):
         records.raw(K_MESH_BYTES)
     counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4").astype(np.int64) - 1
+    columns = records.rows(counts, "<i4") - 1
     real = "<f8" if double else "<f4"
-    hamiltonian = np.stack([records.rows(counts, real).astype(np.float64) for _ in range(n_components)])
-    overlap = records.rows(counts, real).astype(np.float64)
+    hamiltonian = np.stack([records.rows(counts, real).astype(np.float64, copy=False) for _ in range(n_components)])
+    overlap = records.rows(counts, real).astype(np.float64, copy=False)
     orbitals_per_atom = np.diff(last, prepend=0)
     if not np.array_equal(orbitals_per_atom, np.array(sizes)[species]):
         raise DataError("numbers of orbitals do not fit the species", where=records.path)

@@ -12,8 +12,8 @@ from aiida_deeph.engine.errors import DataError, InputError
 TOLERANCE = 1e-4
 
 
-def images_of_elements(raw: SiestaMatrices, index: OrbitalIndex | None) -> tuple[Integers, Integers]:
-    """Index of each element's R, and the distinct R, shapes (n_elements,) and (n_cells, 3).
+def images_of_elements(raw: SiestaMatrices, index: OrbitalIndex | None) -> tuple[Integers, Integers, Integers]:
+    """Index of each element's R, its column in the cell, and the distinct R, shapes (n_elements,) twice, (n_cells, 3).
 
     R is such that r_j + R - r_i is the vector between the orbitals, the positions being those of the file, unwrapped.
 
@@ -22,9 +22,12 @@ def images_of_elements(raw: SiestaMatrices, index: OrbitalIndex | None) -> tuple
     :raises DataError: displacements do not fit the geometry, or H is folded over R.
     """
     if raw.n_images == 1:
-        return _nearest_images(raw, index)
+        cells, vectors = _nearest_images(raw, index)
+        return cells, raw.columns, vectors
+    # A table is faster than a division of every element.
+    image, orbital = np.divmod(np.arange(len(raw.counts) * raw.n_images, dtype=np.int32), len(raw.counts))
     if raw.images is not None:
-        return raw.columns // len(raw.counts), raw.images
+        return image[raw.columns], orbital[raw.columns], raw.images
     assert raw.displacements is not None and raw.cell is not None and raw.positions is not None
     atom = _atom_of_orbital(raw)
     i, j = atom[raw.rows], atom[raw.columns % len(raw.counts)]
@@ -43,7 +46,7 @@ def images_of_elements(raw: SiestaMatrices, index: OrbitalIndex | None) -> tuple
     span = cells.max(axis=0) - low + 1
     keys = np.ravel_multi_index(tuple((cells - low).T), tuple(span))
     distinct, place = np.unique(keys, return_inverse=True)
-    return place.reshape(-1), np.column_stack(np.unravel_index(distinct, tuple(span))) + low
+    return place.reshape(-1), orbital[raw.columns], np.column_stack(np.unravel_index(distinct, tuple(span))) + low
 
 
 def _nearest_images(raw: SiestaMatrices, index: OrbitalIndex | None) -> tuple[Integers, Integers]:

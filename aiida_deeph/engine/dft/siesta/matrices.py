@@ -42,7 +42,7 @@ class SiestaMatrices:
     path: Path
     layout: str
     counts: Integers
-    columns: Integers
+    columns: NDArray[np.int32]
     hamiltonian: Real
     overlap: Real
     n_images: int
@@ -74,6 +74,6 @@ class SiestaMatrices:
             )
 
     @property
-    def rows(self) -> Integers:
+    def rows(self) -> NDArray[np.int32]:
         """Orbital of the cell of each element, shape (n_elements,)."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)

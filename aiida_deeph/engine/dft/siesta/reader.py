@@ -59,10 +59,8 @@ class SiestaReader:
         raw = _completed(_read_matrices(directory, label), directory, label)
         assert raw.orbitals_per_atom is not None and raw.cell is not None and raw.positions is not None
         symbols, basis = _species(raw, directory, label)
-        cells, cell_vectors = images_of_elements(raw, _orbital_index(directory, label))
-        places = entry_places(
-            raw.rows, raw.columns % len(raw.counts), cells, cell_vectors, raw.orbitals_per_atom.astype(np.int64)
-        )
+        cells, columns, cell_vectors = images_of_elements(raw, _orbital_index(directory, label))
+        places = entry_places(raw.rows, columns, cells, cell_vectors, raw.orbitals_per_atom.astype(np.int64))
         units = output.units
         data = RealSpaceHamiltonian(
             Structure(symbols, raw.positions * units.bohr, raw.cell * units.bohr),

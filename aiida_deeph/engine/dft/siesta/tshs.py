@@ -38,9 +38,9 @@ def read_tshs(path: Path) -> SiestaMatrices:
     records.raw(8)
     last = records.integers(n_atoms + 1)
     counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4").astype(np.int64) - 1
-    overlap = records.rows(counts, "<f8").astype(np.float64)
-    hamiltonian = np.stack([records.rows(counts, "<f8").astype(np.float64) for _ in range(n_components)])
+    columns = records.rows(counts, "<i4") - 1
+    overlap = records.rows(counts, "<f8").astype(np.float64, copy=False)
+    hamiltonian = np.stack([records.rows(counts, "<f8").astype(np.float64, copy=False) for _ in range(n_components)])
     images = np.zeros((1, 3), dtype=np.int64)
     if not gamma:
         images = records.integers(3 * n_images).reshape(-1, 3)

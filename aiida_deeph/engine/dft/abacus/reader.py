@@ -1,0 +1,262 @@
+"""ABACUS output -> H(R), S(R)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.abacus.constants import ABACUS_RYDBERG_TO_EV
+from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
+from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
+from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
+from aiida_deeph.engine.dft.orbital_entries import entry_places
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.transforms import from_convention, orbital_major_to_spin_major, with_common_pairs
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
+
+SPINS = {1: SpinMode.NONE, 2: SpinMode.COLLINEAR, 4: SpinMode.NONCOLLINEAR}
+# Names up to release 3.10, then later ones.
+HAMILTONIANS = (("data-HR-sparse_SPIN0.csr", "data-HR-sparse_SPIN1.csr"), ("hrs1_nao.csr", "hrs2_nao.csr"))
+OVERLAPS = ("data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "SR.csr")
+
+
+class AbacusReader:
+    """Reads an LCAO run of ABACUS 3 with `out_mat_hs2 1` (`out_hsr 1`), or one of `calculation get_S`.
+
+    Needed are STRU and INPUT, and the CSR files and log of OUT.SUFFIX, there or in the same folder. The pairs of atoms
+    are those of H, which reaches beyond S where nonlocal projectors join orbitals that do not overlap.
+    """
+
+    code = "abacus"
+
+    def read(self, directory: Path) -> RealSpaceHamiltonian:
+        """H(R) and S(R) of one run, S(R) alone of `get_S`.
+
+        :raises InputError: no ABACUS run, one without matrices, or of an unknown version.
+        :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
+        """
+        directory = Path(directory)
+        log = read_running_log(find_output(directory))
+        if log.converged is False:
+            raise DataError(
+                "density did not converge",
+                where=log.path,
+                found=f"{log.n_cycles} steps",
+                expected="`charge density convergence is achieved`",
+                remedy="raise scf_nmax or change the mixing",
+            )
+        settings = read_input(directory, log.path.parent)
+        n_spin = int(settings.get("nspin", "1"))
+        if n_spin not in SPINS:
+            raise DataError("nspin is wrong", where=log.path.parent, found=n_spin, expected="1, 2 or 4")
+        stru = read_stru(_find_stru(directory, log.path.parent, settings))
+        basis = _basis(log)
+        parts = _read_matrices(log.path.parent, n_spin, log.converged is not None)
+        shift = _wrapped_by(stru, log, parts[-1])
+        symbols = stru.symbols
+        orbitals = basis.orbitals_per_atom(symbols)
+        data = RealSpaceHamiltonian(
+            Structure(symbols, stru.fractional @ stru.cell * BOHR_TO_ANGSTROM, stru.cell * BOHR_TO_ANGSTROM),
+            basis,
+            SPINS[n_spin],
+            None,
+            _overlap(parts[-1], orbitals, n_spin),
+            log.fermi_energy,
+            log.n_electrons,
+            _metadata(log, settings, stru, n_spin),
+        )
+        if len(parts) > 1:
+            data = replace(data, hamiltonian=_hamiltonian(parts[:-1], orbitals, n_spin))
+            if n_spin == 4:
+                data = orbital_major_to_spin_major(data)
+            data = with_common_pairs(data)
+        return from_convention(_unwrapped(data, shift), "abacus")
+
+
+def read_input(directory: Path, output: Path) -> dict[str, str]:
+    """Keywords of INPUT in lower case -> first word after them; what ABACUS itself wrote in OUT.SUFFIX comes first.
+
+    :raises InputError: there is no INPUT.
+    """
+    path = next((folder / "INPUT" for folder in (output, directory) if (folder / "INPUT").is_file()), None)
+    if path is None:
+        raise InputError("INPUT is missing", where=directory, expected="INPUT, to tell nspin")
+    settings = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = re.split(r"#|//", line)[0].split()
+        if len(words) > 1:
+            settings[words[0].lower()] = words[1]
+    return settings
+
+
+def _find_stru(directory: Path, output: Path, settings: dict[str, str]) -> Path:
+    names = [settings.get("stru_file", "STRU"), "STRU"]
+    folders = [directory, output, output.parent]
+    path = next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+    if path is None:
+        raise InputError(
+            "structure is missing", where=directory, expected=names[0], remedy="keep STRU beside the output"
+        )
+    return path
+
+
+def _basis(log: RunningLog) -> OrbitalBasis:
+    basis = OrbitalBasis({})
+    for label, shells in log.shells.items():
+        basis = basis.union(OrbitalBasis({element_of(label, log.path): shells}))
+    return basis
+
+
+def _read_matrices(folder: Path, n_spin: int, with_hamiltonian: bool) -> list[AbacusMatrix]:
+    """H of each spin, then S.
+
+    :raises InputError: one is missing.
+    """
+    paths = []
+    if with_hamiltonian:
+        count = 2 if n_spin == 2 else 1
+        names = next((pair for pair in HAMILTONIANS if (folder / pair[0]).is_file()), None)
+        if names is None or not all((folder / name).is_file() for name in names[:count]):
+            raise InputError(
+                "no H(R) here",
+                where=folder,
+                expected=" or ".join(", ".join(pair[:count]) for pair in HAMILTONIANS),
+                remedy="set out_mat_hs2 1 (out_hsr 1 in later releases) and gamma_only 0",
+            )
+        paths = [folder / name for name in names[:count]]
+    overlap = next((folder / name for name in OVERLAPS if (folder / name).is_file()), None)
+    if overlap is None:
+        raise InputError("no S(R) here", where=folder, expected=" or ".join(OVERLAPS))
+    matrices = [read_csr(path) for path in [*paths, overlap]]
+    if not len(matrices[-1].values):
+        raise DataError(
+            "S(R) is empty",
+            where=overlap,
+            expected="elements",
+            remedy="get_S with nspin 4 writes nothing: use nspin 1, S is the same",
+        )
+    if len({matrix.n_rows for matrix in matrices}) > 1:
+        raise DataError("files of different runs", where=folder, found="matrices of different sizes")
+    return matrices
+
+
+def _wrapped_by(stru: Stru, log: RunningLog, matrix: AbacusMatrix) -> NDArray[np.int64]:
+    """Lattice vector that ABACUS took from each atom: its R refer to positions in the cell, shape (n_atoms, 3).
+
+    :raises DataError: the structure is not that of the run.
+    """
+    wrapped = matrix.positions
+    if wrapped is None and log.coordinates is not None:
+        wrapped = log.coordinates
+        if not log.fractional:
+            wrapped = wrapped * stru.constant @ np.linalg.inv(stru.cell)
+    if wrapped is None:
+        wrapped = stru.fractional - np.floor(stru.fractional)
+    if len(wrapped) != len(stru.fractional):
+        raise DataError(
+            "files of different runs", where=stru.path, found=f"{len(stru.fractional)} atoms", expected=len(wrapped)
+        )
+    difference = stru.fractional - wrapped
+    shift = np.rint(difference).astype(np.int64)
+    if np.abs(difference - shift).max(initial=0.0) > 1e-4:
+        raise DataError(
+            "structure is not that of the matrices",
+            where=stru.path,
+            found=f"positions off by {np.abs(difference - shift).max():.1e} lattice vectors",
+            expected=f"those in {matrix.path.name if matrix.positions is not None else log.path.name}",
+        )
+    return shift
+
+
+def _unwrapped(data: RealSpaceHamiltonian, shift: NDArray[np.int64]) -> RealSpaceHamiltonian:
+    """R of wrapped positions -> R of positions as they stand in STRU: R + n_i - n_j."""
+    if not shift.any():
+        return data
+
+    def moved(matrix: BlockSparseMatrix | None) -> BlockSparseMatrix | None:
+        if matrix is None:
+            return None
+        pairs = matrix.atom_pairs.copy()
+        pairs[:, :3] += shift[pairs[:, 3]] - shift[pairs[:, 4]]
+        return replace(matrix, atom_pairs=pairs).sorted()
+
+    return replace(data, hamiltonian=moved(data.hamiltonian), overlap=moved(data.overlap))
+
+
+def _hamiltonian(parts: list[AbacusMatrix], orbitals: NDArray[np.int64], n_spin: int) -> BlockSparseMatrix:
+    """H(R) in eV; with nspin 4 the rows of an atom are 2 * orbital + spin."""
+    matrices = []
+    for part in parts:
+        counts = orbitals * (2 if n_spin == 4 else 1)
+        _check_size(part, counts)
+        places = entry_places(part.rows, part.columns, part.cell, part.cells, counts)
+        values = part.values.astype(np.complex128 if n_spin == 4 else np.float64)
+        matrices.append(places.spatial(values * ABACUS_RYDBERG_TO_EV))
+    if n_spin != 2:
+        return matrices[0]
+    return _collinear(*matrices, orbitals)
+
+
+def _collinear(up: BlockSparseMatrix, down: BlockSparseMatrix, orbitals: NDArray[np.int64]) -> BlockSparseMatrix:
+    """[[up, 0], [0, down]] on the pairs of both."""
+    pairs = np.unique(np.concatenate([up.atom_pairs, down.atom_pairs]), axis=0)
+    up, down = up.aligned_to(pairs, orbitals), down.aligned_to(pairs, orbitals)
+    full = BlockSparseMatrix.from_pairs(pairs, 2 * orbitals, dtype=np.complex128)
+    rows, columns = up.entry_positions()
+    n, m = up.chunk_shapes[up.pair_of_entry].T
+    place = full.chunk_boundaries[:-1][up.pair_of_entry] + rows.astype(np.int64) * 2 * m + columns
+    full.entries[place] = up.entries
+    full.entries[place + n * 2 * m + m] = down.entries
+    return full
+
+
+def _overlap(part: AbacusMatrix, orbitals: NDArray[np.int64], n_spin: int) -> BlockSparseMatrix:
+    """S(R); with nspin 4 the file has it for both spins, in rows 2 * orbital + spin (not that of a `get_S` without)."""
+    rows, columns, cell, values = part.rows, part.columns, part.cell, part.values
+    if n_spin == 4 and part.n_rows == 2 * orbitals.sum():
+        kept = (rows % 2 == 0) & (columns % 2 == 0)
+        rows, columns, cell, values = rows[kept] // 2, columns[kept] // 2, cell[kept], values[kept]
+    else:
+        _check_size(part, orbitals)
+    return entry_places(rows, columns, cell, part.cells, orbitals).spatial(np.ascontiguousarray(values.real))
+
+
+def _check_size(part: AbacusMatrix, orbitals: NDArray[np.int64]) -> None:
+    if part.n_rows != orbitals.sum():
+        raise DataError(
+            "numbers of orbitals do not fit",
+            where=part.path,
+            found=part.n_rows,
+            expected=f"{int(orbitals.sum())} by STRU and the log",
+        )
+
+
+def _metadata(log: RunningLog, settings: dict[str, str], stru: Stru, n_spin: int) -> dict[str, object]:
+    recorded: dict[str, object] = {
+        "xc": settings.get("dft_functional", "default"),
+        "energy_cutoff_Ry": settings.get("ecutwfc"),
+        "nspin": n_spin,
+        "spin_orbit": settings.get("lspinorb", "0"),
+        "orbitals": dict(zip(stru.labels, stru.orbital_files, strict=False)),
+        "scf_cycles": log.n_cycles,
+    }
+    if n_spin == 4:
+        # Releases up to 3.10 have the exchange field with the complex conjugate of sigma_y: with spin-orbit coupling a
+        # moment (mx, my, mz) of their output acts as (mx, -my, mz). H is kept as the release had it.
+        recorded["sigma_y"] = "see the ABACUS release: its sign changed after 3.10"
+    return {
+        "code": "abacus",
+        "version": log.version,
+        **({} if log.converged is None else {"converged": log.converged}),
+        "settings": recorded,
+        "energy_eV": log.energy,
+    }
