@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.structures.twist import TwistConfig
 
 
 class StructureSource(Config):
@@ -15,6 +16,7 @@ class StructureSource(Config):
 
     :param supercell: repetitions along the lattice vectors.
     :param pbc: periodicity, if the file does not say it or says it wrongly.
+    :param twist: turn the upper of two hexagonal layers: `{m: 5}`, `{angle: 1.08}`, ... (see TwistConfig).
     """
 
     file: str | None = None
@@ -22,6 +24,7 @@ class StructureSource(Config):
     uuid: str | None = None
     supercell: tuple[int, int, int] | None = None
     pbc: tuple[bool, bool, bool] | None = None
+    twist: TwistConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -35,6 +38,35 @@ class StructureSource(Config):
         if sum(value is not None for value in (self.file, self.pk, self.uuid)) != 1:
             raise ValueError("give exactly one of file, pk and uuid")
         return self
+
+
+class TargetSource(StructureSource):
+    """A structure that a model is used on.
+
+    :param settings: what it has otherwise than the rest (see TargetSettings): `{bands: {num_bands: 24}}`, ...
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ValidationSource(TargetSource):
+    """A structure on which bands are compared.
+
+    :param dft_bands: OpenMX's `.Band` file of this structure; without it, the structure is labelled.
+    """
+
+    dft_bands: str | None = None
+
+
+class LabelSource(Config):
+    """Labels that are there already: DeepH folders.
+
+    :param folder: whose subfolders they are, relative to the inputs file.
+    :param members: pattern of their names.
+    """
+
+    folder: str
+    members: str = "*"
 
 
 class CodesConfig(Config):
@@ -77,11 +109,18 @@ class LabelInputs(Inputs):
 
 
 class DatasetInputs(Inputs):
-    """Many DFT runs and their dataset."""
+    """Many DFT runs and their dataset; labels that are there already join it, or make it alone."""
 
     label: str = "pyscf"
-    structures: dict[str, StructureSource] = Field(min_length=1)
+    structures: dict[str, StructureSource] = Field(default_factory=dict)
     perturbation: dict[str, Any] | None = None
+    labels: LabelSource | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> DatasetInputs:
+        if not self.structures and self.labels is None:
+            raise ValueError("give structures, or labels")
+        return self
 
 
 class TrainInputs(Inputs):
@@ -106,19 +145,39 @@ class BandsInputs(Inputs):
 
 
 class FullInputs(DatasetInputs):
-    """Everything: dataset, training, targets, validation."""
+    """Everything: dataset, training, targets, validation.
 
-    targets: dict[str, StructureSource] = Field(default_factory=dict)
-    validation: dict[str, StructureSource] = Field(default_factory=dict)
+    :param basis: of the overlaps, if nothing is labelled here, e.g. `{C: openmx:orbitals:C6.0-s2p2d1}`.
+    """
+
+    targets: dict[str, TargetSource] = Field(default_factory=dict)
+    validation: dict[str, ValidationSource] = Field(default_factory=dict)
     kpath: str | None = None
+    basis: str | dict[str, str] | None = None
 
 
-def structure_node(source: StructureSource, folder: Path, name: str) -> Any:
+def structure_node(source: StructureSource, folder: Path, name: str, *, store: bool = True) -> Any:
     """The node of a source; a new one (unstored) for a file.
 
     :param folder: where the inputs file lies.
+    :param store: whether a twist, which is a process, is stored with its inputs.
     :raises InputError: no such file or node.
     """
+    from aiida import orm
+
+    node = _untwisted(source, folder, name)
+    if source.twist is None:
+        return node
+    from aiida_deeph.workflows.functions.perturb import twist_bilayer
+
+    settings = orm.Dict(source.twist.model_dump(mode="json", exclude_none=True))
+    metadata = {"label": f"twist {name}", "store_provenance": store}
+    twisted = twist_bilayer(bilayer=node, settings=settings, metadata=metadata)
+    twisted.label = name
+    return twisted
+
+
+def _untwisted(source: StructureSource, folder: Path, name: str) -> Any:
     from aiida import orm
 
     from aiida_deeph.cli.nodes import load

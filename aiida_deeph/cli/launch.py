@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +108,20 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
         echo.echo_warning("the daemon is not running; start it with `verdi daemon start`")
 
 
+def structures_of(sources: Mapping[str, schema.StructureSource], path: Path, dry_run: bool) -> dict[str, Any]:
+    """Structures of a group by name."""
+    return {
+        name: schema.structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()
+    }
+
+
+def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:
+    """Labels that are there already, by member name."""
+    from aiida_deeph.cli.imported import label_nodes
+
+    return {} if values.labels is None else label_nodes(path.parent / values.labels.folder, values.labels.members)
+
+
 def entry_point(label: str) -> str:
     """`pyscf` -> `deeph.label.pyscf`."""
     return label if label.startswith("deeph.") else f"deeph.label.{label}"
@@ -129,7 +143,7 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 
     values = read(schema.LabelInputs, path, protocol)
     codes = codes_of(values, path, dft=engine)
-    structure = schema.structure_node(values.structure, path.parent, "structure")
+    structure = schema.structure_node(values.structure, path.parent, "structure", store=not dry_run)
     kpoints = None
     if values.bands:
         settings = orm.Dict({"path": values.kpath, "points_per_segment": values.points_per_segment})
@@ -149,7 +163,7 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @common
 @DFT
 def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """Many DFT runs and their dataset: label, codes, structures, perturbation."""
+    """Many DFT runs and their dataset: label, codes, structures, perturbation, labels."""
     from aiida_deeph.workflows.dataset import DatasetWorkChain
 
     values = read(schema.DatasetInputs, path, protocol)
@@ -158,11 +172,12 @@ def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run:
         overrides["perturbation"] = values.perturbation
     builder = DatasetWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine, dft=dft),
-        {name: schema.structure_node(source, path.parent, name) for name, source in values.structures.items()},
+        structures_of(values.structures, path, dry_run),
         protocol=values.protocol,
         overrides=overrides,
         options=values.options,
         label=entry_point(values.label),
+        labels=labels_of(values, path),
     )
     start(builder, values, "dataset", run=run, dry_run=dry_run)
 
@@ -206,7 +221,7 @@ def launch_predict(path: Path, engine: Any, protocol: str | None, run: bool, dry
     values = read(schema.PredictInputs, path, protocol)
     builder = PredictWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine)["engine"],
-        schema.structure_node(values.structure, path.parent, "structure"),
+        schema.structure_node(values.structure, path.parent, "structure", store=not dry_run),
         load(values.model, DataFactory("deeph.model"), f"{path}: model"),
         protocol=values.protocol,
         overrides=values.overrides,
@@ -241,7 +256,8 @@ def launch_bands(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @common
 @DFT
 def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """Everything: label, codes, structures, perturbation, targets, validation, kpath."""
+    """Everything: label, codes, structures, perturbation, labels, targets, validation, kpath, basis."""
+    from aiida_deeph.cli.imported import openmx_bands
     from aiida_deeph.workflows.full import FullWorkChain
     from aiida_deeph.workflows.protocol import merge
 
@@ -252,10 +268,12 @@ def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bo
     if values.kpath is not None:
         changes["bands"] = {"kpath": values.kpath}
     groups = {
-        group: {
-            name: schema.structure_node(source, path.parent, name) for name, source in getattr(values, group).items()
-        }
-        for group in ("structures", "targets", "validation")
+        group: structures_of(getattr(values, group), path, dry_run) for group in ("structures", "targets", "validation")
+    }
+    reference = {
+        name: openmx_bands(path.parent / source.dft_bands, groups["validation"][name])
+        for name, source in values.validation.items()
+        if source.dft_bands is not None
     }
     builder = FullWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine, dft=dft),
@@ -264,5 +282,11 @@ def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bo
         overrides=merge(values.overrides, changes),
         options=values.options,
         label=entry_point(values.label),
+        labels=labels_of(values, path),
+        reference_bands=reference,
+        basis=values.basis,
+        settings={
+            name: source.settings for name, source in {**values.targets, **values.validation}.items() if source.settings
+        },
     )
     start(builder, values, "full", run=run, dry_run=dry_run)

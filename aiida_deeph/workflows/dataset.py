@@ -9,7 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_, while_
-from aiida.plugins import CalculationFactory
+from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
@@ -25,6 +25,7 @@ from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
+HamiltonianData = DataFactory("deeph.hamiltonian")
 
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
@@ -61,6 +62,7 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
     """Label structures by DFT, a bounded number at a time, and turn the raw output into one dataset.
 
     With `perturbation`, the structures are parents around which cells are drawn; else they are labelled as they are.
+    Labels that are there already join the dataset, or make it alone.
     """
 
     _protocol = "dataset"
@@ -69,7 +71,18 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
     def define(cls, spec: ProcessSpec) -> None:
         super().define(spec)
         spec.input_namespace(
-            "structures", valid_type=orm.StructureData, dynamic=True, help="Structures to label, or parents of cells."
+            "structures",
+            valid_type=orm.StructureData,
+            dynamic=True,
+            required=False,
+            help="Structures to label, or parents of cells.",
+        )
+        spec.input_namespace(
+            "labels",
+            valid_type=HamiltonianData,
+            dynamic=True,
+            required=False,
+            help="Labels that are there already, by member name: beside those of the structures, or alone.",
         )
         spec.input(
             "perturbation",
@@ -83,11 +96,18 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             "label_workchain",
             valid_type=orm.Str,
             serializer=orm.to_aiida_type,
+            required=False,
             validator=validate_label_workchain,
             help="Entry point of the workchain that labels, e.g. `deeph.label.pyscf`.",
         )
-        expose_inputs(spec, LabelWorkChain, namespace="label", exclude=("structure", "bands_kpoints"))
-        expose_inputs(spec, PreprocessCalculation, namespace="preprocess", exclude=("labels", "reader"))
+        expose_inputs(
+            spec,
+            LabelWorkChain,
+            namespace="label",
+            exclude=("structure", "bands_kpoints"),
+            namespace_options={"required": False, "populate_defaults": False},
+        )
+        expose_inputs(spec, PreprocessCalculation, namespace="preprocess", exclude=("labels", "hamiltonians", "reader"))
         spec.input(
             "max_concurrent",
             valid_type=orm.Int,
@@ -131,17 +151,30 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
-        if "structures" in inputs and not inputs["structures"]:
-            return "`structures` is empty: give at least one structure"
+        structures, labels = inputs.get("structures", {}), inputs.get("labels", {})
+        if not structures and not labels:
+            return "no `structures` and no `labels`: give at least one"
+        if "perturbation" in inputs and not structures:
+            return "`perturbation` without `structures` to draw cells around"
+        if structures and "label_workchain" not in inputs:
+            return "`structures` without the `label_workchain` that labels them"
+        names = cls._cell_names(structures, inputs.get("perturbation"))
+        if set(names) & set(labels):
+            return f"a name stands in both structures and labels: {', '.join(sorted(set(names) & set(labels)))}"
         if "label" not in inputs or "label_workchain" not in inputs or "code" not in inputs["label"]:
             return None
         workchain = label_class(inputs["label_workchain"].value)
         common = {name: inputs["label"][name] for name in ("code", "parameters") if name in inputs["label"]}
-        for name, structure in inputs.get("structures", {}).items():
+        for name, structure in structures.items():
             message = workchain._validate({**common, "structure": structure}, None)
             if message:
                 return f"structures.{name}: {message}"
         return None
+
+    @staticmethod
+    def _cell_names(structures: Mapping[str, orm.StructureData], perturbation: orm.Dict | None) -> list[str]:
+        """Names of the cells that are labelled."""
+        return sorted(structures) if perturbation is None else [cell_name(n) for n in range(perturbation["n"])]
 
     def setup(self) -> None:
         """Nothing drawn, nothing failed."""
@@ -178,9 +211,7 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     def pool_members(self) -> list[str]:
         """Names of the cells."""
-        if "perturbation" in self.inputs:
-            return [cell_name(index) for index in range(self.inputs.perturbation["n"])]
-        return sorted(self.inputs.structures)
+        return self._cell_names(self.inputs.get("structures", {}), self.inputs.get("perturbation"))
 
     def pool_size(self) -> int:
         """Labels in flight."""
@@ -213,7 +244,8 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
 
     def _too_many_failed(self) -> bool:
         allowed = math.floor(self.inputs.max_failed_fraction.value * len(self.pool_members()) + 1e-9)
-        return len(self.ctx.failed) > allowed or len(self.ctx.failed) == len(self.pool_members())
+        none_left = len(self.ctx.failed) == len(self.pool_members()) and not self.inputs.get("labels", {})
+        return len(self.ctx.failed) > allowed or none_left
 
     def pool_status(self) -> str:
         """Labels done, running, failed."""
@@ -230,7 +262,10 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         return exit_code
 
     def _label_report(self) -> orm.Dict:
-        return orm.Dict({"n_labels": len(self.pool_members()), "failed": dict(sorted(self.ctx.failed.items()))})
+        n_known = len(self.inputs.get("labels", {}))
+        return orm.Dict(
+            {"n_labels": len(self.pool_members()), "n_known": n_known, "failed": dict(sorted(self.ctx.failed.items()))}
+        )
 
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
@@ -238,13 +273,15 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         links = self.node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
         labels = {link.link_label.removeprefix("label_"): link.node for link in links}
         inputs["labels"] = {name: node.outputs.remote_folder for name, node in labels.items() if node.is_finished_ok}
-        inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).reader)
+        inputs["hamiltonians"] = dict(self.inputs.get("labels", {}))
+        if inputs["labels"]:
+            inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).reader)
         node = self.submit_once(
             PreprocessCalculation,
             inputs,
             name="preprocess",
             label="preprocess",
-            description=f"gate and convert {len(inputs['labels'])} labels into a dataset",
+            description=f"gate and convert {len(inputs['labels']) + len(inputs['hamiltonians'])} labels into a dataset",
         )
         return ToContext(preprocess=node)
 
@@ -280,15 +317,17 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         label: str = "deeph.label.pyscf",
+        labels: Mapping[str, orm.Data] | None = None,
     ) -> ProcessBuilder:
         """Builder with the inputs of a protocol.
 
         :param codes: `engine` (deeph-engine) and `dft`; one code that is both may stand for both.
         :param structures: structures to label, or parents if the overrides hold `perturbation`.
         :param label: entry point of the labelling workchain.
+        :param labels: HamiltonianData of structures that are labelled already; `structures` may be empty then.
         :raises InputError: anything that cannot run.
         """
-        values = cls.dataset_inputs(codes, structures, protocol, overrides, options, label)
+        values = cls.dataset_inputs(codes, structures, protocol, overrides, options, label, labels=labels)
         return filled_builder(cls, values)
 
     @classmethod
@@ -301,12 +340,16 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         options: Mapping[str, Any] | None = None,
         label: str = "deeph.label.pyscf",
         where: str = "overrides",
+        labels: Mapping[str, orm.Data] | None = None,
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values and nodes."""
         engine, dft = codes_of(codes)
-        if not structures:
-            raise InputError("no structures", where="structures", expected="at least one")
+        if not structures and not labels:
+            raise InputError("no structures", where="structures", expected="at least one, or labels")
         inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in (overrides or {}).items() if k != "label"}, where)
+        values: dict[str, Any] = {**inputs, "structures": dict(structures), "labels": dict(labels or {})}
+        if not structures:
+            return {**values, "preprocess": job_inputs(engine, inputs.get("preprocess", {}), options)}
         workchain = checked_label_class(label)
         cutoff = workchain.get_protocol_inputs(protocol, (overrides or {}).get("label"), f"{where}.label").get(
             "pair_cutoff"
@@ -325,16 +368,27 @@ class DatasetWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             elements=design.new_elements if design else (),
         )
         return {
-            **inputs,
-            "structures": dict(structures),
+            **values,
             "label_workchain": label,
             "label": label_inputs,
             "preprocess": job_inputs(engine, inputs.get("preprocess", {}), options),
         }
 
 
-def elements_of(structures: Mapping[str, orm.StructureData], perturbation: Mapping[str, Any] | None) -> set[str]:
-    """Elements of the cells drawn around structures, or of the structures themselves without a perturbation."""
+def elements_of(
+    structures: Mapping[str, orm.StructureData],
+    perturbation: Mapping[str, Any] | None = None,
+    labels: Mapping[str, orm.Data] | None = None,
+) -> set[str]:
+    """Elements of a dataset: of the cells drawn around structures, or of the structures, and of labels."""
     design = parse_config(DesignConfig, perturbation, "perturbation") if perturbation else None
     known = {symbol for structure in structures.values() for symbol in structure.get_symbols_set()}
+    known |= {symbol for label in (labels or {}).values() for symbol in label.elements}
     return known | (design.new_elements if design else set())
+
+
+def n_members(dataset: Mapping[str, Any]) -> int:
+    """Members that a dataset has if no label fails, from its inputs as nodes or plain values."""
+    perturbation = dataset.get("perturbation")
+    n_cells = int(perturbation["n"]) if perturbation else len(dataset.get("structures", {}))
+    return n_cells + len(dataset.get("labels", {}))

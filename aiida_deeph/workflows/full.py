@@ -9,11 +9,12 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
 from aiida.plugins import DataFactory
 
+from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.builder import codes_of, filled_builder
 from aiida_deeph.workflows.checks import check_split
-from aiida_deeph.workflows.dataset import DatasetWorkChain, elements_of, validate_positive
+from aiida_deeph.workflows.dataset import DatasetWorkChain, elements_of, n_members, validate_positive
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.summary import summarise
 from aiida_deeph.workflows.label.base import LabelWorkChain
@@ -23,6 +24,7 @@ from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.target import TargetWorkChain
+from aiida_deeph.workflows.target_settings import TargetSettings, validate_settings
 from aiida_deeph.workflows.train import TrainWorkChain
 
 # What a structure may yield; of a target without labelling the last two stay empty.
@@ -67,6 +69,21 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             dynamic=True,
             required=False,
             help="k-points of the bands of a target or validation structure, by its name; else the path.",
+        )
+        spec.input_namespace(
+            "reference_bands",
+            valid_type=orm.BandsData,
+            dynamic=True,
+            required=False,
+            help="DFT bands of a validation structure, by its name, that are known already: it is not labelled then.",
+        )
+        spec.input_namespace(
+            "settings",
+            valid_type=orm.Dict,
+            dynamic=True,
+            required=False,
+            validator=validate_settings,
+            help="What a target or validation structure, by its name, has otherwise than the rest: see TargetSettings.",
         )
         spec.input(
             "validation_mesh",
@@ -118,7 +135,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         spec.default_output_node = "output_parameters"
         spec.exit_code(310, "ERROR_DATASET_FAILED", message="The dataset failed: {reason}")
         spec.exit_code(320, "ERROR_TRAINING_FAILED", message="The training failed: {reason}")
-        spec.exit_code(330, "ERROR_ALL_TARGETS_FAILED", message="No target has bands: {reasons}")
+        spec.exit_code(330, "ERROR_ALL_TARGETS_FAILED", message="All targets failed: {reasons}")
         spec.exit_code(710, "WARNING_SOME_FAILED", message="Finished, but some structures failed: {reasons}")
 
     @classmethod
@@ -129,11 +146,22 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         targets, validation = set(inputs.get("targets", {})), set(inputs.get("validation", {}))
         if targets & validation:
             return f"a name stands in both targets and validation: {', '.join(sorted(targets & validation))}"
-        strange = sorted(set(inputs.get("kpoints", {})) - targets - validation)
-        if strange:
-            return f"kpoints of no target or validation structure: {', '.join(strange)}"
+        for group, allowed, kind in (
+            ("kpoints", targets | validation, "target or validation"),
+            ("settings", targets | validation, "target or validation"),
+            ("reference_bands", validation, "validation"),
+        ):
+            strange = sorted(set(inputs.get(group, {})) - allowed)
+            if strange:
+                return f"{group} of no {kind} structure: {', '.join(strange)}"
+        compared = validation - set(inputs.get("reference_bands", {}))
+        if compared and "label_workchain" not in dataset:
+            return (
+                f"nothing labels the validation structures {', '.join(sorted(compared))}: "
+                "give their reference_bands, or dataset.label_workchain"
+            )
         design = dataset["perturbation"].get_dict() if "perturbation" in dataset else None
-        known = elements_of(dataset.get("structures", {}), design)
+        known = elements_of(dataset.get("structures", {}), design, dataset.get("labels"))
         for group in ("targets", "validation"):
             for name, structure in inputs.get(group, {}).items():
                 unknown = sorted(structure.get_symbols_set() - known)
@@ -142,13 +170,12 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
                         f"{group}.{name} holds {', '.join(unknown)}, which the model would not know: "
                         f"the structures of the dataset hold {', '.join(sorted(known))}"
                     )
-        n = dataset["perturbation"]["n"] if "perturbation" in dataset else len(dataset.get("structures", {}))
         parameters = (
             inputs["train"]["train"]["parameters"].get_dict()
             if "parameters" in inputs["train"].get("train", {})
             else {}
         )
-        return check_split(n, parameters.get("split", {}))
+        return check_split(n_members(dataset), parameters.get("split", {}))
 
     # dataset and training
 
@@ -228,14 +255,20 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             "predict": self.exposed_inputs(PredictWorkChain, namespace="predict"),
             "bands": self.exposed_inputs(BandsWorkChain, namespace="bands"),
         }
-        if name in self.inputs.get("kpoints", {}):
+        if name in self.inputs.get("reference_bands", {}):
+            inputs["reference_bands"] = self.inputs.reference_bands[name]
+        elif name in self.inputs.get("kpoints", {}):
             inputs["kpoints"] = self.inputs.kpoints[name]
         if validated:
             inputs["bands"].pop("dos", None)
+        if validated and "reference_bands" not in inputs:
             inputs["label_workchain"] = self.inputs.dataset.label_workchain
             inputs["label"] = dict(self.exposed_inputs(DatasetWorkChain, namespace="dataset")["label"])
             if "validation_mesh" in self.inputs:
                 inputs["label"]["kpoints"] = self.inputs.validation_mesh
+        if name in self.inputs.get("settings", {}):
+            settings = parse_config(TargetSettings, self.inputs.settings[name].get_dict(), f"settings.{name}")
+            inputs = settings.applied(inputs)
         step, aim = ("validate", "predicted bands against DFT") if validated else ("target", "H(R), bands and DOS")
         return self.submit_once(
             TargetWorkChain,
@@ -275,7 +308,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         )
         self.out("output_parameters", summary)
         targets = set(self.inputs.get("targets", {}))
-        if targets and not targets & set(collected["bands"]):
+        if targets and targets <= set(self.ctx.failed):
             return self.exit_codes.ERROR_ALL_TARGETS_FAILED.format(reasons=self._reasons())
         if self.ctx.failed:
             exit_code: ExitCode = self.exit_codes.WARNING_SOME_FAILED.format(reasons=self._reasons())
@@ -303,6 +336,10 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         label: str = "deeph.label.pyscf",
+        labels: Mapping[str, orm.Data] | None = None,
+        reference_bands: Mapping[str, orm.BandsData] | None = None,
+        basis: str | dict[str, str] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> ProcessBuilder:
         """Builder with the inputs of a protocol.
 
@@ -312,6 +349,10 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         :param validation: structures on which bands are compared with DFT.
         :param overrides: mirror the ports: `dataset.label.parameters`, `train.train.parameters`, `bands.kpath`, ...
         :param label: entry point of the labelling workchain.
+        :param labels: HamiltonianData of structures that are labelled already; `structures` may be empty then.
+        :param reference_bands: DFT bands of validation structures that are known already.
+        :param basis: of the overlaps, in the words of `deeph-engine overlap`, if nothing is labelled here.
+        :param settings: what a target or validation structure has otherwise than the rest: see TargetSettings.
         :raises InputError: anything that cannot run.
         """
         engine, _ = codes_of(codes)
@@ -323,14 +364,14 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         inputs = cls.get_protocol_inputs(protocol, own)
         nested = {key: (overrides or {}).get(key) for key in ("dataset", "train", "predict", "bands")}
         dataset = DatasetWorkChain.dataset_inputs(
-            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset"
+            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset", labels
         )
-        workchain: type[LabelWorkChain] = checked_label_class(label)
-        parameters = dataset["label"]["parameters"]
-        basis = workchain.overlap_basis(parameters, elements_of(structures, dataset.get("perturbation")))
-        n = dataset["perturbation"]["n"] if dataset.get("perturbation") else len(structures)
+        if basis is None and structures:
+            workchain: type[LabelWorkChain] = checked_label_class(label)
+            symbols = elements_of(structures, dataset.get("perturbation"), labels)
+            basis = workchain.overlap_basis(dataset["label"]["parameters"], symbols)
         train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
-        message = check_split(n, train["train"].get("parameters", {}).get("split", {}))
+        message = check_split(n_members(dataset), train["train"].get("parameters", {}).get("split", {}))
         if message:
             raise InputError(message)
         values = {
@@ -343,5 +384,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             "bands": BandsWorkChain.bands_inputs(engine, protocol, nested["bands"], options, "overrides.bands"),
             "targets": dict(targets or {}),
             "validation": dict(validation or {}),
+            "reference_bands": dict(reference_bands or {}),
+            "settings": {name: orm.Dict(dict(values)) for name, values in (settings or {}).items()},
         }
         return filled_builder(cls, values)

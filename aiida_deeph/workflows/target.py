@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_
 from aiida.plugins import DataFactory
 
 from aiida_deeph.workflows.bands import BandsWorkChain
@@ -45,6 +45,17 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             BandsWorkChain,
             namespace="bands",
             exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints"),
+            namespace_options={
+                "required": False,
+                "populate_defaults": False,
+                "help": "Empty: H(R) alone.",
+            },
+        )
+        spec.input(
+            "reference_bands",
+            valid_type=orm.BandsData,
+            required=False,
+            help="DFT bands that are known already, to compare with at their k-points; then nothing is labelled.",
         )
         spec.input(
             "label_workchain",
@@ -61,7 +72,12 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             exclude=("structure", "bands_kpoints"),
             namespace_options={"required": False, "populate_defaults": False},
         )
-        spec.outline(cls.run_prediction, cls.inspect_prediction, cls.run_bands, cls.compare, cls.results)
+        spec.inputs.validator = cls._validate
+        spec.outline(
+            cls.run_prediction,
+            cls.inspect_prediction,
+            if_(cls.wants_bands)(cls.run_bands, cls.compare, cls.results),
+        )
         spec.output("hamiltonian", valid_type=DataFactory("deeph.hamiltonian"), required=False, help="If retrieved.")
         spec.output("remote_folder", valid_type=orm.RemoteData, required=False, help="Where H(R) lies.")
         spec.output("bands", valid_type=orm.BandsData, required=False, help="Predicted, eV.")
@@ -78,6 +94,21 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         spec.exit_code(310, "ERROR_PREDICTION_FAILED", message="The prediction failed: {reason}")
         spec.exit_code(320, "ERROR_BANDS_FAILED", message="The bands failed: {reason}")
         spec.exit_code(330, "ERROR_LABEL_FAILED", message="Predicted, but not compared, since DFT failed: {reason}")
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
+        ways = [name for name in ("label_workchain", "reference_bands") if name in inputs]
+        if len(ways) == 2:
+            return "give label_workchain or reference_bands, not both"
+        if ways and not inputs.get("bands"):
+            return f"{ways[0]} is for a comparison of bands, but `bands` is empty"
+        if ways == ["reference_bands"] and "kpoints" in inputs:
+            return "reference_bands bring their own k-points: leave kpoints out"
+        return None
+
+    def wants_bands(self) -> bool:
+        """Whether bands are wanted, not only H(R)."""
+        return bool(self.inputs.get("bands"))
 
     def run_prediction(self) -> ToContext:
         """Predict H(R), and label the structure at the same time."""
@@ -109,9 +140,9 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def inspect_prediction(self) -> ExitCode | None:
         """Attach H(R) and the DFT bands."""
-        label, predicted = self.ctx.get("label"), self.ctx.predict
-        if label is not None and "output_band" in label.outputs:
-            self.out("dft_bands", label.outputs.output_band)
+        predicted, reference = self.ctx.predict, self._reference()
+        if reference is not None:
+            self.out("dft_bands", reference)
         if not predicted.is_finished_ok:
             exit_code: ExitCode = self.exit_codes.ERROR_PREDICTION_FAILED.format(reason=reason_of(predicted))
             return exit_code
@@ -119,6 +150,13 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             if name in predicted.outputs:
                 self.out(name, predicted.outputs[name])
         return None
+
+    def _reference(self) -> orm.BandsData | None:
+        """DFT bands, as far as they are there."""
+        if "reference_bands" in self.inputs:
+            return self.inputs.reference_bands
+        label = self.ctx.get("label")
+        return label.outputs.output_band if label is not None and "output_band" in label.outputs else None
 
     def run_bands(self) -> ToContext:
         """Bands and density of states."""
@@ -128,7 +166,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             inputs["hamiltonian"] = predicted.hamiltonian
         else:
             inputs |= {"hamiltonian_folder": predicted.remote_folder, "structure": self.inputs.structure}
-        kpoints = self.ctx.get("kpoints") or self.inputs.get("kpoints")
+        kpoints = self.ctx.get("kpoints") or self.inputs.get("kpoints") or self.inputs.get("reference_bands")
         if kpoints is not None:
             inputs.pop("kpath", None)
             inputs["kpoints"] = kpoints
@@ -139,8 +177,8 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def compare(self) -> None:
         """Predicted bands against those of DFT."""
-        label, bands = self.ctx.get("label"), self.ctx.bands
-        if label is None or not label.is_finished_ok or not bands.is_finished_ok or "output_band" not in label.outputs:
+        label, bands, reference = self.ctx.get("label"), self.ctx.bands, self._reference()
+        if reference is None or not bands.is_finished_ok or (label is not None and not label.is_finished_ok):
             return
         occupied = bands.outputs.output_parameters.get("n_occupied", None)
         if occupied is None:
@@ -150,7 +188,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             compare_band_structures,
             "compare",
             predicted=bands.outputs.bands,
-            reference=label.outputs.output_band,
+            reference=reference,
             settings=orm.Dict({"n_occupied": occupied, "alignment": "mean_occupied"}),
         )
         self.out("comparison", comparison)
@@ -179,6 +217,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         options: Mapping[str, Any] | None = None,
         basis: str | dict[str, str] | None = None,
         label: str | None = None,
+        reference_bands: orm.BandsData | None = None,
     ) -> ProcessBuilder:
         """Builder with the inputs of a protocol.
 
@@ -186,6 +225,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         :param overrides: mirror the ports: `predict`, `bands`, `label`.
         :param basis: the basis in the words of `deeph-engine overlap`; by default the one that the model's data name.
         :param label: entry point of the workchain that computes the DFT bands to compare with; by default none does.
+        :param reference_bands: DFT bands that are known already.
         :raises InputError: anything that cannot run.
         """
         engine, dft = codes_of(codes)
@@ -195,6 +235,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             **cls.get_protocol_inputs(protocol, nested),
             "structure": structure,
             "model": model,
+            "reference_bands": reference_bands,
             "predict": PredictWorkChain.predict_inputs(
                 engine, protocol, parts["predict"], options, basis or basis_of(model), "overrides.predict"
             ),

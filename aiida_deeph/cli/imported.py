@@ -1,0 +1,82 @@
+"""Labels and bands that others have computed, as nodes that say where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aiida_deeph.engine.errors import DataError, InputError
+
+ORIGIN = "origin"
+
+
+def label_nodes(folder: Path, pattern: str = "*") -> dict[str, Any]:
+    """HamiltonianData of the DeepH folders below a folder, by member name; those that are stored already as they are.
+
+    The description and the extra `origin` name the folder, without the path to it.
+
+    :raises InputError: there is none.
+    """
+    from aiida import orm
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.engine.io.deeph import HAMILTONIAN_FILE, INFO_FILE
+
+    kind = DataFactory("deeph.hamiltonian")
+    found = [path for path in sorted(folder.glob(pattern)) if (path / INFO_FILE).is_file()]
+    found = [path for path in found if (path / HAMILTONIAN_FILE).is_file()]
+    if not found:
+        raise InputError(
+            "no labels",
+            where=f"labels: {folder}/{pattern}",
+            expected=f"folders with {INFO_FILE} and {HAMILTONIAN_FILE}",
+        )
+    known = orm.QueryBuilder().append(kind, project=["attributes.files", "*"]).all()
+    nodes = {}
+    for path in found:
+        node = kind(path)
+        files = node.base.attributes.get("files")
+        stored = next((other for hashes, other in known if hashes == files), None)
+        if stored is None:
+            node.label = path.name
+            node.description = f"imported from the DeepH folder {origin_of(path)}"
+            node.base.extras.set(ORIGIN, origin_of(path))
+        nodes[member_name(path.name)] = node if stored is None else stored
+    return nodes
+
+
+def openmx_bands(path: Path, structure: Any) -> Any:
+    """BandsData of OpenMX's `.Band` file.
+
+    :param structure: StructureData that the bands are of; k-points are fractions of its reciprocal lattice.
+    :raises DataError: the file is missing or damaged.
+    """
+    from aiida_deeph.engine.dft.openmx.band_file import parse_bands
+    from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+    from aiida_deeph.parsers.bandsdata import make_bands
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("bands cannot be read", where=path, found=error, expected="OpenMX's .Band file") from None
+    bands = parse_bands(text)
+    node = make_bands(
+        bands.energies * OPENMX_HARTREE_TO_EV, bands.kpoints, cell=structure.cell, labels=bands.points_of_labels
+    )
+    node.base.attributes.set("fermi_energy", bands.fermi_energy * OPENMX_HARTREE_TO_EV)
+    node.label = path.name
+    node.description = f"imported from {origin_of(path)}, by OpenMX"
+    node.base.extras.set(ORIGIN, origin_of(path))
+    return node
+
+
+def origin_of(path: Path) -> str:
+    """Name of a file or folder with that of the folder that holds it."""
+    path = path.resolve()
+    return f"{path.parent.name}/{path.name}"
+
+
+def member_name(name: str) -> str:
+    """A folder's name as that of an input: letters, digits and underscores, no digit first."""
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return plain if plain.isidentifier() else f"cell_{plain}"
