@@ -28,8 +28,8 @@ def write_wavefunctions(
 
     Datasets: `coefficients` (n_channels, n_k, n_rows, n_states), `energies` (n_channels, n_k, n_states) in eV,
     `kpoints` (n_k, 3) fractional, `bands` (n_states,) counted from the lowest, `atom`, `shell`, `l`, `m` and `spin` of
-    each row, `cell` and `positions` in Angstrom, `symbols`. psi_k(r) is the sum of exp(2 pi i k.R) C phi(r - R) over R
-    and rows.
+    each row, `cell` and `positions` in Angstrom, `pbc`, `symbols`. psi_k(r) is the sum of
+    exp(2 pi i k.R) C phi(r - R) over R and rows.
 
     :param bands: indices of the states.
     """
@@ -46,5 +46,6 @@ def write_wavefunctions(
         for name, column in zip(("shell", "l", "m", "spin"), np.array(rows, dtype=np.int64).T, strict=True):
             file[name] = column
         file["cell"], file["positions"] = data.structure.cell, data.structure.positions
+        file["pbc"] = list(data.structure.pbc)
         file["symbols"] = list(data.structure.symbols)
     return path

@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
     "compare": "Errors of H, bands and velocities against a reference.",
     "convert": "Turn raw DFT output into a DeepH folder.",
+    "cube": "A wavefunction on a grid, for plotting.",
     "dos": "Density of states of a DeepH folder.",
     "evaluate": "Compare a model's predictions with the labels of a dataset.",
     "export-reference": "Write a model as a checkpoint of the reference DeepH-E3 code.",

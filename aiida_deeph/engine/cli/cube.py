@@ -1,0 +1,41 @@
+"""`deeph-engine cube`: a wavefunction for plotting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aiida_deeph.engine.cli.overlap import _by_element
+
+
+@click.command("cube")
+@click.argument("wavefunctions", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--basis", required=True, metavar="SPEC", help="openmx:FOLDER, the folder of the .pao files.")
+@click.option("--orbitals", metavar="ELEMENT=NAME", multiple=True, required=True, help="e.g. C=C6.0-s2p2d1.")
+@click.option("--band", type=int, required=True, help="Band, counted from 0; one of those in the file.")
+@click.option(
+    "--kpoint", "k_index", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the k-point."
+)
+@click.option("--channel", type=click.IntRange(0, 1), default=0, show_default=True, help="Spin of collinear data.")
+@click.option("--part", type=click.Choice(["density", "real", "imaginary"]), default="density", show_default=True)
+@click.option(
+    "--spacing", type=click.FloatRange(min=0.01), default=0.2, show_default=True, help="Of the grid, Angstrom."
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("state.cube"), show_default=True
+)
+def command(
+    wavefunctions: Path, basis: str, orbitals: tuple[str, ...], output: Path, **options: int | float | str
+) -> None:
+    """Write a state of WAVEFUNCTIONS (from `deeph-engine bands --wavefunction N`) as a cube file.
+
+    The orbitals must be numerical ones, whose radial functions are known from their files.
+    """
+    from aiida_deeph.engine.overlap.numeric.grid import write_cube
+    from aiida_deeph.engine.overlap.numeric.load import load_numeric
+
+    names = _by_element(orbitals)
+    found = load_numeric(basis, names, tuple(names), Path())
+    norm = write_cube(output, wavefunctions, found, **options)
+    click.echo(f"{output}: integral of |psi|^2 over the cell {norm:.4f}")
