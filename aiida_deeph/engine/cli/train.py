@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -18,9 +20,14 @@ def command(config: Path, quiet: bool) -> None:
 
     Paths in CONFIG are relative to the working directory, where model/, checkpoint/, metrics.jsonl and train.json are
     written. Exit status 3: diverged, the best model is kept; 4: stopped by SIGTERM or max_seconds, continue with
-    `restart: checkpoint`. On N devices: torchrun --no-python --nproc-per-node N deeph-engine train CONFIG.
+    `restart: checkpoint`. On N devices of this node: `processes_per_node: N`; on several nodes of a job also `nodes`,
+    and this command once on each node (`srun`, `mpirun`).
     """
     settings = load_config(TrainConfig, config)
+    from aiida_deeph.engine.training.launch import launch, needs_launch
+
+    if needs_launch(settings, os.environ):
+        sys.exit(launch(settings, config, quiet=quiet))
     from aiida_deeph.engine.training.run import train
 
     train(settings, quiet=quiet)

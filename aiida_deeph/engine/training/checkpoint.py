@@ -33,6 +33,9 @@ FREE_FIELDS = frozenset(
         "max_edges_per_batch",
         "min_learning_rate",
         "initial_model",
+        # Their product is compared as the number of processes.
+        "processes_per_node",
+        "nodes",
     }
 )
 

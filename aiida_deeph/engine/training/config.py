@@ -85,6 +85,9 @@ class TrainConfig(Config):
     :param initial_model: model folder whose weights are the start (fine-tuning).
     :param device: `auto`, `cpu` or `cuda`.
     :param threads: threads of torch on CPU; None leaves torch's default.
+    :param processes_per_node: processes that torchrun starts on each node, a device each; the effective batch is
+        batch_size times the number of all processes.
+    :param nodes: nodes of the scheduler's job; `deeph-engine train` runs once on each.
     """
 
     dataset: str
@@ -109,6 +112,8 @@ class TrainConfig(Config):
     max_seconds: float | None = Field(default=None, gt=0)
     restart: str | None = None
     initial_model: str | None = None
+    processes_per_node: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
 
 
 class EvaluateConfig(Config):

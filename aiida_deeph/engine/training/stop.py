@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -12,6 +13,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class StopRequest:
     """While entered, SIGTERM and SIGINT ask for a stop instead of ending the process; a second one does end it.
+
+    Under torchrun no number of them ends it: a scheduler sends SIGTERM to all processes of a job and torchrun passes
+    its own on, so that each process gets two while it writes the checkpoint. torchrun kills in the end.
 
     :param max_seconds: ask for a stop after so long, too; None has no limit.
     """
@@ -37,7 +41,8 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
-        self._restore()
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            self._restore()
 
     @property
     def reason(self) -> str | None:
