@@ -93,7 +93,7 @@ def smallest_eigenvalue(solve: Any, n: int, dtype: Any) -> float:
 
     :param solve: x -> S^-1 x, shape (n,).
     """
-    if n < 20:
+    if n < 100:
         inverse = solve(np.eye(n, dtype=dtype))
         return float(1 / np.linalg.eigvalsh((inverse + inverse.conj().T) / 2)[-1])
     operator = spla.LinearOperator((n, n), matvec=solve, dtype=dtype)

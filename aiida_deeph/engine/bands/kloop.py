@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Any
 from aiida_deeph.engine.bands.dense import Eigenstates
 from aiida_deeph.engine.bands.store import StateStore
 from aiida_deeph.engine.progress import track
+
+WORTH_KEEPING = 0.02
+"""Seconds that a solution must take to be kept: to write those of thousands of tiny problems would cost more."""
 
 Task = tuple[int, int]
 Solve = Callable[[int, int], Eigenstates]
@@ -41,10 +45,15 @@ class Loop:
             known = {task: self.store.get(_file(name, task)) for task in tasks}
             done = {task: states for task, states in known.items() if states is not None}
         left = [task for task in tasks if task not in done]
-        for task, states in track(parallel(left, solve, self.workers), name, len(left), self.show_progress):
-            done[task] = states
-            if self.store is not None:
-                self.store.put(_file(name, task), states)
+
+        def timed(channel: int, index: int) -> tuple[Eigenstates, float]:
+            started = time.monotonic()
+            return solve(channel, index), time.monotonic() - started
+
+        for task, found in track(parallel(left, timed, self.workers), name, len(left), self.show_progress):
+            done[task], seconds = found
+            if self.store is not None and seconds >= WORTH_KEEPING:
+                self.store.put(_file(name, task), done[task])
         return done
 
 
