@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from aiida.common.datastructures import CalcInfo
+from aiida.common.folders import Folder
 from aiida.orm import ArrayData, RemoteData
 
 from aiida_deeph.calculations.base import EngineCalculation
@@ -68,10 +70,18 @@ class TrainCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        parameters = {**inputs["parameters"].get_dict(), "dataset": DATASET}
-        return check_split(inputs["dataset"], parse_config(TrainConfig, parameters, "parameters")) or (
-            check_elements(inputs["initial_model"], inputs["dataset"].elements) if "initial_model" in inputs else None
-        )
+        config = parse_config(TrainConfig, {**inputs["parameters"].get_dict(), "dataset": DATASET}, "parameters")
+        message = check_split(inputs["dataset"], config) or check_nodes(config, inputs["metadata"]["options"])
+        if message is None and "initial_model" in inputs:
+            message = check_elements(inputs["initial_model"], inputs["dataset"].elements)
+        return message
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        info = super().prepare_for_submission(folder)
+        if self.inputs.parameters.get("nodes", 1) > 1:
+            # The computer's mpirun or srun starts the engine once on each node; torchrun does the rest.
+            info.codes_info[0].withmpi = True
+        return info
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         fields: dict[str, Any] = {"dataset": stage_dataset(staging, self.inputs.dataset, self.inputs.dataset_folder)}
@@ -94,6 +104,26 @@ def check_split(dataset: DatasetData, config: TrainConfig) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+def check_nodes(config: TrainConfig, options: Mapping[str, Any]) -> str | None:
+    """Of a training on several nodes: the scheduler starts one process on each, which starts the others there.
+
+    Schedulers that count no machines (LSF, SGE) are believed; the job itself looks at what it got.
+    """
+    resources = options.get("resources", {})
+    wanted = {"num_machines": config.nodes, "num_mpiprocs_per_machine": 1}
+    if config.nodes == 1 or all(resources.get(key, number) == number for key, number in wanted.items()):
+        return None
+    return str(
+        InputError(
+            "resources do not fit a training on several nodes",
+            where="metadata.options.resources",
+            found=dict(resources),
+            expected=wanted,
+            remedy="one process per node; `processes_per_node` in the parameters says how many it starts",
+        )
+    )
 
 
 def seconds_within(walltime: int) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 from aiida.engine import ExitCode
 from aiida.orm import ArrayData
 
+from aiida_deeph.calculations.metrics import parse_rows
 from aiida_deeph.calculations.train import METRICS_FILE, MODEL, REPORT_FILE
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError, MissingOutputError
@@ -29,7 +29,7 @@ class TrainParser(EngineParser):
     UNITS = {"best_validation_loss": "eV^2", "best_validation_mae": "eV", "seconds": "s"}
 
     def attach(self) -> ExitCode | None:
-        rows = self._rows()
+        rows = parse_rows(self._text(METRICS_FILE) or "")
         if rows:
             self.out("history", history(rows))
         try:
@@ -52,16 +52,6 @@ class TrainParser(EngineParser):
         if model_is_missing:
             raise MissingOutputError(MODEL)
         return None
-
-    def _rows(self) -> list[dict[str, Any]]:
-        """Epochs of `metrics.jsonl`; a last line that was cut is left out."""
-        rows = []
-        for line in (self._text(METRICS_FILE) or "").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
 
 
 def history(rows: list[dict[str, Any]]) -> ArrayData:

@@ -47,13 +47,20 @@ def fill(namespace: ProcessBuilderNamespace, values: Mapping[str, Any], where: s
             continue
         port = ports.get(key)
         if isinstance(port, PortNamespace) and not port.is_metadata:
-            fill(namespace[key], value, f"{where}.{key}") if not port.dynamic else _set(
-                namespace, key, dict(value), where
-            )
+            if port.dynamic:
+                _set(namespace, key, {name: _as_member(port, item) for name, item in value.items()}, where)
+            else:
+                fill(namespace[key], value, f"{where}.{key}")
         elif isinstance(port, PortNamespace):
             _set_metadata(namespace[key], value)
         else:
             _set(namespace, key, as_node(port, value, f"{where}.{key}"), where)
+
+
+def _as_member(port: PortNamespace, value: Any) -> Any:
+    """A plain mapping as the Dict that a dynamic namespace takes; all else as it is."""
+    types = port.valid_type if isinstance(port.valid_type, tuple) else (port.valid_type,)
+    return orm.Dict(dict(value)) if orm.Dict in types and isinstance(value, Mapping) else value
 
 
 def _set(namespace: ProcessBuilderNamespace, key: str, value: Any, where: str) -> None:

@@ -19,8 +19,9 @@ from aiida.engine import (
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.workflows.options import GPUS
 from aiida_deeph.workflows.ports import expose_inputs
-from aiida_deeph.workflows.protocol import ProtocolMixin
+from aiida_deeph.workflows.protocol import ProtocolMixin, merge
 from aiida_deeph.workflows.resumable import ResumableRestartMixin
 
 TrainCalculation = CalculationFactory("deeph.train")
@@ -130,9 +131,12 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         self.ctx.inputs.pop("restart_folder", None)
         return ProcessHandlerReport(True)
 
-    @process_handler(priority=490, exit_codes=TrainCalculation.exit_codes.ERROR_DIVERGED)
+    @process_handler(
+        priority=490,
+        exit_codes=[TrainCalculation.exit_codes.ERROR_DIVERGED, TrainCalculation.exit_codes.STOPPED_BY_MONITOR],
+    )
     def handle_diverged(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Best weights so far, lower learning rate, new optimiser."""
+        """Best weights so far, lower learning rate, new optimiser; a monitor stops what has diverged without NaN."""
         self.ctx.divergences += 1
         if self.ctx.divergences > self.inputs.max_divergences.value:
             self._keep(node)
@@ -235,9 +239,44 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         options: Mapping[str, Any] | None = None,
         where: str = "overrides",
     ) -> dict[str, Any]:
-        """Inputs of a protocol as nested plain values, without the dataset."""
+        """Inputs of a protocol as nested plain values, without the dataset.
+
+        The training has a process for each of `gpus_per_node` on each machine of `options`; the test takes one GPU.
+        """
         inputs = cls.get_protocol_inputs(protocol, overrides, where)
-        return {**inputs, **{name: job_inputs(code, inputs.get(name, {}), options) for name in ("train", "evaluate")}}
+        train, test = inputs.get("train", {}), inputs.get("evaluate", {})
+        wanted = merge(train.get("metadata", {}).get("options", {}), options)
+        return {
+            **inputs,
+            "train": job_inputs(code, on_all_gpus(train, wanted), one_process_per_node(options)),
+            "evaluate": job_inputs(code, test, on_one_gpu(options)),
+        }
+
+
+def on_all_gpus(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs of a training with as many processes as the options have GPUs, unless the parameters say it."""
+    gpus, machines = options.get(GPUS) or 1, options.get("resources", {}).get("num_machines", 1)
+    counts = {"processes_per_node": gpus, "nodes": machines}
+    counts = {name: number for name, number in counts.items() if isinstance(number, int) and number > 1}
+    return {**inputs, "parameters": merge(counts, inputs.get("parameters", {}))}
+
+
+def one_process_per_node(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of a job whose only process on each of several machines starts the others there."""
+    result = dict(options or {})
+    if result.get("resources", {}).get("num_machines", 1) > 1:
+        result["resources"] = {**result["resources"], "num_mpiprocs_per_machine": 1}
+    return result
+
+
+def on_one_gpu(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of a job that uses one GPU of one machine."""
+    result = one_process_per_node(options)
+    if result.get("resources", {}).get("num_machines", 1) > 1:
+        result["resources"] = {**result["resources"], "num_machines": 1}
+    if isinstance(result.get(GPUS), int) and result[GPUS] > 1:
+        result[GPUS] = 1
+    return result
 
 
 def has_checkpoint(node: orm.CalcJobNode) -> bool:

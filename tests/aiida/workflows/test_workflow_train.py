@@ -68,6 +68,15 @@ def test_diverged_training_goes_on_from_the_best_weights_with_a_lower_rate(train
     assert "initial_model" not in train.ctx.inputs
 
 
+def test_training_that_its_monitor_stopped_has_diverged(train, turn, model):
+    before = train.ctx.inputs["parameters"]["learning_rate"]
+    status = TrainWorkChain._process_class.exit_codes.STOPPED_BY_MONITOR.status
+    verdict, job = turn(status, model=model("best"))
+    assert verdict.status == 0
+    assert train.ctx.inputs["parameters"]["learning_rate"] == before / 2
+    assert train.ctx.inputs["initial_model"].uuid == job.outputs.model.uuid
+
+
 def test_divergence_again_and_again_ends_with_the_best_model_as_output(train, turn, model):
     turn(420, model=model("first"))
     for _ in range(2):
