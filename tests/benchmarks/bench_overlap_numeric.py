@@ -1,6 +1,6 @@
 """Time and memory of `deeph-engine overlap` with numerical orbitals, up to the written folder, against the size.
 
-python tests/benchmarks/bench_overlap_numeric.py FOLDER_WITH_PAO_FILES [--structure POSCAR] [--repeats 8 16 ..]
+python tests/benchmarks/bench_overlap_numeric.py FOLDER [--code siesta] [--structure POSCAR] [--repeats 8 16 ..]
 
 Bilayer graphene of 4 n^2 atoms for each of the repeats, and a structure file if one is given. Each size is a run of the
 command in a process of its own, from its start to the last file. Prints rows of a table in Markdown.
@@ -33,10 +33,12 @@ def bilayer(n: int, a: float = 2.46, distance: float = 3.35) -> Structure:
     return Structure(("C",) * len(positions), positions, cell * [[n], [n], [1]])
 
 
-def measured(structure: Path, folder: Path, orbitals: str, output: Path) -> tuple[float, float, float]:
+def measured(structure: Path, basis: str, orbitals: str, output: Path) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak memory in GiB of one run of the command."""
     program = Path(sys.executable).with_name("deeph-engine")
-    options = {"--basis": f"openmx:{folder}", "--orbitals": orbitals, "--structure": structure, "--output": output}
+    options = {"--basis": basis, "--structure": structure, "--output": output}
+    if orbitals:
+        options["--orbitals"] = orbitals
     start = time.perf_counter()
     process = subprocess.Popen([program, "overlap", *(str(word) for pair in options.items() for word in pair)])
     _, status, usage = os.wait4(process.pid, 0)
@@ -48,11 +50,14 @@ def measured(structure: Path, folder: Path, orbitals: str, output: Path) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="with C6.0.pao")
+    parser.add_argument("folder", type=Path, help="with C6.0.pao, C.ion.xml or C_*.orb")
+    parser.add_argument("--code", default="openmx", choices=["openmx", "siesta", "abacus"])
     parser.add_argument("--structure", type=Path)
-    parser.add_argument("--orbitals", default="C=C6.0-s2p2d1")
+    parser.add_argument("--orbitals", help="default: C=C6.0-s2p2d1 for OpenMX, the only file otherwise")
     parser.add_argument("--repeats", type=int, nargs="*", default=[6, 13, 26, 53])
     arguments = parser.parse_args()
+    basis = f"{arguments.code}:{arguments.folder.resolve()}"
+    orbitals = arguments.orbitals or ("C=C6.0-s2p2d1" if arguments.code == "openmx" else "")
     print("| atoms | pairs | wall s | CPU s | CPU us per pair | peak GiB | overlap.h5 GB |", flush=True)
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,7 +67,7 @@ def main() -> None:
             write_structure(files[-1], bilayer(n))
         for file in [*files, *([arguments.structure] if arguments.structure else [])]:
             output = Path(scratch) / "output"
-            seconds, cpu, memory = measured(file, arguments.folder.resolve(), arguments.orbitals, output)
+            seconds, cpu, memory = measured(file, basis, orbitals, output)
             size = (output / "overlap.h5").stat().st_size
             with h5py.File(output / "overlap.h5") as matrix:
                 pairs, atoms = len(matrix["atom_pairs"]), int(matrix["atom_pairs"][:, 3].max()) + 1

@@ -13,12 +13,14 @@ from aiida_deeph.engine.overlap.config import OverlapConfig
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--basis", metavar="SPEC", help="pyscf:NAME, cp2k:FILE:NAME or openmx:FOLDER.")
+@click.option(
+    "--basis", metavar="SPEC", help="pyscf:NAME, cp2k:FILE:NAME, openmx:FOLDER, siesta:FOLDER or abacus:FOLDER."
+)
 @click.option(
     "--orbitals",
     metavar="ELEMENT=NAME",
     multiple=True,
-    help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1; once per element.",
+    help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1 (OpenMX), C=LABEL (SIESTA), C=FILE (ABACUS).",
 )
 @click.option("--structure", metavar="FILE", help="Structure file, or a DeepH folder.")
 @click.option("--output", metavar="DIR", help="DeepH folder to write.")

@@ -12,10 +12,12 @@ class OverlapConfig(Config):
 
     :param structure: a file that ase reads, or a DeepH folder; atoms come out grouped by element.
     :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`), `cp2k:FILE:NAME` (a basis set of
-        a CP2K file) or `openmx:FOLDER` (numerical orbitals in the `.pao` files of a folder; its `.vps` files tell the
-        number of electrons), with paths relative to the configuration; one for all elements or one per element.
-    :param orbitals: for numerical orbitals, those of each element, e.g. `{"C": "C6.0-s2p2d1"}`; or they stand in the
-        basis of the element, `{"C": "openmx:FOLDER:C6.0-s2p2d1"}`.
+        a CP2K file) or `openmx:FOLDER`, `siesta:FOLDER`, `abacus:FOLDER` (numerical orbitals in the `.pao`,
+        `.ion.xml`, `.orb` files of a folder; `.vps` and `.upf` files there tell the number of electrons), with paths
+        relative to the configuration; one for all elements or one per element.
+    :param orbitals: for numerical orbitals, those of each element: `{"C": "C6.0-s2p2d1"}` for OpenMX, label of the
+        species for SIESTA (default: the symbol), file for ABACUS (default: the only one of the element); or they stand
+        in the basis of the element, `{"C": "openmx:FOLDER:C6.0-s2p2d1"}`.
     :param threshold: a pair of atoms is kept while an overlap of its orbitals can exceed this.
     :param cutoff: keep all pairs up to this distance instead, Angstrom.
     :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model

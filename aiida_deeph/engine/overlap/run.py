@@ -90,7 +90,10 @@ def _method(config: OverlapConfig, elements: tuple[str, ...], base_dir: Path) ->
     basis = load_basis(config.basis, elements, base_dir)
     if config.orbitals is not None:
         raise InputError(
-            "a Gaussian basis has no orbitals to choose", where="orbitals", found=config.basis, expected="openmx:FOLDER"
+            "a Gaussian basis has no orbitals to choose",
+            where="orbitals",
+            found=config.basis,
+            expected="openmx:FOLDER, siesta:FOLDER or abacus:FOLDER",
         )
     return _Method(
         "overlap of a Gaussian basis",

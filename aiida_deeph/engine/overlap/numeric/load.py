@@ -6,15 +6,25 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM
+from aiida_deeph.engine.dft.siesta.constants import SIESTA_4
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.overlap.numeric.abacus import load_abacus
 from aiida_deeph.engine.overlap.numeric.openmx import load_openmx
 from aiida_deeph.engine.overlap.numeric.radial import RadialBasis, RadialShell
+from aiida_deeph.engine.overlap.numeric.siesta import load_siesta
+from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
 # Code -> function of element, folder and name of the orbitals: shells in the order of the orbitals, valence electrons.
-Loader = Callable[[str, Path, str], tuple[tuple[RadialShell, ...], float | None]]
-LOADERS: Mapping[str, Loader] = {"openmx": load_openmx}
-# Code -> its Bohr, Angstrom.
-BOHRS: Mapping[str, float] = {"openmx": OPENMX_BOHR_TO_ANGSTROM}
+Loader = Callable[..., tuple[tuple[RadialShell, ...], float | None]]
+LOADERS: Mapping[str, Loader] = {"abacus": load_abacus, "openmx": load_openmx, "siesta": load_siesta}
+# Codes one of whose files may hold more orbitals than are taken, so that a name has to say it.
+NAMED = ("openmx",)
+# Code -> its Bohr, Angstrom. SIESTA 5 has another one: 4e-7 of a distance.
+BOHRS: Mapping[str, float] = {
+    "abacus": BOHR_TO_ANGSTROM,
+    "openmx": OPENMX_BOHR_TO_ANGSTROM,
+    "siesta": SIESTA_4.bohr,
+}
 
 
 def is_numeric(spec: str | Mapping[str, str]) -> bool:
@@ -27,9 +37,10 @@ def load_numeric(
 ) -> RadialBasis:
     """The basis of some elements.
 
-    :param spec: `openmx:FOLDER` for all elements, or one such string per element; of one element also
-        `openmx:FOLDER:ORBITALS`.
-    :param orbitals: element -> name of its orbitals, where `spec` does not say it.
+    :param spec: `CODE:FOLDER` for all elements, or one such string per element; of one element also
+        `CODE:FOLDER:ORBITALS`.
+    :param orbitals: element -> name of its orbitals, where `spec` does not say it; SIESTA and ABACUS need none where
+        the element has one file.
     :param base_dir: where FOLDER is looked for if its path is relative.
     :raises InputError: the specification is wrong, or an element has no such basis.
     """
@@ -49,7 +60,7 @@ def load_numeric(
                 expected=f"{' or '.join(f'{name}:FOLDER' for name in LOADERS)} for every element",
             )
         name = own or (orbitals or {}).get(symbol)
-        if name is None:
+        if name is None and code in NAMED:
             raise InputError(
                 "element without orbitals",
                 where="orbitals",
@@ -60,7 +71,7 @@ def load_numeric(
         shells[symbol], electrons = LOADERS[code](symbol, base_dir / folder, name)
         if electrons is not None:
             valence[symbol] = electrons
-        source[symbol] = f"{code}:{name}"
+        source[symbol] = f"{code}:{name or symbol}"
         codes.add(code)
     if len(codes) != 1:
         raise InputError(
