@@ -68,8 +68,10 @@ def fermi_by_inertia(
     wanted = n_electrons / electrons_per_state
     guess, slope, _ = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
     # Enough states at each k-point for the tails of the occupations, if the cluster's density of states is about right.
-    n_states = 24 + int(3 * TAIL * smearing * slope / n_channels)
-    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, n_states // 8)
+    for_tails = 24 + int(3 * TAIL * smearing * slope / n_channels)
+    # One k-point has discrete states: most likely the level lies in a gap, which few of them show.
+    n_states = 24 if len(kpoints) * n_channels == 1 else for_tails
+    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, max(n_states // 8, 6))
     while True:
         count = min(n_states, matrices.n_rows // 2)
 
@@ -84,7 +86,7 @@ def fermi_by_inertia(
             return level
         if n_states > matrices.n_rows // 4:
             raise DataError("Fermi level not found", remedy="take the dense solver")
-        n_states *= 2
+        n_states = max(2 * n_states, for_tails)
 
 
 def _search(

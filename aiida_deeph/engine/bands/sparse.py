@@ -29,6 +29,7 @@ class SparseSolver:
 
     def __init__(self, matrices: BlochMatrices) -> None:
         self.matrices = matrices
+        self._last: tuple[object, Shifted] | None = None
 
     @cached_property
     def fronts(self) -> list[Front]:
@@ -76,13 +77,17 @@ class SparseSolver:
         return factors
 
     def shifted(self, k: ArrayLike, sigma: float, channel: int = 0, *, where: str = "") -> Shifted:
-        """H(k) - sigma S(k), factorised.
+        """H(k) - sigma S(k), factorised; the last one is kept.
 
         :param sigma: eV; moved by `OFFSET`.
         """
-        h, s = self.matrices.at(k, channel)
-        sigma = sigma + OFFSET
-        return Shifted(h, s, sigma, self.factor(h.data - sigma * s.data), where)
+        key = (tuple(np.asarray(k, dtype=np.float64).tolist()), sigma, channel)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # two factorisations at a time might not fit
+            h, s = self.matrices.at(k, channel)
+            sigma = sigma + OFFSET
+            self._last = (key, Shifted(h, s, sigma, self.factor(h.data - sigma * s.data), where))
+        return self._last[1]
 
     def count_below(self, k: ArrayLike, energy: float, channel: int = 0) -> int:
         """Number of states below an energy, by the inertia of H - E S."""
