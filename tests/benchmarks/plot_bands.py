@@ -33,8 +33,13 @@ def main() -> None:
             slope = f", slope {np.polyfit(np.log(atoms), np.log(values), 1)[0]:.2f}" if len(atoms) > 1 else ""
             axes.loglog(atoms, values, "o-", label=name + slope, markersize=4)
     for axes, label in ((cost, "CPU time (s)"), (memory, "peak memory (GiB)")):
+        sizes = sorted({line["atoms"] for line in lines})
+        axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        axes.minorticks_off()
         axes.set_xlabel("atoms")
         axes.set_ylabel(label)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.legend(frameon=False, fontsize=6)
     figure.savefig(sys.argv[2])
 
