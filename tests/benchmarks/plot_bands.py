@@ -35,11 +35,11 @@ def main() -> None:
     for axes, label in ((cost, "CPU time (s)"), (memory, "peak memory (GiB)")):
         sizes = sorted({line["atoms"] for line in lines})
         axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
-        axes.minorticks_off()
         axes.set_xlabel("atoms")
         axes.set_ylabel(label)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        ticks = (10, 30, 100, 300, 1000) if axes is cost else (0.5, 1, 2, 4, 8)
+        axes.set_yticks(ticks, [f"{n:g}" for n in ticks])
+        axes.minorticks_off()
         axes.legend(frameon=False, fontsize=6)
     figure.savefig(sys.argv[2])
 
