@@ -181,8 +181,8 @@ def _species(raw: SiestaMatrices, directory: Path, label: str) -> tuple[tuple[st
         )
     symbols = tuple(chemical_symbols[n] for n in numbers)
     basis = OrbitalBasis({})
-    for symbol, shells in dict.fromkeys((s, _shells(x, raw)) for s, x in zip(symbols, ls, strict=True)):
-        basis = basis.union(OrbitalBasis({symbol: shells}))
+    for symbol, orbital_ls in dict.fromkeys(zip(symbols, map(tuple, ls), strict=True)):
+        basis = basis.union(OrbitalBasis({symbol: _shells(list(orbital_ls), raw)}))
     return symbols, basis
 
 
