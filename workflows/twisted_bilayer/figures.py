@@ -25,6 +25,10 @@ def axes_of(bands: orm.BandsData, axes: plt.Axes) -> np.ndarray:
     """Name the special points on the axis and return the places of all points."""
     x = distances(bands)
     names = {index: name.replace("G", "\N{GREEK CAPITAL LETTER GAMMA}") for index, name in bands.labels}
+    for index, point in enumerate(bands.get_kpoints()):
+        # In a cell of 60 degrees (1/3, 1/3) lies between Gamma and M, whatever a file calls it.
+        if index in names and np.allclose(point, [1 / 3, 1 / 3, 0], atol=1e-6):
+            names[index] = "(1/3, 1/3)"
     axes.set_xticks([x[index] for index in names], list(names.values()))
     for index in names:
         axes.axvline(x[index], color="0.85", linewidth=0.8, zorder=0)
