@@ -124,7 +124,7 @@ def test_full_inputs_are_valid(run, inputs):
     ("values", "message"),
     [
         ({"strctures": {}}, r"wrong field\(s\), first: .*inputs.yaml"),
-        ({"structures": {}}, "first: structures"),
+        ({"structures": {}}, "give structures, or labels"),
         ({"structures": {"a": {"file": "nothing.cif"}}}, "nothing.cif"),
         ({"structures": {"a": {"file": "chain.xyz", "pk": 1}}}, "give exactly one of file, pk and uuid"),
         ({"structures": {"a": 99999999}}, "node cannot be loaded; in structure a"),
