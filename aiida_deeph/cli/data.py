@@ -9,6 +9,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
+from aiida_deeph.cli.clean import data_clean
 from aiida_deeph.cli.verdi_data import hamiltonian_export, hamiltonian_show
 
 
@@ -19,6 +20,7 @@ def command() -> None:
 
 command.add_command(hamiltonian_show)
 command.add_command(hamiltonian_export)
+command.add_command(data_clean)
 
 
 @command.command("import")
