@@ -1,4 +1,4 @@
-"""`aiida-deeph data`: Hamiltonians."""
+"""`aiida-deeph data`: Hamiltonians, and files of orbitals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli.clean import data_clean
+from aiida_deeph.cli.pao import command as pao
 from aiida_deeph.cli.verdi_data import hamiltonian_export, hamiltonian_show
 
 
 @click.group("data", cls=VerdiCommandGroup)
 def command() -> None:
-    """Real-space Hamiltonians H(R) and overlaps S(R)."""
+    """Real-space Hamiltonians H(R) and overlaps S(R), and files of orbitals."""
 
 
+command.add_command(pao)
 command.add_command(hamiltonian_show)
 command.add_command(hamiltonian_export)
 command.add_command(data_clean)

@@ -28,6 +28,17 @@ ORBITALS, PSEUDO = "pao_", "vps_"
 OpenmxCalculation = CalculationFactory("deeph.openmx")
 
 
+def recommended() -> dict[str, dict[str, str]]:
+    """Element -> column -> name of its pseudopotential or orbitals, in OpenMX's database of 2019."""
+    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return {symbol: dict(zip(COLUMNS, row, strict=True)) for symbol, row in table.items()}
+
+
+def recommended_pseudos() -> dict[str, str]:
+    """Element -> name of its pseudopotential."""
+    return {symbol: row["pseudo"] for symbol, row in recommended().items()}
+
+
 class OpenmxLabelConfig(Config):
     """What `parameters` of a label hold.
 
@@ -78,8 +89,8 @@ class OpenmxLabelWorkChain(OpenmxRecoveryMixin, LabelWorkChain):
         if size not in COLUMNS[1:]:
             expected = f"one of {', '.join(COLUMNS[1:])}"
             raise InputError("unknown size of the basis", where="label.parameters.size", found=size, expected=expected)
-        table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-        known = {symbol: table[symbol][COLUMNS.index(size)] for symbol in sorted(symbols) if symbol in table}
+        table = recommended()
+        known = {symbol: table[symbol][size] for symbol in sorted(symbols) if symbol in table}
         return {**parameters, "basis": {**known, **parameters.get("basis", {})}}
 
     @classmethod

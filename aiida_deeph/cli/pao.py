@@ -1,0 +1,113 @@
+"""`aiida-deeph data pao`: families of OpenMX's orbitals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.groups import VerdiCommandGroup
+from aiida.cmdline.utils import decorators, echo
+
+from aiida_deeph.cli.verdi_data import AS_JSON, print_values
+
+
+@click.group("pao", cls=VerdiCommandGroup)
+def command() -> None:
+    """Families of OpenMX's pseudo-atomic orbitals (.pao files)."""
+
+
+@command.command("install")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--label", required=True, help="Label of the family; the protocols take `openmx-2019`.")
+@click.option("--description", default="", help="Where the files are from.")
+@click.option(
+    "--pseudos/--no-pseudos",
+    default=True,
+    show_default=True,
+    help="With OpenMX's own folder (PAO and VPS in it): also a family of aiida-pseudo under the same label.",
+)
+@decorators.with_dbenv()
+def pao_install(folder: Path, label: str, description: str, pseudos: bool) -> None:
+    """Store the .pao files of FOLDER as a family.
+
+    FOLDER holds them itself, or is OpenMX's DFT_DATA19 with the folders PAO and VPS; of the several pseudopotentials of
+    an element there, the family gets the one that OpenMX's manual recommends for PBE.
+    """
+    from aiida_deeph.data.pao import PaoFamily
+
+    inside = folder / "PAO"
+    family, left_out = PaoFamily.create_from_folder(inside if inside.is_dir() else folder, label, description)
+    for name, reason in left_out.items():
+        echo.echo_warning(f"{name} is left out: {reason}")
+    orbitals = family.orbitals
+    elements = len({node.element for node in orbitals.values()})
+    echo.echo_success(f"PaoFamily {label}<{family.pk}>: {len(orbitals)} files, {elements} elements")
+    if pseudos and (folder / "VPS").is_dir():
+        _install_pseudos(folder / "VPS", label, description)
+
+
+def _install_pseudos(folder: Path, label: str, description: str) -> None:
+    from aiida.plugins import DataFactory, GroupFactory
+
+    from aiida_deeph.workflows.label.openmx import recommended_pseudos
+
+    kind, node_class = GroupFactory("pseudo.family"), DataFactory("pseudo.vps")
+    if kind.collection.count(filters={"label": label}):
+        echo.echo_warning(f"a family of pseudopotentials {label} is there already and stays as it is")
+        return
+    paths = {symbol: folder / f"{name}.vps" for symbol, name in recommended_pseudos().items()}
+    nodes = [node_class.get_or_create(path) for path in paths.values() if path.is_file()]
+    if not nodes:
+        echo.echo_warning(f"{folder} holds none of the recommended pseudopotentials, such as C_PBE19.vps")
+        return
+    family = kind(label=label, description=description).store()
+    family.add_nodes([node if node.is_stored else node.store() for node in nodes])
+    echo.echo_success(f"PseudoPotentialFamily {label}<{family.pk}>: {len(nodes)} elements")
+
+
+@command.command("list")
+@decorators.with_dbenv()
+def pao_list() -> None:
+    """List the families."""
+    from aiida_deeph.data.pao import PaoFamily
+
+    rows = [
+        (group.label, str(group.pk), str(group.count()), group.description.replace("\n", " "))
+        for group in sorted(PaoFamily.collection.all(), key=lambda group: group.label)
+    ]
+    if not rows:
+        echo.echo_report("no family is installed: `aiida-deeph data pao install FOLDER --label openmx-2019`")
+        return
+    header = ("label", "PK", "files", "description")
+    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(3)]
+    for row in [header, *rows]:
+        echo.echo(" ".join(f"{text:<{width}}" for text, width in zip(row, [*widths, 0], strict=True)).rstrip())
+
+
+@command.command("show")
+@click.argument("label")
+@click.argument("element", required=False)
+@AS_JSON
+@decorators.with_dbenv()
+def pao_show(label: str, element: str | None, as_json: bool) -> None:
+    """Show the files of the family LABEL (of ELEMENT alone), their valence, radius and functions of each l."""
+    from aiida_deeph.data.pao import PaoFamily
+    from aiida_deeph.engine.errors import InputError
+
+    family: Any = PaoFamily.collection.find(filters={"label": label})
+    if not family:
+        raise InputError("no such family of orbitals", where="label", found=label, remedy="`aiida-deeph data pao list`")
+    known = family[0].orbitals
+    chosen = {name: node for name, node in known.items() if element in (None, node.element)}
+    if not chosen:
+        elements = ", ".join(dict.fromkeys(node.element for node in known.values()))
+        raise InputError("element is not in the family", where=label, found=element, expected=f"one of {elements}")
+    keys = ("valence", "radius", "radius_units", "counts")
+    values = {name: {key: node.base.attributes.get(key) for key in keys} for name, node in chosen.items()}
+    if as_json:
+        print_values(values, True)
+        return
+    for name, value in values.items():
+        shells = "".join(f"{letter}{count}" for letter, count in zip("spdfghi", value["counts"], strict=False))
+        echo.echo(f"{name:<10} {value['valence']:5.1f} electrons  {value['radius']:5.1f} Bohr  up to {shells}")
