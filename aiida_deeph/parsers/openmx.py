@@ -24,12 +24,13 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Not enough data for PAO|Format error in Definition of Atomic Species", "ERROR_WRONG_ORBITALS"),
     (r"# of contracted orbitals are larger", "ERROR_WRONG_ORBITALS"),
     (r"Could not find .*\.(pao|vps)", "ERROR_DATA_FILE_MISSING"),
+    (r"ERROR +key=|You have to give", "ERROR_INPUT_REFUSED"),
     (
         r"errors in the inputfile|[Ff]ormat error|Invalid value|[Uu]ndefined species|may be wrong\.",
         "ERROR_INPUT_REFUSED",
     ),
     (r"is not supported|is necessary|should be (over|satisfied|larger|lower|OFF|set|within)", "ERROR_INPUT_REFUSED"),
-    (r"Segmentation fault|signal \d+|MPI_ABORT|Aborted|Floating point exception", "ERROR_CRASHED"),
+    (r"Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|Floating point exception", "ERROR_CRASHED"),
     (r"command not found|error while loading shared libraries|Permission denied", "ERROR_CRASHED"),
     (r"forrtl|SIGSEGV|double free|corrupted|Bus error|There are not enough slots", "ERROR_CRASHED"),
 )
