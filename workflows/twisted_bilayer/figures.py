@@ -57,12 +57,7 @@ def validated(process: orm.WorkChainNode, path: Path) -> None:
 def predicted(process: orm.WorkChainNode, path: Path) -> None:
     """Predicted bands of the 364-atom cell around its Fermi level."""
     bands = process.outputs.bands.twist_6
-    job = next(
-        node
-        for node in process.called_descendants
-        if node.process_label == "BandsCalculation" and bands in node.outputs
-    )
-    energies = bands.get_bands() - job.outputs.output_parameters["fermi_level"]
+    energies = bands.get_bands() - bands.creator.outputs.output_parameters["fermi_level"]
     figure, axes = plt.subplots(figsize=(4.2, 3.6), constrained_layout=True)
     axes.plot(axes_of(bands, axes), energies.reshape(len(bands.get_kpoints()), -1), color=RED, linewidth=1.0)
     axes.axhline(0, color="0.6", linewidth=0.8, linestyle="--")
