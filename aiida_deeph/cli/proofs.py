@@ -112,3 +112,25 @@ def cp2k_job(code: orm.AbstractCode) -> Any:
     parameters = {"GLOBAL": {"RUN_TYPE": "ENERGY"}, "FORCE_EVAL": {"DFT": dft, "SUBSYS": {"KIND": [kind]}}}
     builder.parameters = orm.Dict(merge(parameters, required_input([1, 1, 1])))
     return builder
+
+
+def openmx_job(code: orm.AbstractCode, family: str) -> Any:
+    """A hydrogen molecule whose real-space matrices are written.
+
+    :param family: label of the families of its orbitals and pseudopotential.
+    :raises InputError: they are not installed.
+    """
+    from aiida_deeph.workflows.openmx import OpenmxBaseWorkChain
+
+    structure = orm.StructureData(cell=np.diag([6.0, 6.0, 6.0]).tolist())
+    for x in (-0.37, 0.37):
+        structure.append_atom(symbols="H", position=(x, 0.0, 0.0))
+    keywords = {"scf": {"energycutoff": 80.0, "criterion": 1e-6}}
+    families = {"orbitals_family": family, "pseudos_family": family}
+    overrides = {"kpoints": [1, 1, 1], "parameters": {**families, "keywords": keywords}}
+    builder = OpenmxBaseWorkChain.get_builder_from_protocol(code, structure, "fast", overrides).openmx
+    job = CalculationFactory("deeph.openmx").get_builder()
+    names = ("code", "structure", "parameters", "kpoints", "basis", "orbitals", "pseudos")
+    for name in names:
+        setattr(job, name, builder[name])
+    return job

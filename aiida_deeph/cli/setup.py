@@ -11,7 +11,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
-ENGINE, CP2K = "deeph-engine", "cp2k"
+ENGINE, CP2K, OPENMX = "deeph-engine", "cp2k", "openmx"
 
 
 @click.group("setup", cls=VerdiCommandGroup)
@@ -23,8 +23,11 @@ def command() -> None:
 @options.COMPUTER(type=types.ComputerParamType(), required=True, help="Computer on which the codes run.")
 @click.option("--engine-path", type=str, help="Path of deeph-engine there; looked up on its PATH if absent.")
 @click.option("--cp2k-path", type=str, help="Path of cp2k there; CP2K is registered only if this is given.")
+@click.option("--openmx-path", type=str, help="Path of openmx there; OpenMX is registered only if this is given.")
 @click.option("--engine-label", default=ENGINE, show_default=True, help="Label of the engine's code.")
 @click.option("--cp2k-label", default=CP2K, show_default=True, help="Label of CP2K's code.")
+@click.option("--openmx-label", default=OPENMX, show_default=True, help="Label of OpenMX's code.")
+@click.option("--family", default="openmx-2019", show_default=True, help="Families of OpenMX's tiny job.")
 @options.PREPEND_TEXT(help="Shell lines before each program starts, e.g. `module load` or `source .../activate`.")
 @click.option("--test/--no-test", default=True, show_default=True, help="Prove each code with a tiny job.")
 @click.option("--pyscf/--no-pyscf", default=True, show_default=True, help="Whether the engine's environment has PySCF.")
@@ -33,13 +36,16 @@ def setup_codes(
     computer: Any,
     engine_path: str | None,
     cp2k_path: str | None,
+    openmx_path: str | None,
     engine_label: str,
     cp2k_label: str,
+    openmx_label: str,
+    family: str,
     prepend_text: str | None,
     test: bool,
     pyscf: bool,
 ) -> None:
-    """Register deeph-engine (and CP2K) on a computer and prove each with a tiny job.
+    """Register deeph-engine (CP2K, OpenMX) on a computer and prove each with a tiny job.
 
     A code of the same label, path and plugin is used again.
     """
@@ -55,6 +61,10 @@ def setup_codes(
         code = register(computer, cp2k_label, cp2k_path, "cp2k", prepend)
         if test:
             proofs.prove("CP2K run of a hydrogen molecule", proofs.cp2k_job(code))
+    if openmx_path is not None:
+        code = register(computer, openmx_label, openmx_path, "deeph.openmx", prepend)
+        if test:
+            proofs.prove("OpenMX run of a hydrogen molecule", proofs.openmx_job(code, family))
 
 
 def find(computer: Any, program: str, prepend: str) -> str:
@@ -90,6 +100,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
     from aiida import orm
     from aiida.common.exceptions import NotExistent
 
+    from aiida_deeph.calculations.validation import OTHER_PROGRAMS
     from aiida_deeph.engine.errors import InputError
 
     name = f"{label}@{computer.label}"
@@ -103,7 +114,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             default_calc_job_plugin=plugin,
             prepend_text=prepend,
             # The engine starts its own processes; for a DFT code the options of each job decide.
-            with_mpi=False if plugin.startswith("deeph.") else None,
+            with_mpi=False if plugin.startswith("deeph.") and plugin not in OTHER_PROGRAMS else None,
         ).store()
         echo.echo_success(f"registered {name}<{code.pk}>: {path}")
         return code
@@ -113,7 +124,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             where=name,
             found=f"{code.filepath_executable} (plugin {code.default_calc_job_plugin})",
             expected=f"{path} (plugin {plugin})",
-            remedy="choose another label with --engine-label or --cp2k-label",
+            remedy="choose another label with --engine-label, --cp2k-label or --openmx-label",
         )
     echo.echo_success(f"{name}<{code.pk}> is there already: {path}")
     return code

@@ -13,6 +13,8 @@ from aiida_deeph.workflows.recovery import OUT_OF_WALLTIME, ScfRecoveryMixin
 
 # A density that is further off (NormRD) is worse to start from than one of free atoms.
 MAX_RESIDUAL = 0.1
+# Mixing that is more careful needs at least so many cycles.
+MIN_CYCLES = 100
 
 
 class OpenmxRecoveryMixin(ScfRecoveryMixin):
@@ -26,25 +28,23 @@ class OpenmxRecoveryMixin(ScfRecoveryMixin):
     incomplete = (400,)
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
-        """More cycles, smaller steps and a longer history of Pulay's mixing at first, then 600 K as well."""
+        """More cycles and a longer history for Pulay's mixing; then smaller steps before it begins, and 600 K."""
         if attempt > 2:
             return None
         parameters = flat(parameters)
-        weights = {
-            "scf.Init.Mixing.Weight": min(keyword(parameters, "scf.Init.Mixing.Weight", 0.3), 0.02 / attempt),
-            "scf.Min.Mixing.Weight": min(keyword(parameters, "scf.Min.Mixing.Weight", 0.001), 0.001),
-            "scf.Max.Mixing.Weight": min(keyword(parameters, "scf.Max.Mixing.Weight", 0.4), 0.1 / attempt),
-        }
         changes = {
-            "scf.maxIter": 2 * keyword(parameters, "scf.maxIter", 40),
+            "scf.maxIter": max(2 * keyword(parameters, "scf.maxIter", 40), MIN_CYCLES),
             "scf.Mixing.Type": "Rmm-Diisk",
-            **weights,
-            "scf.Mixing.History": max(keyword(parameters, "scf.Mixing.History", 5), 20 * attempt),
-            "scf.Mixing.StartPulay": max(keyword(parameters, "scf.Mixing.StartPulay", 6), 15 * attempt),
+            "scf.Max.Mixing.Weight": min(keyword(parameters, "scf.Max.Mixing.Weight", 0.4), 0.1 / attempt),
+            "scf.Mixing.History": max(keyword(parameters, "scf.Mixing.History", 5), 30),
         }
         if attempt == 2:
-            hot = max(keyword(parameters, "scf.ElectronicTemperature", 300.0), 600.0)
-            changes["scf.ElectronicTemperature"] = hot
+            changes |= {
+                "scf.Init.Mixing.Weight": min(keyword(parameters, "scf.Init.Mixing.Weight", 0.3), 0.01),
+                "scf.Min.Mixing.Weight": min(keyword(parameters, "scf.Min.Mixing.Weight", 0.001), 0.001),
+                "scf.Mixing.StartPulay": max(keyword(parameters, "scf.Mixing.StartPulay", 6), 20),
+                "scf.ElectronicTemperature": max(keyword(parameters, "scf.ElectronicTemperature", 300.0), 600.0),
+            }
         return grouped(with_keywords(parameters, changes))
 
     @process_handler(priority=600)

@@ -12,6 +12,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
+from aiida_deeph.cli.proofs import openmx_job
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.keywords import flat
@@ -330,6 +331,13 @@ def test_unconverged_run_is_continued_from_its_density(stand_in):
     assert second.inputs.restart_folder.uuid == node.called[0].outputs.remote_folder.uuid
     assert flat(second.inputs.parameters.get_dict())["scf.maxIter"] == 400
     assert outputs["output_parameters"]["converged"] is True
+
+
+def test_tiny_job_of_setup_codes(start, openmx_code, tmp_path):
+    process = start(openmx_job(openmx_code, "labels"))
+    assert process.inputs.basis.get_dict() == {"H": "s2"} and process.inputs.pseudos.H.filename == "H_PBE19.vps"
+    with pytest.raises(InputError, match="no such family of orbitals"):
+        openmx_job(openmx_code, "none")
 
 
 def test_family_name_of_the_protocols():
