@@ -18,6 +18,7 @@ from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.keywords import flat
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.workflows.full import FullWorkChain
 from aiida_deeph.workflows.label.openmx import OpenmxLabelWorkChain, recommended
 from aiida_deeph.workflows.openmx import OpenmxBaseWorkChain
 from aiida_deeph.workflows.openmx_orbitals import orbitals_of_basis
@@ -211,6 +212,23 @@ def test_what_would_fail_again_is_not_tried_again(base, step, ended_job, status)
 
 
 # overlaps of a model
+
+
+def test_dataset_and_everything_after_it_get_the_files(start, openmx_code, engine_code):
+    codes = {"engine": engine_code, "dft": openmx_code}
+    perturbation = {"n": 4, "amplitude": 0.05, "seed": 1}
+    values = {"dataset": {"perturbation": perturbation, "label": overrides()}}
+    values["train"] = {"train": {"parameters": {"split": {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 1}}}}
+    structures = {"graphene": graphene()}
+    process = start(
+        FullWorkChain.get_builder_from_protocol(
+            codes, structures, {"large": graphene()}, None, "fast", values, label="deeph.label.openmx"
+        )
+    )
+    files = process.inputs.dataset.label.files
+    assert {name: node.filename for name, node in files.items()} == {"pao_C": "C6.0.pao", "vps_C": "C_PBE19.vps"}
+    assert process.inputs.predict.overlap.parameters["basis"] == {"C": "openmx:orbitals:C6.0-s2p2"}
+    assert process.inputs.predict.overlap.orbitals.C.filename == "C6.0.pao"
 
 
 def test_overlap_of_the_labels(openmx_code, engine_code):

@@ -192,7 +192,8 @@ def test_codes_are_named(codes, hydrogen_chain):
 
 def test_unknown_labelling_workchain(engine_code, hydrogen_chain):
     with pytest.raises(
-        InputError, match=r"unknown workchain `deeph.label.nothing`.*deeph.label.cp2k, deeph.label.openmx, deeph.label.pyscf"
+        InputError,
+        match=r"unknown workchain `deeph.label.nothing`.*deeph.label.cp2k, deeph.label.openmx, deeph.label.pyscf",
     ):
         DatasetWorkChain.get_builder_from_protocol(
             {"engine": engine_code}, {"a": hydrogen_chain()}, label="deeph.label.nothing"
