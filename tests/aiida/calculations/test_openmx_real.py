@@ -38,9 +38,10 @@ def test_graphene(spin, aiida_profile_clean, aiida_code_installed, shared):
     mesh.set_kpoints_mesh([3, 3, 1])
     # A path, a corner and a point that lies nowhere near it.
     points.set_kpoints([[0, 0, 0], [1 / 6, 1 / 6, 0], [1 / 3, 1 / 3, 0], [0.4, 0.2, 0], [0.1, 0.2, 0.3]])
+    scf = {"XcType": "GGA-PBE", "energycutoff": 40.0, "criterion": 1e-6, "Mixing.Type": "Rmm-Diisk", "maxIter": 100}
     inputs = {
         "structure": structure,
-        "parameters": orm.Dict({"scf": {"XcType": "GGA-PBE", "energycutoff": 40.0, "criterion": 1e-6}}),
+        "parameters": orm.Dict({"scf": scf}),
         "kpoints": mesh,
         "bands_kpoints": points,
         "basis": orm.Dict({"C": "s1p1"}),

@@ -172,6 +172,17 @@ def test_not_converged(openmx_run: Unpack) -> None:
         OpenmxReader().read(folder)
 
 
+def test_residual_counts_only_at_the_last_step_that_was_allowed(openmx_run: Unpack) -> None:
+    """With Simple and GR-Pulay mixing OpenMX stops, converged, at a printed NormRD far above the criterion."""
+    folder = openmx_run("graphene")
+    text = (folder / "openmx.out").read_text().replace("NormRD=  0.000000014590", "NormRD=  0.000960000000", 1)
+    (folder / "openmx.out").write_text(text)
+    assert OpenmxReader().read(folder).metadata["converged"]
+    (folder / "openmx.out").write_text(text.replace("scf.maxIter 200", "scf.maxIter 19", 1))
+    with pytest.raises(DataError, match=r"did not converge.*NormRD 9.6e-04.*within 19 steps"):
+        OpenmxReader().read(folder)
+
+
 def test_incomplete_runs(openmx_run: Unpack, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no scfout"):
         OpenmxReader().read(tmp_path)

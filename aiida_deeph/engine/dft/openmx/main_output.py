@@ -9,8 +9,8 @@ from pathlib import Path
 from aiida_deeph.engine.dft.openmx.input_file import parse_input
 from aiida_deeph.engine.errors import DataError, InputError
 
-# What OpenMX takes where the input is silent, Hartree.
-DEFAULT_CRITERION = 1e-6
+# What OpenMX takes where the input is silent: Hartree, and steps.
+DEFAULT_CRITERION, DEFAULT_STEPS = 1e-6, 40
 
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
 _STEP = re.compile(rf"^\s+SCF=\s*\d+\s+NormRD=\s*({_NUMBER})\s+Uele=\s*({_NUMBER})", re.MULTILINE)
@@ -23,6 +23,7 @@ class MainOutput:
     :param band_energies: Uele after each SCF step, Hartree.
     :param residuals: NormRD, what the step changed in the density, after each SCF step.
     :param criterion: |change of Uele| at which the density counts as converged, Hartree.
+    :param max_steps: SCF steps that the input allows.
     :param total_energy: Hartree; None if it is not printed.
     :param fermi_energy: Hartree; None if it is not printed.
     """
@@ -32,17 +33,20 @@ class MainOutput:
     band_energies: tuple[float, ...]
     residuals: tuple[float, ...]
     criterion: float
+    max_steps: int
     total_energy: float | None
     fermi_energy: float | None
 
     @property
     def converged(self) -> bool:
-        """OpenMX's own verdict: the last step changed Uele by less than the criterion, NormRD is below ten times that.
+        """The last step changed Uele by less than the criterion, and OpenMX stopped by itself, not by `scf.maxIter`.
 
-        The first two steps share one density, so that their equal energies prove nothing.
+        OpenMX also asks that NormRD be below ten times the criterion, but what it prints under that name is another
+        quantity with some kinds of mixing (Simple, GR-Pulay): it counts only at the last step that was allowed. The
+        first two steps share one density, so that their equal energies prove nothing.
         """
         steady = len(self.band_energies) > 2 and self.last_change < self.criterion
-        return steady and self.residual < 10 * self.criterion
+        return steady and (len(self.band_energies) < self.max_steps or self.residual < 10 * self.criterion)
 
     @property
     def last_change(self) -> float:
@@ -88,16 +92,19 @@ def parse_main_output(text: str, path: Path) -> MainOutput:
     words = settings.word("scf.criterion", str(DEFAULT_CRITERION)).lower().replace("d", "e")
     energy = re.compile(rf"^\s+Utot\.\s+({_NUMBER})", re.MULTILINE).search(text, begin)
     fermi = re.compile(rf"Chemical potential \(Hartree\)\s+({_NUMBER})").search(text, begin)
+    steps_allowed = settings.word("scf.maxiter", str(DEFAULT_STEPS))
     try:
-        criterion = float(words)
+        criterion, max_steps = float(words), int(steps_allowed)
     except ValueError:
-        raise DataError("scf.criterion is no number", where=path, found=words) from None
+        found = f"{words}, {steps_allowed}"
+        raise DataError("scf.criterion or scf.maxIter is no number", where=path, found=found) from None
     return MainOutput(
         path=path,
         version=version.group(1),
         band_energies=tuple(energy for _, energy in steps),
         residuals=tuple(residual for residual, _ in steps),
         criterion=criterion,
+        max_steps=max_steps,
         total_energy=float(energy.group(1)) if energy else None,
         fermi_energy=float(fermi.group(1)) if fermi else None,
     )

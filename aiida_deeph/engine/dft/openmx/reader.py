@@ -45,7 +45,7 @@ class OpenmxReader:
                 where=output.path,
                 found=f"{len(output.band_energies)} steps, last change of Uele {output.last_change:.1e} Hartree, "
                 f"NormRD {output.residual:.1e}",
-                expected=f"less than scf.criterion, {output.criterion:.1e} Hartree, and ten times that",
+                expected=f"less than scf.criterion, {output.criterion:.1e} Hartree, within {output.max_steps} steps",
                 remedy="raise scf.maxIter or change the mixing",
             )
         raw = read_scfout(path)
