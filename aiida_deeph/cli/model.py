@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from aiida.cmdline.params import arguments, options
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli.verdi_data import AS_JSON, MODEL, export, print_values
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.quickstart.profile import program_beside_python
 
 
 @click.group("model", cls=VerdiCommandGroup)
@@ -72,15 +75,46 @@ def model_export(datum: Any, folder: Path | None, archive: Path | None) -> None:
 
 @command.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--reference", is_flag=True, help="FOLDER is a training folder of the reference DeepH-E3 code.")
+@click.option(
+    "--cutoff",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --reference: range of the atom pairs of its training data, Angstrom; the folder does not tell.",
+)
 @options.LABEL()
 @options.DESCRIPTION()
 @decorators.with_dbenv()
-def model_import(folder: Path, label: str | None, description: str | None) -> None:
-    """Store a model folder (model.json, weights.safetensors) as a node; nothing in it is executed."""
+def model_import(
+    folder: Path, reference: bool, cutoff: float | None, label: str | None, description: str | None
+) -> None:
+    """Store a model folder (model.json, weights.safetensors) as a node; nothing in it is executed.
+
+    With --reference the folder is one of the reference code (best_model.pkl and src/), which is converted first.
+    """
     from aiida.plugins import DataFactory
 
-    node = DataFactory("deeph.model")(folder)
-    node.label = label or folder.resolve().name
-    node.description = description or ""
-    node.store()
+    if cutoff is not None and not reference:
+        raise InputError("--cutoff without --reference", expected="both, or neither")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = _converted(folder, Path(scratch) / "model", cutoff) if reference else folder
+        node = DataFactory("deeph.model")(source)
+        node.label = label or folder.resolve().name
+        node.description = description or ""
+        node.store()
     echo.echo_success(f"stored as DeepHModelData<{node.pk}> of {', '.join(node.elements)} ({node.uuid})")
+
+
+def _converted(folder: Path, target: Path, cutoff: float | None) -> Path:
+    """A training folder of the reference code as a model folder.
+
+    The engine does it in a process of its own: it needs torch, which the AiiDA wing does without.
+
+    :raises DeepHError: the engine is not installed here, or refuses the folder.
+    """
+    engine = program_beside_python("deeph-engine")
+    arguments = ["import-reference", str(folder), str(target), *(["--cutoff", str(cutoff)] if cutoff else [])]
+    done = subprocess.run([str(engine), *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise DeepHError("not imported", where=folder, found=lines[-1].removeprefix("deeph-engine: "))
+    return target

@@ -158,3 +158,18 @@ def test_export_needs_one_target(run, trained, tmp_path):
         run("model", "export", trained.pk)
     run("model", "export", trained.pk, tmp_path / "folder")
     assert (tmp_path / "folder" / "model.json").is_file()
+
+
+def test_checkpoint_of_the_reference_code(run, shared):
+    folder = shared / "fixtures" / "deeph-e3-reference" / "water_small_e3nn035" / "model"
+    run("model", "import", "--reference", folder, "--label", "water")
+    query = orm.QueryBuilder().append(DeepHModelData, filters={"label": "water"})
+    model = query.one()[0]
+    assert set(model.elements) == {"H", "O"}
+    assert model.model_description.origin["e3nn"].startswith("0.3")
+
+
+def test_folder_that_is_no_checkpoint_of_the_reference_code(run, tmp_path):
+    with pytest.raises(DeepHError, match=r"not imported; in .*folder"):
+        (tmp_path / "folder").mkdir()
+        run("model", "import", "--reference", tmp_path / "folder")
