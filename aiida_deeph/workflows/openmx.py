@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, ProcessBuilder, ProcessSpec, while_
+from aiida.engine import BaseRestartWorkChain, PortNamespace, ProcessBuilder, ProcessSpec, while_
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.engine.config import parse_config
@@ -43,6 +43,11 @@ class OpenmxBaseWorkChain(ProtocolMixin, OpenmxRecoveryMixin, ResumableRestartMi
         inputs["metadata"] = {**metadata, "options": dict(metadata.get("options", {}))}
         self.ctx.inputs = inputs
         self.reset_recovery()
+
+    @classmethod
+    def protocol_ports(cls) -> PortNamespace:
+        """Those of the labelling workchain, whose protocols these are."""
+        return OpenmxLabelWorkChain.protocol_ports()
 
     @classmethod
     def get_builder_from_protocol(

@@ -71,6 +71,12 @@ class ProtocolMixin:
         return name
 
     @classmethod
+    def protocol_ports(cls) -> PortNamespace:
+        """Input ports that the protocols and their overrides mirror."""
+        ports: PortNamespace = cls.spec().inputs
+        return ports
+
+    @classmethod
     def get_protocol_inputs(
         cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None, where: str = "overrides"
     ) -> dict[str, Any]:
@@ -89,6 +95,7 @@ class ProtocolMixin:
         inputs.pop("description")
         # Inputs are derived from some keys that are no ports themselves (a width of the k-mesh, for instance).
         derived = content.get("derived", ())
-        ports: PortNamespace = cls.spec().inputs
-        check_overrides(ports, {key: value for key, value in (overrides or {}).items() if key not in derived}, where)
+        check_overrides(
+            cls.protocol_ports(), {key: value for key, value in (overrides or {}).items() if key not in derived}, where
+        )
         return merge(inputs, overrides)

@@ -24,7 +24,7 @@ def test_every_protocol_holds_ports_only(name):
         assert description.endswith(".")
         inputs = workflow.get_protocol_inputs(protocol)
         check_overrides(
-            workflow.spec().inputs, {k: v for k, v in inputs.items() if k not in content.get("derived", ())}, name
+            workflow.protocol_ports(), {k: v for k, v in inputs.items() if k not in content.get("derived", ())}, name
         )
 
 
