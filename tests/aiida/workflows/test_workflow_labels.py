@@ -46,7 +46,7 @@ def dft_bands() -> orm.BandsData:
     return node
 
 
-def test_folders_become_nodes_once_and_say_where_they_are_from(folders):
+def test_folders_become_nodes_once_and_say_where_they_are_from(folders, aiida_profile_clean):
     nodes = label_nodes(folders)
     assert sorted(nodes) == ["cell_0100", "first"]
     assert nodes["first"].base.extras.get("origin") == "labels/first"
