@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli import inputs as schema
+from aiida_deeph.cli.builders import codes_of, entry_point, full_builder, labels_of, structures_of
 from aiida_deeph.engine.config import load_config
 from aiida_deeph.engine.errors import InputError
 
@@ -45,25 +46,6 @@ def read(kind: type[InputsType], path: Path, protocol: str | None) -> InputsType
     """The inputs file, with the options of the command line on top."""
     values = load_config(kind, path)
     return values.model_copy(update={"protocol": protocol}) if protocol else values
-
-
-def codes_of(values: schema.Inputs, path: Path, **given: Any) -> dict[str, Any]:
-    """Codes of the file, replaced by those of the command line.
-
-    :raises InputError: none is named.
-    """
-    from aiida_deeph.cli.nodes import load_code
-
-    codes = {
-        name: load_code(label, f"{path}: codes.{name}")
-        for name, label in values.codes.model_dump(exclude_none=True).items()
-    }
-    codes |= {name: code for name, code in given.items() if code is not None}
-    if not codes:
-        raise InputError(
-            "no code", where=f"{path}: codes", expected="engine (and dft)", remedy="name it there or with --code"
-        )
-    return codes
 
 
 def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run: bool) -> None:
@@ -106,25 +88,6 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
 
     if not get_daemon_client().is_daemon_running:
         echo.echo_warning("the daemon is not running; start it with `verdi daemon start`")
-
-
-def structures_of(sources: Mapping[str, schema.StructureSource], path: Path, dry_run: bool) -> dict[str, Any]:
-    """Structures of a group by name."""
-    return {
-        name: schema.structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()
-    }
-
-
-def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:
-    """Labels that are there already, by member name."""
-    from aiida_deeph.cli.imported import label_nodes
-
-    return {} if values.labels is None else label_nodes(path.parent / values.labels.folder, values.labels.members)
-
-
-def entry_point(label: str) -> str:
-    """`pyscf` -> `deeph.label.pyscf`."""
-    return label if label.startswith("deeph.") else f"deeph.label.{label}"
 
 
 @click.group("launch", cls=VerdiCommandGroup)
@@ -257,36 +220,6 @@ def launch_bands(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @DFT
 def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
     """Everything: label, codes, structures, perturbation, labels, targets, validation, kpath, basis."""
-    from aiida_deeph.cli.imported import openmx_bands
-    from aiida_deeph.workflows.full import FullWorkChain
-    from aiida_deeph.workflows.protocol import merge
-
     values = read(schema.FullInputs, path, protocol)
-    changes: dict[str, Any] = {}
-    if values.perturbation is not None:
-        changes["dataset"] = {"perturbation": values.perturbation}
-    if values.kpath is not None:
-        changes["bands"] = {"kpath": values.kpath}
-    groups = {
-        group: structures_of(getattr(values, group), path, dry_run) for group in ("structures", "targets", "validation")
-    }
-    reference = {
-        name: openmx_bands(path.parent / source.dft_bands, groups["validation"][name])
-        for name, source in values.validation.items()
-        if source.dft_bands is not None
-    }
-    builder = FullWorkChain.get_builder_from_protocol(
-        codes_of(values, path, engine=engine, dft=dft),
-        **groups,
-        protocol=values.protocol,
-        overrides=merge(values.overrides, changes),
-        options=values.options,
-        label=entry_point(values.label),
-        labels=labels_of(values, path),
-        reference_bands=reference,
-        basis=values.basis,
-        settings={
-            name: source.settings for name, source in {**values.targets, **values.validation}.items() if source.settings
-        },
-    )
+    builder = full_builder(values, path, engine=engine, dft=dft, dry_run=dry_run)
     start(builder, values, "full", run=run, dry_run=dry_run)

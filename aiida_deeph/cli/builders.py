@@ -1,0 +1,95 @@
+"""From an inputs file to a builder: what `aiida-deeph launch` and the scripts of recipes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida_deeph.cli import inputs as schema
+from aiida_deeph.engine.errors import InputError
+
+
+def full_builder(
+    values: schema.FullInputs, path: Path, *, engine: Any = None, dft: Any = None, dry_run: bool = False
+) -> Any:
+    """Builder of the FullWorkChain of an inputs file.
+
+    :param path: the file; what it names lies relative to its folder.
+    :param engine: the engine's code, instead of the file's.
+    :param dft: the DFT code, instead of the file's.
+    :param dry_run: leave no node behind.
+    :raises InputError: anything that cannot run.
+    """
+    from aiida_deeph.cli.imported import openmx_bands
+    from aiida_deeph.workflows.full import FullWorkChain
+    from aiida_deeph.workflows.protocol import merge
+
+    changes: dict[str, Any] = {}
+    if values.perturbation is not None:
+        changes["dataset"] = {"perturbation": values.perturbation}
+    if values.kpath is not None:
+        changes["bands"] = {"kpath": values.kpath}
+    groups = {
+        group: structures_of(getattr(values, group), path, dry_run) for group in ("structures", "targets", "validation")
+    }
+    reference = {
+        name: openmx_bands(path.parent / source.dft_bands, groups["validation"][name])
+        for name, source in values.validation.items()
+        if source.dft_bands is not None
+    }
+    builder = FullWorkChain.get_builder_from_protocol(
+        codes_of(values, path, engine=engine, dft=dft),
+        **groups,
+        protocol=values.protocol,
+        overrides=merge(values.overrides, changes),
+        options=values.options,
+        label=entry_point(values.label),
+        labels=labels_of(values, path),
+        reference_bands=reference,
+        basis=values.basis,
+        settings={
+            name: source.settings for name, source in {**values.targets, **values.validation}.items() if source.settings
+        },
+    )
+    builder.metadata.label = values.title
+    builder.metadata.description = values.description
+    return builder
+
+
+def codes_of(values: schema.Inputs, path: Path, **given: Any) -> dict[str, Any]:
+    """Codes of the file, replaced by those of the command line.
+
+    :raises InputError: none is named.
+    """
+    from aiida_deeph.cli.nodes import load_code
+
+    codes = {
+        name: load_code(label, f"{path}: codes.{name}")
+        for name, label in values.codes.model_dump(exclude_none=True).items()
+    }
+    codes |= {name: code for name, code in given.items() if code is not None}
+    if not codes:
+        raise InputError(
+            "no code", where=f"{path}: codes", expected="engine (and dft)", remedy="name it there or with --code"
+        )
+    return codes
+
+
+def structures_of(sources: Mapping[str, schema.StructureSource], path: Path, dry_run: bool) -> dict[str, Any]:
+    """Structures of a group by name."""
+    return {
+        name: schema.structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()
+    }
+
+
+def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:
+    """Labels that are there already, by member name."""
+    from aiida_deeph.cli.imported import label_nodes
+
+    return {} if values.labels is None else label_nodes(path.parent / values.labels.folder, values.labels.members)
+
+
+def entry_point(label: str) -> str:
+    """`pyscf` -> `deeph.label.pyscf`."""
+    return label if label.startswith("deeph.") else f"deeph.label.{label}"
