@@ -11,6 +11,8 @@ import pytest
 
 REQUIRE_ALL = os.environ.get("AIIDA_DEEPH_REQUIRE_ALL") == "1"
 
+LONG_GROUPS = ["integration", "services"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -25,6 +27,15 @@ def _require_program(*names: str) -> None:
             if REQUIRE_ALL:
                 pytest.fail(f"{message}, and AIIDA_DEEPH_REQUIRE_ALL=1")
             pytest.skip(message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a session fixture goes to one worker of `pytest -n`, the rest file by file, long groups first."""
+    for item in items:
+        folder = Path(item.path).parent.name
+        group = folder if folder in LONG_GROUPS else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONG_GROUPS.index(g) if (g := Path(item.path).parent.name) in LONG_GROUPS else 99)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
