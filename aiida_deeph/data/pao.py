@@ -1,42 +1,43 @@
-"""OpenMX's pseudo-atomic orbitals as nodes, and families of them as groups."""
+"""Files of numerical atomic orbitals as nodes, and families of them as groups."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 from pathlib import Path
 
 from aiida.common.exceptions import ValidationError
 from aiida.orm import Group, QueryBuilder, SinglefileData
 
-from aiida_deeph.engine.dft.openmx.pao_file import PaoDescription, describe_pao
+from aiida_deeph.engine.dft.openmx.pao_file import PaoDescription
 from aiida_deeph.engine.errors import DeepHError, InputError
-
-SUFFIX = ".pao"
+from aiida_deeph.engine.overlap.numeric.describe import SUFFIXES, describe_orbitals, suffix_of
 
 
 class PaoData(SinglefileData):
-    """One `.pao` file.
+    """One file of numerical orbitals: `.pao` of OpenMX, `.ion.xml` or `.ion` of SIESTA, `.orb` of ABACUS.
 
-    Attributes: name (`C6.0` of C6.0.pao), element, valence (electrons), radius (Bohr), counts (functions of each l),
-    sha256.
+    Attributes: code, name (`C6.0` of C6.0.pao), element, valence (electrons; None of ABACUS), radius (Bohr), counts
+    (functions of each l), sha256.
     """
 
     def set_file(self, file, filename: str | None = None, **kwargs) -> None:
         """Take a file and what its head says.
 
         :param file: path, or stream of bytes; of a stream the name is needed.
-        :raises InputError: the file's name is not one of OpenMX's.
-        :raises DataError: it is no `.pao` file or is damaged.
+        :raises InputError: the file's name is not one of such files.
+        :raises DataError: it is no such file or is damaged.
         """
         if isinstance(file, str | Path):
             filename = filename or Path(file).name
             file = io.BytesIO(Path(file).read_bytes())
         super().set_file(file, filename, **kwargs)
         content = self.get_content(mode="rb")
-        head = describe_pao(content.decode("utf-8", errors="replace"), self.filename)
+        head = describe_orbitals(content.decode("utf-8", errors="replace"), self.filename)
         self.base.attributes.set_many(
             {
+                "code": head.code,
                 "name": head.name,
                 "element": head.element,
                 "valence": head.valence,
@@ -58,8 +59,8 @@ class PaoData(SinglefileData):
     def get_or_create(cls, path: Path) -> PaoData:
         """The stored node of a file with this name and content, or a new one.
 
-        :raises InputError: the file's name is not one of OpenMX's.
-        :raises DataError: it is no `.pao` file or is damaged.
+        :raises InputError: the file's name is not one of such files.
+        :raises DataError: it is no such file or is damaged.
         """
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         filters = {"attributes.sha256": sha256, "attributes.filename": path.name}
@@ -77,13 +78,23 @@ class PaoData(SinglefileData):
         return self.base.attributes.get("element")
 
     @property
-    def valence(self) -> float:
-        """Valence electrons of the pseudo-atom that the orbitals were made for."""
+    def code(self) -> str:
+        """Name of the code whose orbitals they are."""
+        return self.base.attributes.get("code", "openmx")
+
+    @property
+    def valence(self) -> float | None:
+        """Valence electrons of the pseudo-atom that the orbitals were made for; None if the file does not say."""
         return self.base.attributes.get("valence")
 
     @property
+    def n_orbitals(self) -> int:
+        """All orbitals of the file."""
+        return sum((2 * l + 1) * count for l, count in enumerate(self.base.attributes.get("counts")))
+
+    @property
     def head(self) -> PaoDescription:
-        """What the file says of itself."""
+        """What the file says of itself, in the words of OpenMX."""
         known = self.base.attributes.all
         return PaoDescription(
             known["name"], known["element"], known["valence"], known["radius"], tuple(known["counts"])
@@ -91,11 +102,11 @@ class PaoData(SinglefileData):
 
 
 class PaoFamily(Group):
-    """A set of `.pao` files; an element may have several, of different radii, told apart by their names."""
+    """A set of files of orbitals; an element may have several, of different radii, told apart by their names."""
 
     @classmethod
     def create_from_folder(cls, folder: Path, label: str, description: str = "") -> tuple[PaoFamily, dict[str, str]]:
-        """Store the `.pao` files of a folder; nodes that are there already are used again.
+        """Store the files of orbitals of a folder; nodes that are there already are used again.
 
         OpenMX's own database holds a few files of virtual atoms between the elements: such files are left out.
 
@@ -105,14 +116,18 @@ class PaoFamily(Group):
         if cls.collection.count(filters={"label": label}):
             raise InputError("a family has this label", where="label", found=label, remedy="choose another label")
         nodes, left_out = [], {}
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
+        paths = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
+        for path in paths:
+            if path.suffix == ".ion" and path.with_name(f"{path.name}.xml") in paths:
+                continue
             try:
                 nodes.append(PaoData.get_or_create(path))
             except DeepHError as error:
                 left_out[path.name] = str(error)
         if not nodes:
-            found = f"{next(iter(left_out))}: {next(iter(left_out.values()))}" if left_out else f"no *{SUFFIX}"
-            raise InputError("no files of orbitals", where=folder, found=found, expected=f"files such as C6.0{SUFFIX}")
+            nothing = f"no {', '.join(f'*{suffix}' for suffix in SUFFIXES)}"
+            found = f"{next(iter(left_out))}: {next(iter(left_out.values()))}" if left_out else nothing
+            raise InputError("no files of orbitals", where=folder, found=found, expected="files such as C6.0.pao")
         family = cls(label=label, description=description)
         family.store()
         family.add_nodes([node if node.is_stored else node.store() for node in nodes])
@@ -124,6 +139,11 @@ class PaoFamily(Group):
         rows = [(node.element, node.name, node) for node in self.nodes]
         return {name: node for _, name, node in sorted(rows, key=lambda row: row[:2])}
 
+    def of_element(self, symbol: str) -> list[PaoData]:
+        """All files of an element, those with the fewest orbitals first."""
+        nodes = [node for node in self.orbitals.values() if node.element == symbol]
+        return sorted(nodes, key=lambda node: node.n_orbitals)
+
     def get_orbitals(self, name: str) -> PaoData:
         """The file of a name such as `C6.0`.
 
@@ -132,12 +152,13 @@ class PaoFamily(Group):
         query = QueryBuilder().append(Group, filters={"id": self.pk}, tag="family")
         found = query.append(PaoData, filters={"attributes.name": name}, with_group="family").all(flat=True)
         if not found:
-            element = name.rstrip("0123456789.HS_")
+            element = re.match(r"[A-Z]?[a-z]?", name)[0]
             others = [known for known, node in self.orbitals.items() if node.element == element]
+            suffixes = {suffix_of(node.filename) for node in self.nodes}
             raise InputError(
                 "orbitals are not in the family",
                 where=f"PaoFamily {self.label}",
-                found=f"no {name}{SUFFIX}",
+                found=f"no {name}{min(suffixes, default='')}",
                 expected=f"one of {', '.join(others)}" if others else f"orbitals of {element}",
                 remedy="install a folder that holds them: `aiida-deeph data pao install`",
             )

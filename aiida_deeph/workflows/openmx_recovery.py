@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessHandlerReport, process_handler
 
-from aiida_deeph.engine.dft.openmx.keywords import flat, grouped
+from aiida_deeph.engine.dft.keywords import flat, grouped
 from aiida_deeph.workflows.recovery import OUT_OF_WALLTIME, ScfRecoveryMixin
 
 # A density that is further off (NormRD) is worse to start from than one of free atoms.

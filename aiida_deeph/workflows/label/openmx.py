@@ -12,7 +12,8 @@ from aiida.plugins import CalculationFactory
 from pydantic import Field
 
 from aiida_deeph.engine.config import Config, parse_config
-from aiida_deeph.engine.dft.openmx.keywords import checked_keywords, flat, grouped
+from aiida_deeph.engine.dft.keywords import flat, grouped
+from aiida_deeph.engine.dft.openmx.keywords import checked_keywords
 from aiida_deeph.engine.dft.openmx.orbital_name import parse_orbital_name
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DeepHError, InputError
@@ -62,6 +63,7 @@ class OpenmxLabelWorkChain(OpenmxRecoveryMixin, LabelWorkChain):
     _protocol = "label_openmx"
     plugin = "deeph.openmx"
     reader = "openmx"
+    raw_files = ("openmx.scfout", "openmx.out")
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:

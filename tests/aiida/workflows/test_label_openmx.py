@@ -15,7 +15,7 @@ from aiida.plugins import CalculationFactory
 from aiida_deeph.cli.proofs import openmx_job
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-from aiida_deeph.engine.dft.openmx.keywords import flat
+from aiida_deeph.engine.dft.keywords import flat
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.full import FullWorkChain

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.openmx.keywords import is_block
 from aiida_deeph.engine.dft.openmx.kpath import straight_pieces
 from aiida_deeph.engine.dft.openmx.orbital_name import parse_orbital_name
+from aiida_deeph.engine.dft.scf_run import ScfRun, floats, polar_angles
 from aiida_deeph.engine.domain.spin import SpinMode
-from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import InputError
 
 # System.Name: the names of all files of a run begin with it.
 NAME = "openmx"
@@ -41,27 +39,14 @@ class Species:
         return sum(2 * l + 1 for l in parse_orbital_name(self.orbitals).shells)
 
 
-@dataclass(frozen=True)
-class OpenmxRun:
-    """All that an input file says.
+@dataclass(frozen=True, kw_only=True)
+class OpenmxRun(ScfRun):
+    """All that an input file says; the files of a restart lie in `NAME_rst`.
 
-    :param keywords: keyword -> its checked text, as `checked_keywords` returns them.
-    :param kmesh: Gamma-centred mesh of the SCF.
-    :param moments: initial spin moment of each atom, shape (n_atoms, 3), Bohr magnetons; only z counts if collinear.
-    :param band_kpoints: fractional, shape (n_k, 3), and labels of some of them by index.
-    :param restart: start from the density of an earlier run whose files lie in `NAME_rst`.
+    :param species: what stands for each element.
     """
 
-    structure: Structure
     species: Mapping[str, Species]
-    kmesh: tuple[int, int, int]
-    keywords: Mapping[str, str] = field(default_factory=dict)
-    spin: SpinMode = SpinMode.NONE
-    spin_orbit: bool = False
-    moments: NDArray[np.float64] | None = None
-    band_kpoints: NDArray[np.float64] | None = None
-    band_labels: Sequence[tuple[int, str]] = ()
-    restart: bool = False
 
 
 def render_input(run: OpenmxRun) -> str:
@@ -71,13 +56,8 @@ def render_input(run: OpenmxRun) -> str:
         collinear spins.
     """
     structure = run.structure
-    missing = sorted(set(structure.symbols) - set(run.species))
-    if missing:
-        raise InputError("element without basis", where="structure", found=", ".join(missing))
-    if run.spin_orbit and run.spin is not SpinMode.NONCOLLINEAR:
-        raise InputError(
-            "spin-orbit coupling needs noncollinear spins", where="spin", found=run.spin.value, expected="noncollinear"
-        )
+    run.check_species(run.species)
+    run.check_spin({symbol: species.valence for symbol, species in run.species.items()})
     species = {symbol: run.species[symbol] for symbol in structure.elements}
     sections = [
         [
@@ -98,7 +78,7 @@ def render_input(run: OpenmxRun) -> str:
             "Atoms.SpeciesAndCoordinates.Unit Ang",
             *block("Atoms.SpeciesAndCoordinates", _atom_lines(run)),
         ],
-        ["Atoms.UnitVectors.Unit Ang", *block("Atoms.UnitVectors", [_floats(row) for row in structure.cell])],
+        ["Atoms.UnitVectors.Unit Ang", *block("Atoms.UnitVectors", [floats(row) for row in structure.cell])],
         [
             f"scf.SpinPolarization {SPIN_WORDS[run.spin]}",
             *(["scf.SpinOrbit.Coupling on"] if run.spin_orbit else []),
@@ -127,42 +107,16 @@ def _keyword_lines(keywords: Mapping[str, str]) -> list[str]:
 def _atom_lines(run: OpenmxRun) -> list[str]:
     """Number, species, position, initial electrons with spin up and down; for noncollinear spins also the angles of
     spin and orbital moment in degrees and a flag of constraint; the last word concerns DFT+U alone."""
-    moments = np.zeros((len(run.structure), 3)) if run.moments is None else np.asarray(run.moments, dtype=np.float64)
     noncollinear = run.spin is SpinMode.NONCOLLINEAR
+    atoms = zip(run.structure.symbols, run.structure.positions, run.moment_vectors(), run.moment_sizes(), strict=True)
     lines = []
-    for n, (symbol, position, moment) in enumerate(
-        zip(run.structure.symbols, run.structure.positions, moments, strict=True), start=1
-    ):
+    for n, (symbol, position, moment, size) in enumerate(atoms, start=1):
         valence = run.species[symbol].valence
-        size = float(np.linalg.norm(moment)) if noncollinear else float(moment[2])
-        if abs(size) > valence:
-            raise InputError(
-                "initial moment exceeds the valence",
-                where=f"moments, atom {n} ({symbol})",
-                found=f"{size:g} Bohr magnetons",
-                expected=f"at most {valence:g}",
-            )
-        if size and run.spin is SpinMode.NONE:
-            raise InputError(
-                "initial moment without spin",
-                where=f"moments, atom {n} ({symbol})",
-                found=f"{size:g} Bohr magnetons",
-                expected="collinear or noncollinear spins",
-            )
-        electrons = _floats([(valence + size) / 2, (valence - size) / 2], 6)
-        angles = f" {_angles(moment)} 0.0 0.0 0" if noncollinear else ""
-        lines.append(f"{n} {symbol} {_floats(position)} {electrons}{angles} off")
+        electrons = floats([(valence + size) / 2, (valence - size) / 2], 6)
+        direction = floats(polar_angles(moment), 6) if size else "0.0 0.0"
+        angles = f" {direction} 0.0 0.0 0" if noncollinear else ""
+        lines.append(f"{n} {symbol} {floats(position)} {electrons}{angles} off")
     return lines
-
-
-def _angles(moment: NDArray[np.float64]) -> str:
-    """Polar and azimuthal angle in degrees."""
-    size = float(np.linalg.norm(moment))
-    if not size:
-        return "0.0 0.0"
-    theta = np.degrees(np.arccos(np.clip(moment[2] / size, -1.0, 1.0)))
-    phi = np.degrees(np.arctan2(moment[1], moment[0])) % 360.0
-    return _floats([theta, phi], 6)
 
 
 def _band_lines(run: OpenmxRun) -> list[str]:
@@ -174,9 +128,5 @@ def _band_lines(run: OpenmxRun) -> list[str]:
     for piece in straight_pieces(points):
         last = piece.first + piece.count - 1
         names = " ".join(labels.get(index) or "-" for index in (piece.first, last))
-        lines.append(f"{piece.written} {_floats(points[piece.first])} {_floats(points[last])} {names}")
+        lines.append(f"{piece.written} {floats(points[piece.first])} {floats(points[last])} {names}")
     return ["Band.dispersion on", f"Band.Nkpath {len(lines)}", *block("Band.kpath", lines)]
-
-
-def _floats(values: Sequence[float] | NDArray[np.float64], digits: int = 12) -> str:
-    return " ".join(f"{float(value) + 0.0:.{digits}f}" for value in values)
