@@ -6,32 +6,34 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import RemoteData, Str
+from aiida.orm import Bool, RemoteStashCompressedData, Str
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.staging import Staging
+from aiida_deeph.calculations.dataset_folder import MEMBERS, OUTPUT, stage_dataset
+from aiida_deeph.calculations.staging import REMOTE_FOLDERS, Staging
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import MANIFEST_FILE
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
-OUTPUT = "dataset"
 # The reader of DeepH folders.
 DEEPH = "deeph"
 REPORT_FILE = "preprocess.json"
+EXTENDED = "extended"
 
 
 class PreprocessCalculation(EngineCalculation):
     """Read, check and convert the labels; the dataset stays in the remote folder, its manifest comes back.
 
-    Members are called as their inputs in the namespace `labels`.
+    Members are called as their inputs in the namespaces `labels` and `hamiltonians`; those of the dataset in `extend`
+    are taken over as they are, under their names.
     """
 
     COMMAND = "preprocess"
     CONFIG = PreprocessConfig
     FILLED = MappingProxyType(
-        {"members": ({"name": "member", "path": "members/member", "code": "any"},), "output": None}
+        {"members": ({"name": "member", "path": "members/member", "code": "any"},), "output": None, "extend": None}
     )
 
     @classmethod
@@ -39,10 +41,10 @@ class PreprocessCalculation(EngineCalculation):
         super().define(spec)
         spec.input_namespace(
             "labels",
-            valid_type=RemoteData,
+            valid_type=(*REMOTE_FOLDERS, RemoteStashCompressedData),
             dynamic=True,
             required=False,
-            help="Folder of each DFT run by member name.",
+            help="Folder of each DFT run, or what AiiDA stashed of it, by member name.",
         )
         spec.input_namespace(
             "hamiltonians",
@@ -57,23 +59,47 @@ class PreprocessCalculation(EngineCalculation):
             required=False,
             help="Code that made `labels`, as `deeph-engine convert --code` calls it.",
         )
+        spec.input("extend", valid_type=DatasetData, required=False, help="A dataset whose members are taken over.")
+        spec.input(
+            "extend_folder",
+            valid_type=REMOTE_FOLDERS,
+            required=False,
+            help="Folder, or stash, of its preprocess job.",
+        )
+        spec.input(
+            "retrieve",
+            valid_type=Bool,
+            default=lambda: Bool(False),
+            help="Whether H and S of each new member come back as a node.",
+        )
         spec.output("dataset", valid_type=DatasetData, required=False, help="The manifest.")
+        spec.output_namespace(
+            "members",
+            valid_type=HamiltonianData,
+            dynamic=True,
+            help="With `retrieve`: H and S of each new member, as they stand in the dataset.",
+        )
         spec.exit_code(330, "ERROR_MEMBERS_REJECTED", "Too many labels are unfit: {message}", invalidates_cache=True)
         spec.exit_code(710, "WARNING_GATE", "The dataset is complete, but a gate warns: {message}")
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         labels, hamiltonians = inputs.get("labels", {}), inputs.get("hamiltonians", {})
-        if not labels and not hamiltonians:
+        if ("extend" in inputs) != ("extend_folder" in inputs):
+            return str(InputError("half of a dataset", where="inputs", expected="extend and extend_folder"))
+        if not labels and not hamiltonians and "extend" not in inputs:
             return str(
                 InputError("no labels", where="input labels", found="an empty namespace", expected="one or more")
             )
         if labels and "reader" not in inputs:
             return str(InputError("no reader", where="inputs", expected="the code that made the labels"))
-        twice = sorted(set(labels) & set(hamiltonians))
+        taken = {member.name for member in inputs["extend"].members} if "extend" in inputs else set()
+        twice = sorted(set(labels) & set(hamiltonians) | (set(labels) | set(hamiltonians)) & taken)
         without = sorted(name for name, node in hamiltonians.items() if not node.has_hamiltonian)
         if twice or without:
-            what = "name stands in labels and hamiltonians" if twice else "no Hamiltonian, only an overlap"
+            what = (
+                "name stands twice in labels and datasets" if twice else "no Hamiltonian, only an overlap"
+            )
             return str(InputError(what, where="inputs", found=", ".join(twice or without)))
         return None
 
@@ -86,5 +112,11 @@ class PreprocessCalculation(EngineCalculation):
             {"name": name, "path": staging.copy(node, f"members/{name}"), "code": DEEPH}
             for name, node in sorted(self.inputs.get("hamiltonians", {}).items())
         ]
+        fields: dict[str, Any] = {"members": members, "output": OUTPUT}
+        if "extend" in self.inputs:
+            fields["extend"] = stage_dataset(staging, self.inputs.extend, self.inputs.extend_folder, EXTENDED)
         staging.retrieve(f"{OUTPUT}/{MANIFEST_FILE}", f"{OUTPUT}/{REPORT_FILE}")
-        return {"members": members, "output": OUTPUT}
+        if self.inputs.retrieve.value:
+            # Member by member: those that were taken over are nodes of an earlier run.
+            staging.retrieve_for_parser(*(f"{OUTPUT}/{MEMBERS}/{member['name']}" for member in members))
+        return fields

@@ -6,7 +6,14 @@ from pathlib import Path, PurePosixPath
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.orm import AbstractCode, Data, RemoteData, StructureData
+from aiida.orm import (
+    AbstractCode,
+    Data,
+    RemoteData,
+    RemoteStashCompressedData,
+    RemoteStashFolderData,
+    StructureData,
+)
 
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.config import Config
@@ -16,6 +23,14 @@ CONFIG_FILE = "config.json"
 STDOUT_FILE = "deeph.out"
 STDERR_FILE = "deeph.err"
 STRUCTURE_FILE = "structure.xyz"
+# Folders that jobs left on the cluster: where they ran, or where AiiDA stashed some of their files.
+RemoteFolder = RemoteData | RemoteStashFolderData
+REMOTE_FOLDERS = (RemoteData, RemoteStashFolderData)
+
+
+def remote_path(folder: RemoteFolder | RemoteStashCompressedData) -> PurePosixPath:
+    """Absolute path of a folder, or of the archive of a compressed stash, on its computer."""
+    return PurePosixPath(folder.get_remote_path() if isinstance(folder, RemoteData) else folder.target_basepath)
 
 
 class Staging:
@@ -42,9 +57,9 @@ class Staging:
         self._info.local_copy_list.append((node.uuid, source, target))
         return target
 
-    def link(self, remote: RemoteData, target: str, source: str = ".") -> str:
-        """Link a folder of an earlier job as `target`; nothing is copied."""
-        path = PurePosixPath(remote.get_remote_path()) / source
+    def link(self, remote: RemoteFolder | RemoteStashCompressedData, target: str, source: str = ".") -> str:
+        """Link a folder of an earlier job, or the archive of a compressed stash, as `target`; nothing is copied."""
+        path = remote_path(remote) / source
         self._info.remote_symlink_list.append((remote.computer.uuid, str(path), target))
         return target
 

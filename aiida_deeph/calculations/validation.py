@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiida.orm import AbstractCode, RemoteData, StructureData
+from aiida.orm import AbstractCode, RemoteData, RemoteStashData, StructureData
 
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.data.structure import to_engine
@@ -87,25 +87,28 @@ def check_remote_folders(inputs: Mapping[str, Any]) -> str | None:
                     remedy="use a code on that computer",
                 )
             )
-        if remote.is_stored and remote.is_cleaned:
+        if isinstance(remote, RemoteData) and remote.is_stored and remote.is_cleaned:
             return str(
                 InputError(
                     "folder was cleaned",
                     where=f"input {name}",
                     found=f"RemoteData {remote.pk}",
                     expected="its files",
-                    remedy="run the job that made it again, without caching",
+                    remedy="give its stash if it has one, or run the job that made it again, without caching",
                 )
             )
     return None
 
 
-def remote_inputs(inputs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, RemoteData]]:
-    """All RemoteData inputs with their dotted names; AiiDA's own `remote_folder` (import of a finished job) is none."""
+def remote_inputs(inputs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, RemoteData | RemoteStashData]]:
+    """All folders and stashes among the inputs with their dotted names.
+
+    AiiDA's own `remote_folder` (import of a finished job) is none.
+    """
     for name, value in inputs.items():
         if name in ("metadata", "monitors") or (not prefix and name == "remote_folder"):
             continue
-        if isinstance(value, RemoteData):
+        if isinstance(value, RemoteData | RemoteStashData):
             yield prefix + name, value
         elif isinstance(value, Mapping):
             yield from remote_inputs(value, f"{prefix}{name}.")

@@ -25,9 +25,7 @@ def full_builder(
     from aiida_deeph.workflows.full import FullWorkChain
     from aiida_deeph.workflows.protocol import merge
 
-    changes: dict[str, Any] = {}
-    if values.perturbation is not None:
-        changes["dataset"] = {"perturbation": values.perturbation}
+    changes: dict[str, Any] = {"dataset": dataset_changes(values), **training_changes(values, path, "train")}
     if values.kpath is not None:
         changes["bands"] = {"kpath": values.kpath}
     groups = {
@@ -46,6 +44,7 @@ def full_builder(
         options=values.options,
         label=entry_point(values.label),
         labels=labels_of(values, path),
+        extend=extended(values, path),
         reference_bands=reference,
         basis=values.basis,
         settings={
@@ -88,6 +87,45 @@ def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:
     from aiida_deeph.cli.imported import label_nodes
 
     return {} if values.labels is None else label_nodes(path.parent / values.labels.folder, values.labels.members)
+
+
+def dataset_changes(values: schema.DatasetInputs) -> dict[str, Any]:
+    """What the file's own fields change of a dataset's protocol."""
+    given = {"perturbation": values.perturbation, "keep": values.keep}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def training_changes(values: schema.TrainInputs | schema.FullInputs, path: Path, *ports: str) -> dict[str, Any]:
+    """What the file's own fields change of a training's protocol.
+
+    :param ports: where the inputs of the training's workchain lie.
+    :raises InputError: the model to start from is no model.
+    """
+    if values.initial_model is None:
+        return {}
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import load
+
+    model = load(values.initial_model, DataFactory("deeph.model"), f"{path}: initial_model")
+    changes: dict[str, Any] = {"train": {"initial_model": model}}
+    for name in reversed(ports):
+        changes = {name: changes}
+    return changes
+
+
+def extended(values: schema.DatasetInputs, path: Path) -> Any:
+    """The dataset that is extended, None without one.
+
+    :raises InputError: it is no dataset.
+    """
+    if values.extend is None:
+        return None
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import load
+
+    return load(values.extend, DataFactory("deeph.dataset"), f"{path}: extend")
 
 
 def entry_point(label: str) -> str:

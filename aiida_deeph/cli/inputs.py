@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -109,12 +109,18 @@ class LabelInputs(Inputs):
 
 
 class DatasetInputs(Inputs):
-    """Many DFT runs and their dataset; labels that are there already join it, or make it alone."""
+    """Many DFT runs and their dataset; labels that are there already join it, or make it alone.
+
+    :param extend: PK or UUID of a DatasetData: its members join as they are, and are not labelled again.
+    :param keep: what of each label comes into the database: `nothing`, `hamiltonian` or `all` (see Keep).
+    """
 
     label: str = "pyscf"
     structures: dict[str, StructureSource] = Field(default_factory=dict)
     perturbation: dict[str, Any] | None = None
     labels: LabelSource | None = None
+    extend: int | str | None = None
+    keep: Literal["nothing", "hamiltonian", "all"] | None = None
 
     @model_validator(mode="after")
     def _something(self) -> DatasetInputs:
@@ -124,9 +130,13 @@ class DatasetInputs(Inputs):
 
 
 class TrainInputs(Inputs):
-    """A training: `dataset` is the PK or UUID of a DatasetData."""
+    """A training: `dataset` is the PK or UUID of a DatasetData.
+
+    :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning).
+    """
 
     dataset: int | str
+    initial_model: int | str | None = None
 
 
 class PredictInputs(Inputs):
@@ -148,7 +158,10 @@ class FullInputs(DatasetInputs):
     """Everything: dataset, training, targets, validation.
 
     :param basis: of the overlaps, if nothing is labelled here, e.g. `{C: openmx:orbitals:C6.0-s2p2d1}`.
+    :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning).
     """
+
+    initial_model: int | str | None = None
 
     targets: dict[str, TargetSource] = Field(default_factory=dict)
     validation: dict[str, ValidationSource] = Field(default_factory=dict)

@@ -12,7 +12,16 @@ from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli import inputs as schema
-from aiida_deeph.cli.builders import codes_of, entry_point, full_builder, labels_of, structures_of
+from aiida_deeph.cli.builders import (
+    codes_of,
+    dataset_changes,
+    entry_point,
+    extended,
+    full_builder,
+    labels_of,
+    structures_of,
+    training_changes,
+)
 from aiida_deeph.engine.config import load_config
 from aiida_deeph.engine.errors import InputError
 
@@ -126,21 +135,20 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @common
 @DFT
 def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """Many DFT runs and their dataset: label, codes, structures, perturbation, labels."""
+    """Many DFT runs and their dataset: label, codes, structures, perturbation, labels, extend, keep."""
     from aiida_deeph.workflows.dataset import DatasetWorkChain
+    from aiida_deeph.workflows.protocol import merge
 
     values = read(schema.DatasetInputs, path, protocol)
-    overrides = dict(values.overrides)
-    if values.perturbation is not None:
-        overrides["perturbation"] = values.perturbation
     builder = DatasetWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine, dft=dft),
         structures_of(values.structures, path, dry_run),
         protocol=values.protocol,
-        overrides=overrides,
+        overrides=merge(values.overrides, dataset_changes(values)),
         options=values.options,
         label=entry_point(values.label),
         labels=labels_of(values, path),
+        extend=extended(values, path),
     )
     start(builder, values, "dataset", run=run, dry_run=dry_run)
 
@@ -148,25 +156,22 @@ def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run:
 @command.command("train")
 @common
 def launch_train(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """A training and its test: codes.engine, dataset."""
+    """A training and its test: codes.engine, dataset, initial_model."""
     from aiida.plugins import DataFactory
 
     from aiida_deeph.cli.nodes import load
+    from aiida_deeph.workflows.keep import folder_of
+    from aiida_deeph.workflows.protocol import merge
     from aiida_deeph.workflows.train import TrainWorkChain
 
     values = read(schema.TrainInputs, path, protocol)
     dataset = load(values.dataset, DataFactory("deeph.dataset"), f"{path}: dataset")
-    if dataset.creator is None:
-        found = f"DatasetData<{dataset.pk}> without a creator"
-        raise InputError(
-            "dataset without its folder", where=f"{path}: dataset", found=found, expected="one made by a preprocess job"
-        )
     builder = TrainWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine)["engine"],
         dataset,
-        dataset.creator.outputs.remote_folder,
+        folder_of(dataset),
         protocol=values.protocol,
-        overrides=values.overrides,
+        overrides=merge(values.overrides, training_changes(values, path)),
         options=values.options,
     )
     start(builder, values, "train", run=run, dry_run=dry_run)
@@ -219,7 +224,7 @@ def launch_bands(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @common
 @DFT
 def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """Everything: label, codes, structures, perturbation, labels, targets, validation, kpath, basis."""
+    """Everything: those of dataset and train, and targets, validation, kpath, basis."""
     values = read(schema.FullInputs, path, protocol)
     builder = full_builder(values, path, engine=engine, dft=dft, dry_run=dry_run)
     start(builder, values, "full", run=run, dry_run=dry_run)

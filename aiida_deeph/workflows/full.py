@@ -9,14 +9,18 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
 from aiida.plugins import DataFactory
 
+from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.builder import codes_of, filled_builder
 from aiida_deeph.workflows.checks import check_split
-from aiida_deeph.workflows.dataset import DatasetWorkChain, elements_of, n_members, validate_positive
+from aiida_deeph.workflows.dataset import DatasetWorkChain
+from aiida_deeph.workflows.dataset_checks import validate_positive
+from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.summary import summarise
+from aiida_deeph.workflows.keep import without_stash
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import checked_label_class
 from aiida_deeph.workflows.pool import PoolMixin
@@ -110,7 +114,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             cls.results,
         )
         spec.output("dataset", valid_type=DataFactory("deeph.dataset"), required=False)
-        spec.output("dataset_folder", valid_type=orm.RemoteData, required=False)
+        spec.output("dataset_folder", valid_type=REMOTE_FOLDERS, required=False)
         spec.output("model", valid_type=DataFactory("deeph.model"), required=False)
         spec.output("history", valid_type=orm.ArrayData, required=False)
         spec.output("evaluation", valid_type=orm.Dict, required=False)
@@ -161,7 +165,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
                 "give their reference_bands, or dataset.label_workchain"
             )
         design = dataset["perturbation"].get_dict() if "perturbation" in dataset else None
-        known = elements_of(dataset.get("structures", {}), design, dataset.get("labels"))
+        known = elements_of(dataset.get("structures", {}), design, dataset.get("labels"), dataset.get("extend"))
         for group in ("targets", "validation"):
             for name, structure in inputs.get(group, {}).items():
                 unknown = sorted(structure.get_symbols_set() - known)
@@ -340,6 +344,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         reference_bands: Mapping[str, orm.BandsData] | None = None,
         basis: str | dict[str, str] | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        extend: orm.Data | None = None,
     ) -> ProcessBuilder:
         """Builder with the inputs of a protocol.
 
@@ -353,6 +358,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         :param reference_bands: DFT bands of validation structures that are known already.
         :param basis: of the overlaps, in the words of `deeph-engine overlap`, if nothing is labelled here.
         :param settings: what a target or validation structure has otherwise than the rest: see TargetSettings.
+        :param extend: DatasetData whose members join as they are; structures that it holds are not labelled again.
         :raises InputError: anything that cannot run.
         """
         engine, _ = codes_of(codes)
@@ -364,11 +370,12 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         inputs = cls.get_protocol_inputs(protocol, own)
         nested = {key: (overrides or {}).get(key) for key in ("dataset", "train", "predict", "bands")}
         dataset = DatasetWorkChain.dataset_inputs(
-            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset", labels
+            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset", labels, extend
         )
+        options = without_stash(options)
         if basis is None and structures:
             workchain: type[LabelWorkChain] = checked_label_class(label)
-            symbols = elements_of(structures, dataset.get("perturbation"), labels)
+            symbols = elements_of(structures, dataset.get("perturbation"), labels, extend)
             basis = workchain.overlap_basis(dataset["label"]["parameters"], symbols)
         train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
         message = check_split(n_members(dataset), train["train"].get("parameters", {}).get("split", {}))

@@ -18,6 +18,7 @@ from aiida.engine import (
 )
 from aiida.plugins import CalculationFactory, DataFactory
 
+from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.options import GPUS
 from aiida_deeph.workflows.ports import expose_inputs
@@ -43,7 +44,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
     def define(cls, spec: ProcessSpec) -> None:
         super().define(spec)
         spec.input("dataset", valid_type=DatasetData, help="The manifest of the dataset.")
-        spec.input("dataset_folder", valid_type=orm.RemoteData, help="Where its members lie.")
+        spec.input("dataset_folder", valid_type=REMOTE_FOLDERS, help="Where its members lie.")
         expose_inputs(spec, TrainCalculation, namespace="train", exclude=("dataset", "dataset_folder"))
         expose_inputs(spec, EvaluateCalculation, namespace="evaluate", exclude=("dataset", "dataset_folder", "model"))
         spec.input(

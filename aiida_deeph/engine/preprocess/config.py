@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aiida_deeph.engine.config import Config
 
@@ -13,7 +13,7 @@ class MemberSource(Config):
     """One labelled structure.
 
     :param name: name of the member in the dataset; letters, digits, `.`, `_`, `-`.
-    :param path: its raw output, relative to the configuration file.
+    :param path: its raw output, relative to the configuration file: a folder, or a tar archive of one.
     :param code: reader that understands it: a code of the registry, `deeph` or `deeph_legacy`.
     """
 
@@ -27,6 +27,7 @@ class PreprocessConfig(Config):
 
     Each member passes the gates or is rejected with a reason that stands in the manifest.
 
+    :param extend: folder of a dataset of the same cutoff and gauge whose members are taken over as they are.
     :param cutoff: pairs of atoms further apart are dropped, Angstrom; None keeps every pair of H.
     :param max_dropped: largest |H| entry that the cutoff may drop before a warning, eV.
     :param max_hermiticity_error: eV.
@@ -35,7 +36,8 @@ class PreprocessConfig(Config):
     :param max_failed_fraction: a larger share of rejected members is an error; duplicates do not count.
     """
 
-    members: tuple[MemberSource, ...] = Field(min_length=1)
+    members: tuple[MemberSource, ...] = ()
+    extend: str | None = None
     output: str = "dataset"
     cutoff: float | None = Field(default=None, gt=0)
     max_dropped: float = Field(default=1e-2, gt=0)
@@ -43,3 +45,9 @@ class PreprocessConfig(Config):
     min_overlap_eigenvalue: float = 1e-6
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
     max_failed_fraction: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something(self) -> PreprocessConfig:
+        if not self.members and self.extend is None:
+            raise ValueError("give members, or a dataset to extend")
+        return self

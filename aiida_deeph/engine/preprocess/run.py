@@ -33,23 +33,23 @@ from aiida_deeph.engine.io.dataset import (
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.structure import write_text_atomic
+from aiida_deeph.engine.preprocess.archive import as_folder
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
+from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
 from aiida_deeph.engine.progress import track
 
 REPORT_FILE = "preprocess.json"
 
 
 def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
-    """Read raw output of a code of the registry, or a DeepH folder (`deeph`, `deeph_legacy`).
+    """Read raw output of a code of the registry, or a DeepH folder (`deeph`, `deeph_legacy`), packed or not.
 
     :raises InputError: no such reader, or nothing of that kind there.
     :raises DataError: the run did not converge, or a file is damaged.
     """
-    if code == "deeph":
-        return read_deeph(path)
-    if code == "deeph_legacy":
-        return read_legacy(path)
-    return get_reader(code).read(path)
+    readers = {"deeph": read_deeph, "deeph_legacy": read_legacy}
+    with as_folder(path) as folder:
+        return readers[code](folder) if code in readers else get_reader(code).read(folder)
 
 
 class _DuplicateError(DataError):
@@ -82,7 +82,8 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
     output.mkdir(parents=True, exist_ok=True)
     (output / MANIFEST_FILE).unlink(missing_ok=True)
     dataset = _Dataset()
-    names: set[str] = set()
+    earlier = _take_all_over(dataset, config, Path(base_dir), output)
+    names = {member.name for member in dataset.members} | {one.name for one in dataset.rejected}
     for source in track(config.members, "Preprocessing"):
         try:
             if source.name in names:
@@ -94,6 +95,8 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
             dataset.rejected.append(Rejected(name=source.name, reason=reason))
             dataset.n_failed += not isinstance(error, _DuplicateError)
     statistics = _statistics(dataset)
+    if earlier is not None:
+        statistics = merged_extremes(statistics, earlier.statistics)
     report = {
         "n_members": len(dataset.members),
         "n_rejected": len(dataset.rejected),
@@ -102,10 +105,11 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
         "gates": {name: [gate.as_dict() for gate in gates] for name, gates in dataset.gates.items()},
     }
     write_text_atomic(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
-    if not dataset.members or dataset.n_failed / len(config.members) > config.max_failed_fraction:
+    n_given = len(config.members) + (len(earlier.members) if earlier is not None else 0)
+    if not dataset.members or dataset.n_failed / n_given > config.max_failed_fraction:
         first = dataset.rejected[0]
         raise DataError(
-            f"{dataset.n_failed} of {len(config.members)} members rejected",
+            f"{dataset.n_failed} of {n_given} members rejected",
             where=output / REPORT_FILE,
             found=f"first: {first.name}: {first.reason}",
             expected=f"at most a share of {config.max_failed_fraction:g}",
@@ -113,6 +117,10 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
         )
     assert dataset.spin is not None
     shells = dataset.basis.shells
+    labels, codes = merged_source(dataset.metadata), {source.code for source in config.members}
+    if earlier is not None:
+        labels = merged_labels(labels, earlier.source.get("labels", {}))
+        codes |= set(earlier.source.get("codes", ()))
     manifest = DatasetManifest(
         members=tuple(dataset.members),
         rejected=tuple(dataset.rejected),
@@ -122,13 +130,30 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
         gauge=config.gauge,
         statistics=statistics,
         source={
-            "labels": merged_source(dataset.metadata),
-            "codes": sorted({source.code for source in config.members}),
-            "preprocess": config.model_dump(mode="json", exclude={"members", "output"}),
+            "labels": labels,
+            "codes": sorted(codes),
+            "preprocess": config.model_dump(mode="json", exclude={"members", "output", "extend"}),
             "version": __version__,
         },
     )
     write_manifest(output, manifest)
+    return manifest
+
+
+def _take_all_over(dataset: _Dataset, config: PreprocessConfig, base_dir: Path, output: Path) -> DatasetManifest | None:
+    """Members of the dataset that is extended; None without one."""
+    if config.extend is None:
+        return None
+    folder = base_dir / config.extend
+    manifest = read_earlier(folder, config)
+    for member in track(manifest.members, "Taking over"):
+        try:
+            dataset.members.append(take_over(member, folder, output))
+        except DataError as error:
+            dataset.rejected.append(Rejected(name=member.name, reason=str(error)))
+            dataset.n_failed += 1
+    dataset.basis, dataset.spin = manifest.orbital_basis, manifest.spin
+    dataset.cutoffs.update(manifest.pair_cutoffs)
     return manifest
 
 
@@ -188,7 +213,7 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
 
 def _statistics(dataset: _Dataset) -> dict[str, Any]:
     """Sums and extremes over the accepted members."""
-    accepted = [gate for member in dataset.members for gate in dataset.gates[member.name]]
+    accepted = [gate for member in dataset.members for gate in dataset.gates.get(member.name, ())]
 
     def extreme(name: str, pick: Any) -> float | None:
         values = [gate.value for gate in accepted if gate.name == name and gate.value is not None]

@@ -11,13 +11,16 @@ from aiida import orm
 from aiida.engine import (
     BaseRestartWorkChain,
     ProcessBuilder,
+    ProcessHandlerReport,
     ProcessSpec,
+    process_handler,
     while_,
 )
 
 from aiida_deeph.calculations.validation import OTHER_PROGRAMS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder
+from aiida_deeph.workflows.keep import Keep, label_options, missing_files, validate_stash
 from aiida_deeph.workflows.options import scheduler_options
 from aiida_deeph.workflows.protocol import ProtocolMixin, merge
 from aiida_deeph.workflows.recovery import ScfRecoveryMixin
@@ -57,13 +60,15 @@ def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
 class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, BaseRestartWorkChain):
     """Label one structure by DFT; a subclass per code.
 
-    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output and its exit statuses (see
-    `ScfRecoveryMixin`), and translates the common inputs (`job_inputs`, `improve_scf`, `overlap_basis`,
-    `missing_elements`).
+    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the files that this
+    reader needs (`raw_files`) and its exit statuses (see `ScfRecoveryMixin`), and translates the common inputs
+    (`job_inputs`, `improve_scf`, `overlap_basis`, `missing_elements`).
     """
 
     plugin: ClassVar[str]
     reader: ClassVar[str]
+    # Patterns relative to the working directory; each has to fit at least one file that is not empty.
+    raw_files: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -96,16 +101,20 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             valid_type=dict,
             is_metadata=True,
             required=False,
-            help="Options of the job: resources, walltime, ...",
+            validator=validate_stash,
+            help="Options of the job: resources, walltime, `stash: {target_base: /folder}` for its raw files, ...",
         )
         spec.inputs.validator = cls._validate
         spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
         spec.output("remote_folder", valid_type=orm.RemoteData, help="Where the raw output lies.")
+        stashes = (orm.RemoteStashFolderData, orm.RemoteStashCompressedData)
+        spec.output("remote_stash", valid_type=stashes, required=False, help="Where its raw files were stashed.")
         spec.output("output_parameters", valid_type=orm.Dict, help="Energy, Fermi level, convergence.")
         spec.output("output_band", valid_type=orm.BandsData, required=False, help="Bands at `bands_kpoints`, eV.")
         spec.output("structure", valid_type=orm.StructureData, help="The structure as it was labelled.")
         spec.default_output_node = "output_parameters"
         cls.define_recovery(spec)
+        spec.exit_code(330, "ERROR_FILES_MISSING", message="The job ended well, but left no {files}.")
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -135,9 +144,26 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
-        options = scheduler_options(self.inputs.get("options", {}), self.inputs.code)
+        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
+        options = scheduler_options(given, self.inputs.code)
         self.ctx.inputs = {**self.job_inputs(), "code": self.inputs.code, "metadata": {"options": options}}
         self.reset_recovery()
+
+    @process_handler(priority=600)
+    def handle_missing_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Ended well without what the reader needs (a full disk, another output setting): again, then given up."""
+        if not node.is_finished_ok or self.is_unconverged(node):
+            return None
+        files = missing_files(node)
+        if not files:
+            return None
+        # Not to be taken from the cache by anyone.
+        node.base.caching.is_valid_cache = False
+        report = self._retry(f"missing: {', '.join(files)}")
+        if report.exit_code.status == self.exit_codes.ERROR_JOB_FAILED.status:
+            failed = self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(files))
+            return ProcessHandlerReport(True, failed)
+        return report
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
         """Outputs of the job under the common names, and the structure."""

@@ -47,6 +47,7 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     _protocol = "label_cp2k"
     plugin = "cp2k"
     reader = "cp2k"
+    raw_files = ("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz")
     not_converged = (450,)
     incomplete = (210, 303)
 

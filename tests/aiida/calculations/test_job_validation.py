@@ -102,7 +102,7 @@ def test_labels_without_their_reader_or_with_one_name_twice(refused, make_remote
     labels, hamiltonians = {"a": make_remote()}, {"a": HamiltonianData(deeph_folder)}
     refused("deeph.preprocess", {"labels": labels}, "no reader")
     inputs = {"labels": labels, "hamiltonians": hamiltonians, "reader": orm.Str("pyscf")}
-    refused("deeph.preprocess", inputs, "name stands in labels and hamiltonians", "found a")
+    refused("deeph.preprocess", inputs, "name stands twice", "found a")
 
 
 def test_numerical_orbitals_are_files_of_every_element(refused, chain):

@@ -108,11 +108,11 @@ def test_perturbed_cells_are_drawn_once(start, step, builder_of, cells):
     assert process.cells_missing()
     step(process, process.perturb)
     assert not process.cells_missing()
-    first = [process.structure(n, name).uuid for n, name in enumerate(process.pool_members())]
+    first = [process.structure(name).uuid for name in process.pool_members()]
     assert len(set(first)) == 60
     # Killed and repeated: the same cells, no further call.
     step(process, process.setup, process.perturb, process.perturb)
-    assert [process.structure(n, name).uuid for n, name in enumerate(process.pool_members())] == first
+    assert [process.structure(name).uuid for name in process.pool_members()] == first
     calls = process.node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_link_labels()
     assert sorted(calls) == ["perturb_0000", "perturb_0050"]
 
