@@ -1,0 +1,158 @@
+"""A label by Quantum ESPRESSO and HPRO -> H(R), S(R)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.qe.constants import (
+    DEEPH_FOLDER,
+    HPRO_HARTREE_TO_EV,
+    HPRO_VERSIONS,
+    PW_VERSIONS,
+    RESULT_FILE,
+    XML_FILE,
+    known_version,
+    names_of,
+)
+from aiida_deeph.engine.dft.qe.xml_output import PwOutput, read_pw_xml
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.deeph import read_deeph
+from aiida_deeph.engine.units import HARTREE_TO_EV
+
+# Largest difference of positions or lattice vectors between the two programs, Angstrom: constants differ in the ninth
+# digit, and POSCAR has 16.
+TOLERANCE = 1e-4
+
+
+class QeReader:
+    """Reads a working directory of HPRO: its DeepH folder `deeph`, what its driver noted in `hpro_result.json`, and the
+    `data-file-schema.xml` of pw.x.
+    """
+
+    code = "qe"
+
+    def read(self, directory: Path) -> RealSpaceHamiltonian:
+        """H(R) and S(R) of one label.
+
+        :raises InputError: no such label, a file is missing, or one is of an unknown version.
+        :raises DataError: the SCF did not converge, the files do not belong together, or one is damaged.
+        """
+        directory = Path(directory)
+        result = read_result(directory)
+        output = read_pw_xml(directory / XML_FILE)
+        for program, version, known in (
+            ("pw.x", output.version, PW_VERSIONS),
+            ("HPRO", str(result["hpro_version"]), HPRO_VERSIONS),
+        ):
+            if not known_version(version, known):
+                raise InputError(
+                    f"unknown version of {program}", where=directory, found=version, expected=names_of(known)
+                )
+        if not output.converged:
+            raise DataError(
+                "density did not converge",
+                where=directory / XML_FILE,
+                found=f"{output.scf_cycles} cycles",
+                expected="convergence_achieved",
+                remedy="raise electron_maxstep or change the mixing",
+            )
+        if output.lsda or output.magnetization > 1e-3:
+            raise InputError(
+                "magnets are not supported",
+                where=directory / XML_FILE,
+                found=f"absolute magnetization {output.magnetization:g} Bohr magnetons",
+                expected="a run without magnetism: HPRO knows no other",
+            )
+        data = read_deeph(directory / DEEPH_FOLDER)
+        if (data.spin is not SpinMode.NONE) != output.noncollinear:
+            raise _different_runs(directory, f"spin {data.spin.value}", f"noncollinear {output.noncollinear}")
+        return replace(
+            _in_order_of(data, output, directory),
+            spin=data.spin,
+            fermi_energy=output.fermi_energy,
+            n_electrons=output.n_electrons,
+            metadata=_metadata(output, result),
+        )
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """What the driver of HPRO noted.
+
+    :raises InputError: it is not there.
+    :raises DataError: it is damaged.
+    """
+    path = directory / RESULT_FILE
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            "no label by Quantum ESPRESSO and HPRO",
+            where=directory,
+            found=error.strerror,
+            expected=f"{RESULT_FILE}, {XML_FILE} and {DEEPH_FOLDER}",
+        ) from None
+    except ValueError as error:
+        raise DataError("file is damaged", where=path, found=error) from None
+    if not isinstance(result, dict) or "hpro_version" not in result:
+        raise DataError("file is damaged", where=path, found="no hpro_version")
+    return result
+
+
+def _in_order_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) -> RealSpaceHamiltonian:
+    """The data with pw.x's atoms: HPRO groups them by element, and converts Bohr with a constant of its own.
+
+    R refers to positions as they stand in pw.x's input, which HPRO does not wrap.
+    """
+    structure = output.structure
+    rank = {symbol: n for n, symbol in enumerate(structure.elements)}
+    grouped: NDArray[np.int64] = np.argsort([rank[symbol] for symbol in structure.symbols], kind="stable")
+    expected = structure.permuted(grouped)
+    if data.structure.symbols != expected.symbols:
+        raise _different_runs(directory, " ".join(data.structure.symbols), " ".join(expected.symbols))
+    for mine, theirs in ((data.structure.cell, expected.cell), (data.structure.positions, expected.positions)):
+        if np.abs(mine - theirs).max() > TOLERANCE:
+            raise _different_runs(directory, "positions", f"equal to {TOLERANCE:g} Angstrom")
+    ordered = data.permuted(np.argsort(grouped))
+    H = ordered.hamiltonian
+    if H is None or ordered.overlap is None:
+        raise InputError("matrices are missing", where=directory / DEEPH_FOLDER, expected="hamiltonian.h5, overlap.h5")
+    # HPRO's Hartree and ours.
+    H = H.with_entries(H.entries * (HARTREE_TO_EV / HPRO_HARTREE_TO_EV))
+    return replace(ordered, structure=structure, hamiltonian=H.sorted(), overlap=ordered.overlap.sorted())
+
+
+def _different_runs(directory: Path, found: str, expected: str) -> DataError:
+    return DataError(
+        "files of different runs",
+        where=directory,
+        found=f"{found} in {DEEPH_FOLDER}",
+        expected=f"{expected} as in {XML_FILE}",
+        remedy="run HPRO again in an empty folder",
+    )
+
+
+def _metadata(output: PwOutput, result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "code": "qe",
+        "version": output.version,
+        "converged": True,
+        "settings": {
+            "hpro_version": result["hpro_version"],
+            "functional": output.functional,
+            "cutoffs_Ry": list(output.cutoffs),
+            "pseudopotentials": output.pseudo_files,
+            "orbitals": result.get("orbitals"),
+            "spin_orbit": output.spin_orbit,
+            "scf_cycles": output.scf_cycles,
+        },
+        "energy_eV": output.energy,
+        "projection": result.get("projection"),
+    }
