@@ -13,7 +13,9 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 # Plugins of this package that run another program than deeph-engine.
-OTHER_PROGRAMS = ("deeph.openmx",)
+OTHER_PROGRAMS = ("deeph.openmx", "deeph.pw", "deeph.hpro")
+# Plugins of others whose codes are the same programs.
+ALIASES = {"deeph.pw": ("quantumespresso.pw",)}
 
 
 def check_code(code: AbstractCode, _: Any) -> str | None:

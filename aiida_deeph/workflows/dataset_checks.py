@@ -58,7 +58,9 @@ def validate_dataset(inputs: Mapping[str, Any], _: Any) -> str | None:
     if "label" not in inputs or "label_workchain" not in inputs or "code" not in inputs["label"]:
         return None
     workchain = label_class(inputs["label_workchain"].value)
-    common = {name: inputs["label"][name] for name in ("code", "parameters", "files") if name in inputs["label"]}
+    common = {
+        name: inputs["label"][name] for name in ("code", "codes", "parameters", "files") if name in inputs["label"]
+    }
     for name, structure in structures.items():
         message = workchain._validate({**common, "structure": structure}, None)
         if message:

@@ -17,7 +17,7 @@ from aiida.engine import (
     while_,
 )
 
-from aiida_deeph.calculations.validation import OTHER_PROGRAMS
+from aiida_deeph.calculations.validation import ALIASES, OTHER_PROGRAMS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder
 from aiida_deeph.workflows.keep import Keep, label_options, missing_files, validate_stash
@@ -50,6 +50,8 @@ def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
     wanted = plugin if plugin in OTHER_PROGRAMS else plugin.split(".")[0]
     if default is None:
         fits = wanted != "deeph"
+    elif default in ALIASES.get(plugin, ()):
+        fits = True
     else:
         fits = wanted == (default if default in OTHER_PROGRAMS else default.split(".")[0])
     if not fits:
@@ -75,6 +77,9 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         super().define(spec)
         spec.input("structure", valid_type=orm.StructureData, help="The structure to label.")
         spec.input("code", valid_type=orm.AbstractCode, help="The DFT code.")
+        spec.input_namespace(
+            "codes", valid_type=orm.AbstractCode, dynamic=True, required=False, help="Further programs that it takes."
+        )
         spec.input(
             "parameters", valid_type=orm.Dict, serializer=orm.to_aiida_type, help="Settings in the words of the code."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 # Quantum ESPRESSO has the constants of CODATA 2018 since 6.6, those of 2006 before; its XML is in atomic units, so that
 # only the label of the unit differs. HPRO's numbers in its DeepH folder are converted with its own.
 HPRO_HARTREE_TO_EV = 27.211386024367243
