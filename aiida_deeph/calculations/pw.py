@@ -1,6 +1,6 @@
 """One geometry with pw.x, and its self-consistent potential by pw2bgw.x.
 
-aiida-quantumespresso is not used: it needs aiida-core[atomic-tools], which pins seekpath to 1.9 where this package needs
+aiida-quantumespresso is not used: it needs aiida-core[atomic-tools], which pins seekpath to 1.9 where this package has
 2, and it has no job for pw2bgw.x, which has to run beside pw.x's files.
 """
 

@@ -7,7 +7,7 @@ spline, ending where they end rather than where a header says, and without free 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,10 @@ def read_upf(text: str, where: object) -> Pseudopotential:
 
 def hpro_upf(pseudo: Pseudopotential) -> str:
     """Text of the file of projectors that HPRO reads."""
+    if not pseudo.ls:
+        # HPRO needs a projector: one without strength (of hydrogen, whose potential is all local).
+        gauss = pseudo.r * np.exp(-2 * pseudo.r**2)
+        pseudo = replace(pseudo, ls=(0,), betas=gauss[None], strengths=np.zeros((1, 1)))
     betas = [np.abs(beta) for beta in pseudo.betas]
     ends = [pseudo.r[np.flatnonzero(beta > NEGLIGIBLE * beta.max())[-1]] for beta in betas]
     r = np.arange(int(np.ceil(max(ends, default=1.0) / STEP)) + 2) * STEP
