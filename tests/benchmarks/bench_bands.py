@@ -1,6 +1,7 @@
 """Cost of the electronic structure of twisted bilayers against the number of atoms.
 
-    python tests/benchmarks/bench_bands.py [--sizes 5 7 10 14] [--work sparse scipy dense kpm] [--gamma] [--json FILE]
+    python tests/benchmarks/bench_bands.py [--sizes 5 7 10 14] [--work sparse scipy dense kpm] [--gamma]
+        [--vectors N] [--precision single] [--json FILE]
 
 `sparse`: 20 states around an energy at one k-point; `scipy`: the same by scipy.sparse.linalg.eigsh as it comes
 (SuperLU); `dense`: all states by LAPACK; `kpm`: the whole density of states, and its difference from the exact one for
@@ -44,7 +45,6 @@ GAMMA = (0.0, 0.0, 0.0)
 SIGMA = -3.0
 NUM_BANDS = 20
 BROADENING = 0.2
-VECTORS = 8
 WINDOW = (-10.0, 5.0)
 
 
@@ -61,6 +61,7 @@ class Clock:
     def lap(self, name: str) -> None:
         self.steps[f"{name}_wall_s"] = round(time.perf_counter() - self._wall, 2)
         self.steps[f"{name}_cpu_s"] = round(sum(os.times()[:4]) - self._cpu, 2)
+        print(f"{name}: {self.steps[f'{name}_wall_s']} s, {peak_memory_gib():.2f} GiB", file=sys.stderr, flush=True)
         self._start()
 
 
@@ -98,34 +99,49 @@ def dense(matrices: BlochMatrices, k: tuple[float, ...], clock: Clock) -> dict[s
 
 
 def kpm(
-    matrices: BlochMatrices, k: tuple[float, ...], clock: Clock, data: RealSpaceHamiltonian, workers: int
+    matrices: BlochMatrices,
+    k: tuple[float, ...],
+    clock: Clock,
+    data: RealSpaceHamiltonian,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Moments of the density of states resolved by element and shell, and the Fermi level with exact counts."""
-    solver, point = SparseSolver(matrices), np.array([k])
+    vectors, point = options.vectors, np.array([k])
     electrons = 4.0 * (matrices.n_rows // 13)
-    config = DosConfig(folder="", window=WINDOW, broadening=BROADENING, n_vectors=VECTORS)
+    config = DosConfig(
+        folder="",
+        window=WINDOW,
+        broadening=BROADENING,
+        n_vectors=vectors,
+        precision=options.precision,
+        smearing=options.smearing,
+    )
+    solver = SparseSolver(matrices, options.precision == "single" or None)
     groups = projection(data, shells=True)
     job = LevelsJob(config, data, matrices, point, np.ones(1), groups, electrons, None)
-    h, s = matrices.at(k)
-    pencil = job.pencil(solver, h, s, "")
+    pencil = job.pencil(solver, point[0])
     n, interval = pencil.n_moments, pencil.matrices[3]
     clock.lap("factorise")
-    moments = random_moments(*pencil.matrices, n, VECTORS, groups.matrix, workers=workers)
+    moments = random_moments(
+        *pencil.matrices, n, vectors, groups.matrix, atom_of_row=matrices.atom_of_row, workers=options.workers
+    )
     clock.lap("moments")
     levels, counts = interval.levels(n), level_weights(moments.total.T)
     memory = peak_memory_gib()
     del pencil
     fermi = job.kpm_fermi(solver, [Levels(0, 1.0, levels, counts, None)])
     clock.lap("fermi")
-    result = {"factor_gib": round(factors_gib(solver), 2), "moments": n, "vectors": VECTORS, "width_eV": BROADENING}
+    scale = 0.5 if job.single else 1.0
+    result = {"factor_gib": round(scale * factors_gib(solver), 2), "precision": "single" if job.single else "double"}
+    result |= {"moments": n, "vectors": vectors, "width_eV": BROADENING}
     result |= {"pole_eV": interval.pole, "peak_before_fermi_gib": round(memory, 2)}
     result |= {"fermi": {name: fermi[name] for name in ("level", "gap", "by_moments", "uncertainty_by_moments")}}
     if matrices.n_rows < 5000:
-        exact = solve_dense(h, s).energies
+        exact = solve_dense(*matrices.at(k)).energies
         grid = fermi["level"] + np.linspace(*WINDOW, 2001)
         ours = gaussian_dos(grid, levels, counts, BROADENING)
         theirs = gaussian_dos(grid, exact, np.ones(len(exact)), BROADENING)
-        error = ours.std(axis=1, ddof=1) / np.sqrt(VECTORS)
+        error = ours.std(axis=1, ddof=1) / np.sqrt(vectors)
         difference = np.abs(ours.mean(axis=1) - theirs)
         exact_level = (exact[int(electrons) // 2 - 1] + exact[int(electrons) // 2]) / 2
         result |= {
@@ -146,9 +162,9 @@ def factors_gib(solver: SparseSolver) -> float:
 WORK = {"sparse": sparse, "scipy": scipy, "dense": dense, "kpm": kpm}
 
 
-def run_case(work: str, m: int, gamma: bool, workers: int) -> None:
+def run_case(work: str, m: int, options: argparse.Namespace) -> None:
     """One case, in this process."""
-    k = GAMMA if gamma else K
+    k = GAMMA if options.gamma else K
     layer = honeycomb("graphene")
     structure, _ = twisted_layers(layer, layer, TwistConfig(m=m, distance=LAYERS))
     data = synthetic_hamiltonian(structure)
@@ -158,8 +174,8 @@ def run_case(work: str, m: int, gamma: bool, workers: int) -> None:
     data = replace(data, hamiltonian=None, overlap=None)
     clock.lap("prepare")
     result = {"work": work, "atoms": len(structure), "orbitals": matrices.n_rows, "nonzeros": len(matrices.indices)}
-    result |= {"k": "Gamma" if gamma else "K", "threads": os.environ.get("OMP_NUM_THREADS")}
-    found = kpm(matrices, k, clock, data, workers) if work == "kpm" else WORK[work](matrices, k, clock)
+    result |= {"k": "Gamma" if options.gamma else "K", "threads": os.environ.get("OMP_NUM_THREADS")}
+    found = kpm(matrices, k, clock, data, options) if work == "kpm" else WORK[work](matrices, k, clock)
     total = {
         kind: round(sum(v for name, v in clock.steps.items() if name.endswith(kind)), 1) for kind in ("wall_s", "cpu_s")
     }
@@ -174,6 +190,9 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", choices=WORK, default=["sparse"])
     parser.add_argument("--gamma", action="store_true", help="at Gamma, where everything is real, instead of K")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the random vectors")
+    parser.add_argument("--vectors", type=int, default=8, help="random vectors of kpm")
+    parser.add_argument("--precision", choices=("auto", "single", "double"), default="auto", help="of its moments")
+    parser.add_argument("--smearing", type=float, default=0.02585, help="of its Fermi level, eV")
     parser.add_argument("--json", type=Path, help="append the lines to this file, too")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -181,19 +200,11 @@ def main() -> None:
         energies = None
         for work in options.work:
             if options.here:
-                run_case(work, m, options.gamma, options.workers)
+                run_case(work, m, options)
                 continue
-            command = [
-                sys.executable,
-                __file__,
-                "--here",
-                "--sizes",
-                str(m),
-                "--work",
-                work,
-                "--workers",
-                str(options.workers),
-            ]
+            command = [sys.executable, __file__, "--here", "--sizes", str(m), "--work", work]
+            for name in ("workers", "vectors", "precision", "smearing"):
+                command += [f"--{name}", str(getattr(options, name))]
             done = subprocess.run([*command, *["--gamma"] * options.gamma], stdout=subprocess.PIPE, text=True)
             if done.returncode:
                 print(json.dumps({"work": work, "m": m, "failed": done.returncode}), flush=True)

@@ -91,6 +91,7 @@ class DosConfig(Config):
     :param atoms: atoms (counted from 0) whose local density of states is wanted, too.
     :param n_vectors: random vectors of `kpm`; statistical errors fall as its inverse square root.
     :param seed: of the random vectors.
+    :param precision: of the moments of `kpm` in a window; `auto` takes single for large systems (half the memory).
     :param counted: whether `kpm` finds the Fermi level by exact counts of states and the states around it (a handful of
         factorisations per k-point); otherwise it comes from the moments, with a standard error.
     :param n_electrons: valence electrons in the cell; None takes what the folder records.
@@ -110,6 +111,7 @@ class DosConfig(Config):
     atoms: tuple[int, ...] = ()
     n_vectors: int = Field(default=16, ge=2)
     seed: int = 0
+    precision: Literal["auto", "single", "double"] = "auto"
     counted: bool = True
     workers: int = Field(default=1, ge=1)
     n_electrons: float | None = Field(default=None, gt=0)

@@ -32,6 +32,10 @@ LEVEL_MARGIN = 1.0
 REACH = 6.0
 """Widths after which a Gaussian has ended: 2e-9 of its height."""
 
+SINGLE_LIMIT = 20_000
+"""Rows of H(k) above which `auto` computes moments in a window in single precision, whose errors stay far below those
+of the random vectors: half the memory of the factor, and the time is that of reading it."""
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -162,19 +166,19 @@ class LevelsJob:
 
     def kpm(self) -> Found:
         """Pseudo-levels from Chebyshev moments: one factorisation per k-point (and channel, with a window)."""
-        config, solver = self.config, SparseSolver(self.matrices)
-        levels, n_moments, smallest = [], 0, np.inf
+        config, solver = self.config, SparseSolver(self.matrices, self.config.precision == "single" or None)
+        levels, n_moments, smallest, precision = [], 0, np.inf, "double"
         for channel, index in self.tasks:
             k = self.kpoints[index]
-            h, s = self.matrices.at(k, channel)
-            smallest = min(smallest, smallest_overlap(s))
-            pencil = self.pencil(solver, h, s, f"k = {np.round(k, 6).tolist()}")
+            smallest = min(smallest, smallest_overlap(self.matrices.at(k, channel)[1]))
+            pencil = self.pencil(solver, k, channel)
             n = pencil.n_moments
             moments = random_moments(
                 *pencil.matrices,
                 n,
                 config.n_vectors,
                 self.groups.matrix,
+                atom_of_row=self.matrices.atom_of_row,
                 seed=config.seed,
                 workers=config.workers,
                 show_progress=self.show_progress,
@@ -196,9 +200,10 @@ class LevelsJob:
                 )
             )
             n_moments = max(n_moments, n)
-            del pencil, h, s
+            precision = "single" if pencil.matrices[0].dtype in (np.float32, np.complex64) else "double"
+            del pencil
         fermi = None if self.n_electrons is None else self.kpm_fermi(solver, levels)
-        details = {"n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
+        details = {"precision": precision, "n_moments": n_moments, "n_vectors": config.n_vectors, "seed": config.seed}
         return Found(levels, fermi, float(smallest), "kpm", details=details)
 
     def kpm_fermi(self, solver: SparseSolver, levels: list[Levels]) -> dict[str, Any]:
@@ -218,15 +223,23 @@ class LevelsJob:
                 degeneracy,
                 smearing,
                 start=estimate["level"],
+                slope=max(estimate["dos_at_level"] / degeneracy, 1.0),
                 loop=loop,
             )
         except DataError:  # too few states around the level, as in a small system: the moments are good enough there
             return estimate
         return {**found.as_dict(), "by_moments": estimate["level"], "uncertainty_by_moments": estimate["uncertainty"]}
 
-    def pencil(self, solver: SparseSolver, h: sp.csr_matrix, s: sp.csr_matrix, where: str) -> Pencil:
+    @property
+    def single(self) -> bool:
+        """Whether moments in a window are computed in single precision."""
+        wanted = self.config.precision
+        return wanted == "single" or (wanted == "auto" and self.matrices.n_rows > SINGLE_LIMIT)
+
+    def pencil(self, solver: SparseSolver, k: NDArray[np.float64], channel: int = 0) -> Pencil:
         """S^-1 H for the whole spectrum; with a window (H - pole S)^-1 S, whose moments are fewer."""
-        width = self.config.broadening
+        width, where = self.config.broadening, f"k = {np.round(k, 6).tolist()}"
+        h, s = self.matrices.at(k, channel)
         if self.config.window is None or self.n_electrons is None:
             factors = solver.factor_overlap(s, where=where)
             interval = spectral_interval(h, s, factors)
@@ -238,14 +251,24 @@ class LevelsJob:
         pole = bottom - reach
         while True:
             shifted = sp.csr_matrix((h.data - pole * s.data, h.indices, h.indptr), shape=h.shape, copy=False)
+            if self.single:
+                h = None  # of the largest systems the factorisation needs its room
+                s, shifted = _single(s), _single(shifted)
             factors = solver.factor(shifted.data)
             if not factors.n_negative:
                 break
             if pole < bottom - 50 * reach:  # H - pole S stays indefinite only if S is
                 solver.factor_overlap(s, where=where)
             pole -= 2 * (bottom - pole)
+            h, s = self.matrices.at(k, channel)
         interval = spectral_interval(s, shifted, factors, pole=pole)
         return Pencil((s, shifted, factors, interval), interval.n_moments(width, highest))
+
+
+def _single(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The same matrix in single precision, its pattern shared."""
+    dtype = np.complex64 if np.iscomplexobj(matrix.data) else np.float32
+    return sp.csr_matrix((matrix.data.astype(dtype), matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ MOMENTS_PER_WIDTH (E - pole)^2 / (2 w (E_min - pole)) moments then, fewest with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,7 @@ def random_moments(
     n_vectors: int,
     groups: sp.csr_matrix | None = None,
     *,
+    atom_of_row: NDArray[np.int64] | None = None,
     seed: int = 0,
     workers: int = 1,
     show_progress: bool | None = None,
@@ -144,39 +146,43 @@ def random_moments(
     """Moments of the total density of states and of groups of rows.
 
     With a pole, S takes the place of H and H - pole S the place of S, here and in `local_moments`; Mulliken shares stay
-    what they are.
+    what they are. Matrices and factors in single precision give moments of an operator whose levels are off by about
+    1e-7 times the norm of H - pole S times <c|c>, with <c|S|c> = 1: below 1e-2 eV if S has no eigenvalue below 1e-3.
 
     :param groups: 1 where a row belongs to a group, shape (n_groups, n); None for the total alone.
+    :param atom_of_row: atom of each row, shape (n,): with equal atoms products go by blocks.
     :param n_vectors: a number n of states in a range of energies has a relative error of about 1 / sqrt(n_vectors n).
     :param workers: processes that share the vectors; the result does not depend on it.
     :raises DataError: the spectrum leaves the interval.
     """
     n = hamiltonian.shape[0]
     groups = sp.csr_matrix((0, n)) if groups is None else groups
-    scaled = _scaled(hamiltonian, overlap, interval)
+    centre, half_width = interval.centre, interval.half_width
+    product_with = _by_blocks(hamiltonian, atom_of_row)
     width = min(BLOCK, -(-n_vectors // workers))
     blocks = [(start, min(start + width, n_vectors)) for start in range(0, n_vectors, width)]
 
     def work(start: int, end: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Moments of some of the vectors, each with random numbers of its own."""
         vectors = [_random(n, 1, hamiltonian.dtype, np.random.default_rng([seed, v])) for v in range(start, end)]
-        a = factors.half_solve(np.concatenate(vectors, axis=1))
+        a = factors.half_solve(np.concatenate(vectors, axis=1).astype(hamiltonian.dtype))
         d = overlap @ a
         total, shares = np.zeros((end - start, n_moments)), np.zeros((n_moments, groups.shape[0]))
 
         def record(order: int, product: NDArray[np.float64]) -> None:
-            total[:, order] = product.sum(axis=0)
+            total[:, order] = product.sum(axis=0, dtype=np.float64)
             shares[order] = (groups @ product).sum(axis=1) / n_vectors
 
         record(0, _product(a, d))
         before_a, before_d = a, d
-        d = scaled @ a
+        d = (product_with(a) - centre * d) / half_width
         a = factors.solve(d)
         record(1, _product(before_a, d))
         for order in track(range(2, n_moments, 2), "moments", show=show_progress if workers == 1 else False):
             # T_(2n) = 2 T_n T_n - T_0 and T_(2n+1) = 2 T_(n+1) T_n - T_1, of which the products are recorded first.
             record(order, _product(a, d))
-            before_d = 2 * (scaled @ a) - before_d
+            # S a is d: no product with S.
+            before_d = 2 / half_width * (product_with(a) - centre * d) - before_d
             before_a, before_d, a, d = a, d, factors.solve(before_d), before_d
             record(order + 1, _product(before_a, d))
         _undo_doubling(total.T)
@@ -209,7 +215,7 @@ def local_moments(
     :return: shape (n_moments, n_chosen).
     """
     n = hamiltonian.shape[0]
-    scaled = _scaled(hamiltonian, overlap, interval)
+    centre, half_width = interval.centre, interval.half_width
     result = np.zeros((n_moments, len(rows)))
     for start in range(0, len(rows), BLOCK):
         chosen = rows[start : start + BLOCK]
@@ -218,18 +224,27 @@ def local_moments(
         a[chosen, columns] = 1.0
         before_d = overlap @ a
         result[0, start : start + BLOCK] = 1.0
-        d = scaled @ a
+        d = (hamiltonian @ a - centre * before_d) / half_width
         for order in track(range(1, n_moments), "local moments", show=show_progress):
             a = factors.solve(d)
             result[order, start : start + BLOCK] = a[chosen, columns].real
-            before_d, d = d, 2 * (scaled @ a) - before_d
+            before_d, d = d, 2 / half_width * (hamiltonian @ a - centre * d) - before_d
     return result
 
 
-def _scaled(hamiltonian: sp.csr_matrix, overlap: sp.csr_matrix, interval: Interval) -> sp.csr_matrix:
-    """(H - centre S) / half_width on the pattern that H and S share."""
-    data = (hamiltonian.data - interval.centre * overlap.data) / interval.half_width
-    return sp.csr_matrix((data, hamiltonian.indices, hamiltonian.indptr), shape=hamiltonian.shape, copy=False)
+def _by_blocks(matrix: sp.csr_matrix, atom_of_row: NDArray[np.int64] | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Products with a matrix; for few vectors and equal atoms in blocks and vector by vector, four times faster."""
+    rows = np.bincount(atom_of_row) if atom_of_row is not None else np.zeros(0)
+    if not len(rows) or (rows != rows[0]).any():
+        return lambda x: matrix @ x
+    blocks = matrix.tobsr((int(rows[0]),) * 2)
+
+    def product(x: NDArray[Any]) -> NDArray[Any]:
+        if x.shape[1] > 4:
+            return np.asarray(matrix @ x)
+        return np.stack([blocks @ np.ascontiguousarray(x[:, n]) for n in range(x.shape[1])], axis=1)
+
+    return product
 
 
 def _product(a: NDArray[Any], d: NDArray[Any]) -> NDArray[np.float64]:

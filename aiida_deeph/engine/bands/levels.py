@@ -53,6 +53,7 @@ def fermi_by_inertia(
     smearing: float,
     *,
     start: float | None = None,
+    slope: float | None = None,
     loop: Loop | None = None,
 ) -> FermiLevel:
     """Fermi level on a k-mesh: an energy below which about the right number of states lies, then the states around it.
@@ -60,18 +61,21 @@ def fermi_by_inertia(
     :param kpoints: fractional, shape (n_k, 3); the first one serves for the search.
     :param weights: sum 1, shape (n_k,).
     :param start: first guess, eV; None takes that of a cluster.
+    :param slope: states per eV around it (all channels); None takes those of a cluster.
     :param loop: how the k-points are worked through.
     :raises DataError: the level is not found.
     """
     matrices = solver.matrices
     n_channels = matrices.n_channels
     wanted = n_electrons / electrons_per_state
-    guess, slope, _ = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
+    if start is None or slope is None:
+        guess, dense, _ = guess_level(matrices, wanted / (n_channels * matrices.n_rows))
+        start, slope = (guess if start is None else start), (dense if slope is None else slope)
     # Enough states at each k-point for the tails of the occupations, if the cluster's density of states is about right.
     for_tails = 24 + int(3 * TAIL * smearing * slope / n_channels)
     # One k-point has discrete states: most likely the level lies in a gap, which few of them show.
     n_states = 24 if len(kpoints) * n_channels == 1 else for_tails
-    energy = _search(solver, kpoints[0], wanted, guess if start is None else start, slope, max(n_states // 8, 6))
+    energy = _search(solver, kpoints[0], wanted, start, slope, max(n_states // 8, 6))
     while True:
         count = min(n_states, matrices.n_rows // 2)
 

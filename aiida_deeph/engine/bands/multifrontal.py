@@ -8,6 +8,7 @@ the inertia.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ BLOCK = 128
 
 LATER_BLOCK = 512
 """Columns of a Schur complement updated together."""
+
+NARROW = 4
+"""Right-hand sides up to which column by column is faster: reading L once per column beats copying it for a product."""
 
 TINY = 1e-14
 """Eigenvalues of a diagonal block below this share of its largest are moved there."""
@@ -142,12 +146,12 @@ def _forward(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) -
     """D^-1 L^-1 x in place, front by front."""
     shape = x.shape
     x = x.reshape(len(x), -1)
-    (gemm,) = la.get_blas_funcs(("gemm",), (x,))
+    product = _product(x)
     for front, panels in zip(fronts, factors, strict=True):
         part = x[front.rows]
         for panel in panels:
             y = panel.scale @ part[panel.begin : panel.end]
-            part[panel.end :] -= gemm(1.0, panel.lower, y)
+            part[panel.end :] -= product(panel.lower, y, 0)
             part[panel.begin : panel.end] = panel.signs[:, None] * y
         x[front.rows] = part
     return x.reshape(shape)
@@ -157,14 +161,32 @@ def _backward(fronts: list[Front], factors: list[list[Panel]], x: NDArray[Any]) 
     """L^-dagger x in place, front by front from the last."""
     shape = x.shape
     x = x.reshape(len(x), -1)
-    (gemm,) = la.get_blas_funcs(("gemm",), (x,))
+    product = _product(x)
     for front, panels in zip(reversed(fronts), reversed(factors), strict=True):
         part = x[front.rows]
         for panel in reversed(panels):
-            y = part[panel.begin : panel.end] - gemm(1.0, panel.lower, part[panel.end :], trans_a=2)
+            y = part[panel.begin : panel.end] - product(panel.lower, part[panel.end :], 2)
             part[panel.begin : panel.end] = panel.scale.conj().T @ y
         x[front.rows[: front.n_own]] = part[: front.n_own]
     return x.reshape(shape)
+
+
+def _product(x: NDArray[Any]) -> Callable[[NDArray[Any], NDArray[Any], int], NDArray[Any]]:
+    """(L, y, 0 or 2) -> L y or L^dagger y, for right-hand sides y as many as those of x, by the faster routine."""
+    gemm, gemv = la.get_blas_funcs(("gemm", "gemv"), (x,))
+    if x.shape[1] > NARROW:
+        return lambda lower, y, trans: gemm(1.0, lower, y, trans_a=trans)
+
+    def by_columns(lower: NDArray[Any], y: NDArray[Any], trans: int) -> NDArray[Any]:
+        result = np.empty((lower.shape[1 if trans else 0], y.shape[1]), dtype=lower.dtype)
+        if lower.size:
+            for column in range(y.shape[1]):
+                result[:, column] = gemv(1.0, lower, y[:, column], trans=trans)
+        else:
+            result[:] = 0.0
+        return result
+
+    return by_columns
 
 
 def _refined(solve: Solve, matrix: sp.csr_matrix) -> Solve:

@@ -23,18 +23,27 @@ from aiida_deeph.engine.errors import DataError
 OFFSET = 1.3e-4
 """Shifts are moved by this (eV): a symmetric level at exactly the shift would make the matrix singular."""
 
+NO_REMEDY = "take a machine with more memory"
+
 
 class SparseSolver:
-    """Solves at one k-point after the other; the symbolic factorisation is shared by all of them."""
+    """Solves at one k-point after the other; the symbolic factorisation is shared by all of them.
 
-    def __init__(self, matrices: BlochMatrices) -> None:
-        self.matrices = matrices
+    :param single: keep factors in single precision and refine solutions; None does so where double will not fit.
+    """
+
+    def __init__(self, matrices: BlochMatrices, single: bool | None = None) -> None:
+        self.matrices, self.single = matrices, single
         self._last: tuple[object, Shifted] | None = None
 
     @cached_property
     def fronts(self) -> list[Front]:
         """Order of elimination and fill."""
         return build_fronts(self.matrices.indptr, self.matrices.indices, self.matrices.atom_of_row)
+
+    @property
+    def _what(self) -> str:
+        return f"sparse factorisation of {self.matrices.n_rows} orbitals"
 
     def require_memory(self, copies: int = 1, *, complex_values: bool = True) -> bool:
         """Refuse factorisations that do not fit; otherwise whether they must be in single precision.
@@ -43,20 +52,24 @@ class SparseSolver:
         :raises DataError: not even single precision fits into memory.
         """
         needed, free = copies * peak_bytes(self.fronts, complex_values=complex_values), available_memory()
-        single = free is not None and needed > free
+        single = self.single if self.single is not None else free is not None and needed > free
         require_memory(
             needed / 2 if single else needed,
-            f"sparse factorisation of {self.matrices.n_rows} orbitals",
-            "take a machine with more memory",
+            self._what,
+            NO_REMEDY,
         )
         return single
 
     def factor(self, data: NDArray[Any]) -> Factorisation:
         """Factorise a Hermitian matrix on the common pattern, in single precision where double will not fit.
 
-        :param data: entries, shape (n_nonzero,).
+        :param data: entries, shape (n_nonzero,); those in single precision give solutions without refinement.
         :raises DataError: not even single precision fits into memory.
         """
+        if data.dtype in (np.float32, np.complex64):
+            double = peak_bytes(self.fronts, complex_values=np.iscomplexobj(data))
+            require_memory(double / 2, self._what, NO_REMEDY)
+            return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data)
         single = self.require_memory(complex_values=np.iscomplexobj(data))
         return factorise(self.fronts, self.matrices.indptr, self.matrices.indices, data, single=single)
 

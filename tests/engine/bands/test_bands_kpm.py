@@ -57,8 +57,9 @@ def test_moments_equal_those_of_the_eigenvalues(models: Any, spin: SpinMode, k: 
     assert moments.groups[:, 0] == pytest.approx(chebyshev @ shares[:9].sum(axis=0), abs=1.5)
 
 
+@pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("k", KPOINTS)
-def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: tuple[float, ...]) -> None:
+def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: tuple[float, ...], single: bool) -> None:
     matrices = bloch_matrices(models.random_crystal(34, n_atoms=8))
     h, s = matrices.at(k)
     exact = solve_dense(h, s, vectors=True)
@@ -66,20 +67,57 @@ def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: t
     highest, width = bottom + 0.2 * (top - bottom), 0.05
     pole = bottom - (highest - bottom)
     shifted = sp.csr_matrix((h.data - pole * s.data, h.indices, h.indptr))
+    exact_overlap = s
+    if single:
+        dtype = np.complex64 if np.iscomplexobj(h) else np.float32
+        s, shifted = s.astype(dtype), shifted.astype(dtype)
     factors = SparseSolver(matrices).factor(shifted.data)
+    assert factors.solve(np.ones(h.shape[0])).dtype == shifted.dtype
     interval = spectral_interval(s, shifted, factors, pole=pole)
     n = interval.n_moments(width, highest)
-    plain = spectral_interval(h, s, SparseSolver(matrices).factor_overlap(s))
+    plain = spectral_interval(h, exact_overlap, SparseSolver(matrices).factor_overlap(exact_overlap))
     assert n < plain.n_moments(width)
     rows = np.arange(h.shape[0])
     local = local_moments(s, shifted, factors, interval, n, rows)
     grid = np.linspace(bottom - 0.3, highest, 300)
-    shares = (exact.vectors.conj() * (s @ exact.vectors)).real
+    shares = (exact.vectors.conj() * (exact_overlap @ exact.vectors)).real
     expected = gaussian_dos(grid, exact.energies, shares.T, width)
     found = gaussian_dos(grid, interval.levels(n), level_weights(local), width)
     assert found == pytest.approx(expected, abs=2e-3)
     error = random_moments(s, shifted, factors, interval, n, 200).total.mean(axis=0) - local.sum(axis=1)
     assert np.abs(error).max() < 0.05 * h.shape[0]
+
+
+def test_products_by_blocks_change_nothing(models: Any) -> None:
+    matrices = bloch_matrices(models.random_crystal(36, n_atoms=8))
+    h, s = matrices.at(KPOINTS[1])
+    factors = SparseSolver(matrices).factor_overlap(s)
+    interval = spectral_interval(h, s, factors)
+    atom_of_row = np.arange(h.shape[0]) // 5
+    assert h.shape[0] == 35
+    for n_vectors in (3, 6):
+        common = (h, s, factors, interval, 30, n_vectors)
+        blocks = random_moments(*common, atom_of_row=atom_of_row).total
+        assert blocks == pytest.approx(random_moments(*common).total, abs=1e-9)
+
+
+def test_single_precision_is_what_large_systems_get(
+    models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = {
+        "folder": folder(models.ssh_chain(400, -1.9, -1.2)),
+        "method": "kpm",
+        "broadening": 0.2,
+        "window": (-4, 4),
+    }
+    double = dos(tmp_path, **common)
+    monkeypatch.setattr("aiida_deeph.engine.bands.dos_levels.SINGLE_LIMIT", 300)
+    single = dos(tmp_path, **common)
+    assert (double["precision"], single["precision"]) == ("double", "single")
+    assert dos(tmp_path, **common, precision="double")["precision"] == "double"
+    assert single["fermi_level"] == pytest.approx(double["fermi_level"], abs=1e-6)
+    error = np.hypot(single["dos_error"], double["dos_error"])
+    assert (np.abs(np.subtract(single["dos"], double["dos"])) < 5 * error + 0.01 * max(double["dos"])).all()
 
 
 def test_large_systems_get_moments_of_a_window(
