@@ -13,7 +13,7 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 # Plugins of this package that run another program than deeph-engine.
-OTHER_PROGRAMS = ("deeph.openmx", "deeph.pw", "deeph.hpro")
+OTHER_PROGRAMS = ("deeph.abacus", "deeph.openmx", "deeph.siesta", "deeph.pw", "deeph.hpro")
 # Plugins of others whose codes are the same programs.
 ALIASES = {"deeph.pw": ("quantumespresso.pw",)}
 

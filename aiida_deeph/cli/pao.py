@@ -1,4 +1,4 @@
-"""`aiida-deeph data pao`: families of OpenMX's orbitals."""
+"""`aiida-deeph data pao`: families of files of numerical orbitals."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from aiida_deeph.cli.verdi_data import AS_JSON, print_values
 
 @click.group("pao", cls=VerdiCommandGroup)
 def command() -> None:
-    """Families of OpenMX's pseudo-atomic orbitals (.pao files)."""
+    """Families of numerical orbitals (.pao of OpenMX, .orb of ABACUS, .ion.xml and .ion of SIESTA)."""
 
 
 @command.command("install")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--label", required=True, help="Label of the family; the protocols take `openmx-2019`.")
+@click.option("--label", required=True, help="Label; the protocols take `openmx-2019`, `abacus-sg15`.")
 @click.option("--description", default="", help="Where the files are from.")
 @click.option(
     "--pseudos/--no-pseudos",
     default=True,
     show_default=True,
-    help="With OpenMX's own folder (PAO and VPS in it): also a family of aiida-pseudo under the same label.",
+    help="Also the pseudopotentials beside them, as a family of aiida-pseudo under the same label.",
 )
 @decorators.with_dbenv()
 def pao_install(folder: Path, label: str, description: str, pseudos: bool) -> None:
-    """Store the .pao files of FOLDER as a family.
+    """Store the files of orbitals of FOLDER as a family.
 
-    FOLDER holds them itself, or is OpenMX's DFT_DATA19 with the folders PAO and VPS; of the several pseudopotentials of
-    an element there, the family gets the one that OpenMX's manual recommends for PBE.
+    FOLDER holds them itself, with .upf files for ABACUS if you like, or is OpenMX's DFT_DATA19 with the folders PAO and
+    VPS; of the several pseudopotentials of an element there, the family gets the one that OpenMX's manual recommends
+    for PBE.
     """
     from aiida_deeph.data.pao import PaoFamily
 
@@ -44,22 +45,29 @@ def pao_install(folder: Path, label: str, description: str, pseudos: bool) -> No
     elements = len({node.element for node in orbitals.values()})
     echo.echo_success(f"PaoFamily {label}<{family.pk}>: {len(orbitals)} files, {elements} elements")
     if pseudos and (folder / "VPS").is_dir():
-        _install_pseudos(folder / "VPS", label, description)
+        from aiida_deeph.workflows.label.openmx import recommended_pseudos
+
+        paths = [folder / "VPS" / f"{name}.vps" for name in recommended_pseudos().values()]
+        _install_pseudos([path for path in paths if path.is_file()], "vps", label, description)
+    elif pseudos and (files := sorted(path for path in folder.iterdir() if path.suffix.lower() == ".upf")):
+        _install_pseudos(files, "upf", label, description)
 
 
-def _install_pseudos(folder: Path, label: str, description: str) -> None:
+def _install_pseudos(paths: list[Path], suffix: str, label: str, description: str) -> None:
     from aiida.plugins import DataFactory, GroupFactory
 
-    from aiida_deeph.workflows.label.openmx import recommended_pseudos
-
-    kind, node_class = GroupFactory("pseudo.family"), DataFactory("pseudo.vps")
+    kind, node_class = GroupFactory("pseudo.family"), DataFactory(f"pseudo.{suffix}")
     if kind.collection.count(filters={"label": label}):
         echo.echo_warning(f"a family of pseudopotentials {label} is there already and stays as it is")
         return
-    paths = {symbol: folder / f"{name}.vps" for symbol, name in recommended_pseudos().items()}
-    nodes = [node_class.get_or_create(path) for path in paths.values() if path.is_file()]
-    if not nodes:
-        echo.echo_warning(f"{folder} holds none of the recommended pseudopotentials, such as C_PBE19.vps")
+    if not paths:
+        echo.echo_warning("there is none of the recommended pseudopotentials, such as C_PBE19.vps")
+        return
+    nodes = [node_class.get_or_create(path) for path in paths]
+    elements = [node.element for node in nodes]
+    twice = sorted({element for element in elements if elements.count(element) > 1})
+    if twice:
+        echo.echo_warning(f"no family of pseudopotentials: several of {', '.join(twice)}; use `aiida-pseudo install`")
         return
     family = kind(label=label, description=description).store()
     family.add_nodes([node if node.is_stored else node.store() for node in nodes])
@@ -110,4 +118,5 @@ def pao_show(label: str, element: str | None, as_json: bool) -> None:
         return
     for name, value in values.items():
         shells = "".join(f"{letter}{count}" for letter, count in zip("spdfghi", value["counts"], strict=False))
-        echo.echo(f"{name:<10} {value['valence']:5.1f} electrons  {value['radius']:5.1f} Bohr  up to {shells}")
+        electrons = "" if value["valence"] is None else f"{value['valence']:5.1f} electrons  "
+        echo.echo(f"{name:<10} {electrons}{value['radius']:5.1f} Bohr  up to {shells}")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from aiida import engine, orm
 from aiida.cmdline.utils import echo
-from aiida.plugins import CalculationFactory, DataFactory
+from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
 
+from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.dft.cp2k.required_input import required_input
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -18,6 +19,8 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.workflows.builder import filled_builder
+from aiida_deeph.workflows.label.lcao import LcaoLabelConfig
 from aiida_deeph.workflows.protocol import merge
 
 OPTIONS = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
@@ -114,23 +117,31 @@ def cp2k_job(code: orm.AbstractCode) -> Any:
     return builder
 
 
-def openmx_job(code: orm.AbstractCode, family: str) -> Any:
-    """A hydrogen molecule whose real-space matrices are written.
+# Keywords that make the tiny job of a program with numerical orbitals tiny.
+QUICK = {
+    "openmx": {"scf": {"energycutoff": 80.0, "criterion": 1e-6}},
+    "siesta": {"MeshCutoff": "80 Ry"},
+    "abacus": {"ecutwfc": 40.0, "scf_thr": 1e-6},
+}
+
+
+def numeric_job(code: orm.AbstractCode, family: str) -> Any:
+    """A hydrogen molecule whose real-space matrices are written, by OpenMX, SIESTA or ABACUS.
 
     :param family: label of the families of its orbitals and pseudopotential.
     :raises InputError: they are not installed.
     """
-    from aiida_deeph.workflows.openmx import OpenmxBaseWorkChain
-
+    plugin = code.default_calc_job_plugin
+    name = plugin.removeprefix("deeph.")
+    workchain = WorkflowFactory(f"deeph.label.{name}")
     structure = orm.StructureData(cell=np.diag([6.0, 6.0, 6.0]).tolist())
     for x in (-0.37, 0.37):
         structure.append_atom(symbols="H", position=(x, 0.0, 0.0))
-    keywords = {"scf": {"energycutoff": 80.0, "criterion": 1e-6}}
-    families = {"orbitals_family": family, "pseudos_family": family}
-    overrides = {"kpoints": [1, 1, 1], "parameters": {**families, "keywords": keywords}}
-    builder = OpenmxBaseWorkChain.get_builder_from_protocol(code, structure, "fast", overrides).openmx
-    job = CalculationFactory("deeph.openmx").get_builder()
-    names = ("code", "structure", "parameters", "kpoints", "basis", "orbitals", "pseudos")
-    for name in names:
-        setattr(job, name, builder[name])
-    return job
+    families = {"pseudos_family": family}
+    if workchain.orbitals_prefix is not None:
+        families["orbitals_family"] = family
+    overrides = {"kpoints": [1, 1, 1], "parameters": {**families, "keywords": QUICK[name]}}
+    values = workchain.label_inputs(code, [structure], "fast", overrides)
+    settings = parse_config(LcaoLabelConfig, values["parameters"], "parameters")
+    inputs = workchain.calculation_inputs(settings, values["files"], structure)
+    return filled_builder(CalculationFactory(plugin), {**inputs, "code": code, "kpoints": values["kpoints"]})

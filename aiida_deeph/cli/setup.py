@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,46 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
-ENGINE, CP2K, OPENMX = "deeph-engine", "cp2k", "openmx"
+ENGINE = "deeph-engine"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A DFT program that can be registered.
+
+    :param title: as its authors write it.
+    :param plugin: entry point of the jobs that run it.
+    :param proof: function of `proofs` that makes its tiny job, of the code and, if it needs some, of families.
+    :param family: label of its families of orbitals and pseudopotentials; None if it needs none.
+    """
+
+    title: str
+    plugin: str
+    proof: str
+    family: str | None = None
+
+
+PROGRAMS = {
+    "cp2k": Program("CP2K", "cp2k", "cp2k_job"),
+    "openmx": Program("OpenMX", "deeph.openmx", "numeric_job", "openmx-2019"),
+    "siesta": Program("SIESTA", "deeph.siesta", "numeric_job", "PseudoDojo/0.4/PBE/SR/standard/psml"),
+    "abacus": Program("ABACUS", "deeph.abacus", "numeric_job", "abacus-sg15"),
+}
+
+
+def _program_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--NAME-path, --NAME-label and --NAME-family of each program."""
+    for name, program in reversed(PROGRAMS.items()):
+        if program.family is not None:
+            # `--family` was OpenMX's alone once.
+            names = (f"--{name}-family", *(["--family"] if name == "openmx" else []), f"{name}_family")
+            help_text = f"Families of {program.title}'s tiny job."
+            function = click.option(*names, default=program.family, show_default=True, help=help_text)(function)
+        help_text = f"Label of {program.title}'s code."
+        function = click.option(f"--{name}-label", default=name, show_default=True, help=help_text)(function)
+        help_text = f"Path of {name} there; {program.title} is registered only if this is given."
+        function = click.option(f"--{name}-path", type=str, help=help_text)(function)
+    return function
 
 
 @click.group("setup", cls=VerdiCommandGroup)
@@ -22,12 +63,8 @@ def command() -> None:
 @command.command("codes")
 @options.COMPUTER(type=types.ComputerParamType(), required=True, help="Computer on which the codes run.")
 @click.option("--engine-path", type=str, help="Path of deeph-engine there; looked up on its PATH if absent.")
-@click.option("--cp2k-path", type=str, help="Path of cp2k there; CP2K is registered only if this is given.")
-@click.option("--openmx-path", type=str, help="Path of openmx there; OpenMX is registered only if this is given.")
 @click.option("--engine-label", default=ENGINE, show_default=True, help="Label of the engine's code.")
-@click.option("--cp2k-label", default=CP2K, show_default=True, help="Label of CP2K's code.")
-@click.option("--openmx-label", default=OPENMX, show_default=True, help="Label of OpenMX's code.")
-@click.option("--family", default="openmx-2019", show_default=True, help="Families of OpenMX's tiny job.")
+@_program_options
 @options.PREPEND_TEXT(help="Shell lines before each program starts, e.g. `module load` or `source .../activate`.")
 @click.option("--test/--no-test", default=True, show_default=True, help="Prove each code with a tiny job.")
 @click.option("--pyscf/--no-pyscf", default=True, show_default=True, help="Whether the engine's environment has PySCF.")
@@ -35,17 +72,13 @@ def command() -> None:
 def setup_codes(
     computer: Any,
     engine_path: str | None,
-    cp2k_path: str | None,
-    openmx_path: str | None,
     engine_label: str,
-    cp2k_label: str,
-    openmx_label: str,
-    family: str,
     prepend_text: str | None,
     test: bool,
     pyscf: bool,
+    **of_programs: str | None,
 ) -> None:
-    """Register deeph-engine (CP2K, OpenMX) on a computer and prove each with a tiny job.
+    """Register deeph-engine (and DFT programs) on a computer and prove each with a tiny job.
 
     A code of the same label, path and plugin is used again.
     """
@@ -57,14 +90,15 @@ def setup_codes(
         proofs.prove("bands of a chain of two atoms", proofs.bands_job(engine))
         if pyscf:
             proofs.prove("PySCF run of a helium atom", proofs.pyscf_job(engine))
-    if cp2k_path is not None:
-        code = register(computer, cp2k_label, cp2k_path, "cp2k", prepend)
+    for name, program in PROGRAMS.items():
+        path, label = of_programs[f"{name}_path"], of_programs[f"{name}_label"]
+        if path is None or label is None:
+            continue
+        code = register(computer, label, path, program.plugin, prepend)
         if test:
-            proofs.prove("CP2K run of a hydrogen molecule", proofs.cp2k_job(code))
-    if openmx_path is not None:
-        code = register(computer, openmx_label, openmx_path, "deeph.openmx", prepend)
-        if test:
-            proofs.prove("OpenMX run of a hydrogen molecule", proofs.openmx_job(code, family))
+            families = [] if program.family is None else [of_programs[f"{name}_family"]]
+            job = getattr(proofs, program.proof)(code, *families)
+            proofs.prove(f"{program.title} run of a hydrogen molecule", job)
 
 
 def find(computer: Any, program: str, prepend: str) -> str:
@@ -124,7 +158,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             where=name,
             found=f"{code.filepath_executable} (plugin {code.default_calc_job_plugin})",
             expected=f"{path} (plugin {plugin})",
-            remedy="choose another label with --engine-label, --cp2k-label or --openmx-label",
+            remedy="choose another label with --engine-label, --cp2k-label, ..",
         )
     echo.echo_success(f"{name}<{code.pk}> is there already: {path}")
     return code

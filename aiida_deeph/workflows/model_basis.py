@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common.exceptions import NotExistent
 
 from aiida_deeph.workflows.label.registry import label_class, label_entry_points
+from aiida_deeph.workflows.provenance import reader_of, runs_of
 
 Basis = str | dict[str, str]
 
@@ -33,14 +33,9 @@ def basis_of(model: orm.Data) -> Basis | None:
 
 
 def _from_runs(model: orm.Data, symbols: set[str]) -> Basis | None:
-    try:
-        preprocess = model.creator.inputs.dataset.creator
-        reader = preprocess.inputs.reader.value
-        runs = [preprocess.inputs.labels[name].creator for name in preprocess.inputs.labels]
-        parameters = [run.inputs.parameters.get_dict() for run in runs]
-    except (AttributeError, NotExistent):
-        return None
-    found = [_translate(reader, values, symbols) for values in parameters]
+    reader = reader_of(model)
+    parameters = [run.inputs.parameters.get_dict() for run in runs_of(model) if "parameters" in run.inputs]
+    found = (_translate(reader, values, symbols) for values in parameters)
     return next((basis for basis in found if basis is not None), None)
 
 

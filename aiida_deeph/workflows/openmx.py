@@ -11,7 +11,8 @@ from aiida.plugins import CalculationFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.workflows.builder import filled_builder
-from aiida_deeph.workflows.label.openmx import OpenmxLabelConfig, OpenmxLabelWorkChain, calculation_inputs
+from aiida_deeph.workflows.label.lcao import LcaoLabelConfig
+from aiida_deeph.workflows.label.openmx import OpenmxLabelWorkChain
 from aiida_deeph.workflows.openmx_recovery import OpenmxRecoveryMixin
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
@@ -65,9 +66,9 @@ class OpenmxBaseWorkChain(ProtocolMixin, OpenmxRecoveryMixin, ResumableRestartMi
         :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
         """
         values = OpenmxLabelWorkChain.label_inputs(code, [structure], protocol, overrides, options)
-        settings = parse_config(OpenmxLabelConfig, values["parameters"], "parameters")
+        settings = parse_config(LcaoLabelConfig, values["parameters"], "parameters")
         job = {
-            **calculation_inputs(settings, values["files"], structure),
+            **OpenmxLabelWorkChain.calculation_inputs(settings, values["files"], structure),
             "code": code,
             "kpoints": values["kpoints"],
             "bands_kpoints": bands_kpoints,

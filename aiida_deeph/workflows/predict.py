@@ -12,7 +12,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.model_basis import basis_of
-from aiida_deeph.workflows.openmx_orbitals import orbitals_of_basis
+from aiida_deeph.workflows.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.resumable import ResumableMixin
@@ -96,10 +96,16 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         """Whether H is still to be predicted."""
         return not self.ctx.predict_done
 
-    def run_overlap(self) -> ToContext:
-        """S(R) within the model's pair cutoffs."""
+    def run_overlap(self) -> ToContext | ExitCode:
+        """S(R) within the model's pair cutoffs, from the orbitals that its labels made if none were given."""
         self.ctx.overlap_attempts += 1
         inputs = self.exposed_inputs(OverlapCalculation, namespace="overlap")
+        if not inputs.get("orbitals"):
+            try:
+                inputs["orbitals"] = orbitals_of_basis(inputs["parameters"].get("basis"), self.inputs.model)
+            except InputError as error:
+                failed: ExitCode = self.exit_codes.ERROR_OVERLAP_FAILED.format(status=None, message=error)
+                return failed
         inputs |= {"structure": self.inputs.structure, "model": self.inputs.model}
         node = self.submit_once(
             OverlapCalculation,
@@ -194,7 +200,7 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 expected=", ".join(model.elements),
             )
         basis = basis or basis_of(model)
-        values = cls.predict_inputs(code, protocol, overrides, options, basis)
+        values = cls.predict_inputs(code, protocol, overrides, options, basis, model=model)
         return filled_builder(cls, {**values, "structure": structure, "model": model})
 
     @classmethod
@@ -206,8 +212,13 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         options: Mapping[str, Any] | None = None,
         basis: str | dict[str, str] | None = None,
         where: str = "overrides",
+        model: orm.Data | None = None,
     ) -> dict[str, Any]:
-        """Inputs of a protocol as nested plain values, without structure and model."""
+        """Inputs of a protocol as nested plain values, without structure and model.
+
+        :param model: whose labels made the orbitals, for codes that make their own; if it does not exist yet, the
+            workchain looks for them when it runs.
+        """
         inputs = cls.get_protocol_inputs(protocol, overrides, where)
         overlap = dict(inputs.get("overlap", {}))
         parameters = dict(overlap.get("parameters", {}))
@@ -218,12 +229,12 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 "basis of the overlap unknown",
                 where="overlap.parameters.basis",
                 found="nothing in the model or the runs behind it",
-                expected="`pyscf:NAME`, `cp2k:FILE:NAME` or `openmx:orbitals:FILE-SHELLS`",
+                expected="`pyscf:NAME`, `cp2k:FILE:NAME`, `openmx:orbitals:FILE-SHELLS`, ..",
                 remedy="give the basis that the labels were computed with",
             )
         overlap["parameters"] = parameters
         if "orbitals" not in overlap:
-            overlap["orbitals"] = orbitals_of_basis(parameters["basis"]) or None
+            overlap["orbitals"] = orbitals_of_basis(parameters["basis"], model) or None
         return {
             **inputs,
             "overlap": job_inputs(code, overlap, options),

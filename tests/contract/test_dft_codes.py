@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import numpy as np
 import pytest
 from aiida import orm
@@ -16,15 +18,16 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, label_entry_points
-from tests.aiida.openmx_files import install_families
+from tests.aiida import lcao_files, openmx_files
 
 PROTOCOLS = ("fast", "balanced", "stringent")
 
 
 @pytest.fixture(autouse=True)
 def _profile(aiida_profile, tmp_path):
-    """A profile for all tests, with the families that OpenMX's protocols name."""
-    install_families(tmp_path / "pao", ("H5.0", "H6.0", "H7.0"), ("H_PBE19",))
+    """A profile for all tests, with the families that the protocols name."""
+    openmx_files.install_families(tmp_path / "pao", ("H5.0", "H6.0", "H7.0"), ("H_PBE19",))
+    lcao_files.install_families(tmp_path / "orb", ("H",))
 
 
 @pytest.fixture
@@ -96,6 +99,19 @@ def test_protocol_gives_a_job_that_can_be_submitted(name, protocol, code_of, str
     tries = [process.improve_scf(parameters, attempt) for attempt in (1, 2, 3)]
     assert tries[0] != parameters
     assert tries[2] is None
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_files_that_the_reader_needs_are_looked_for_after_the_run(name, code_of, structure):
+    workchain = WorkflowFactory(name)
+    assert workchain.raw_files
+    process = instantiate_process(
+        get_manager().get_runner(), workchain.get_builder_from_protocol(code_of(workchain), structure, "fast")
+    )
+    with process._process_scope():
+        process.setup()
+    text = process.ctx.inputs["metadata"]["options"]["append_text"]
+    assert all(PurePosixPath(pattern).name in text for pattern in workchain.raw_files)
 
 
 @pytest.mark.parametrize("name", label_entry_points())

@@ -12,16 +12,16 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
-from aiida_deeph.cli.proofs import openmx_job
+from aiida_deeph.cli.proofs import numeric_job
 from aiida_deeph.data.pao import PaoData
-from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.keywords import flat
+from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.full import FullWorkChain
 from aiida_deeph.workflows.label.openmx import OpenmxLabelWorkChain, recommended
 from aiida_deeph.workflows.openmx import OpenmxBaseWorkChain
-from aiida_deeph.workflows.openmx_orbitals import orbitals_of_basis
+from aiida_deeph.workflows.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.predict import PredictWorkChain
 from tests.aiida.openmx_files import FAMILY, install_families
 
@@ -352,10 +352,10 @@ def test_unconverged_run_is_continued_from_its_density(stand_in):
 
 
 def test_tiny_job_of_setup_codes(start, openmx_code, tmp_path):
-    process = start(openmx_job(openmx_code, "labels"))
+    process = start(numeric_job(openmx_code, "labels"))
     assert process.inputs.basis.get_dict() == {"H": "s2"} and process.inputs.pseudos.H.filename == "H_PBE19.vps"
     with pytest.raises(InputError, match="no such family of orbitals"):
-        openmx_job(openmx_code, "none")
+        numeric_job(openmx_code, "none")
 
 
 def test_family_name_of_the_protocols():

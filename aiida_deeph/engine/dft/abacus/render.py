@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.scf_run import ScfRun, floats
 from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
@@ -49,10 +50,10 @@ class AbacusRun(ScfRun):
     species: Mapping[str, Species]
 
 
-def order_of_atoms(run: ScfRun) -> NDArray[np.int64]:
+def order_of_atoms(structure: Structure) -> NDArray[np.int64]:
     """The atoms as ABACUS has them, element by element in the order in which the structure names them."""
-    elements = {symbol: n for n, symbol in enumerate(run.structure.elements)}
-    return np.argsort([elements[symbol] for symbol in run.structure.symbols], kind="stable")
+    elements = {symbol: n for n, symbol in enumerate(structure.elements)}
+    return np.argsort([elements[symbol] for symbol in structure.symbols], kind="stable")
 
 
 def render_inputs(run: AbacusRun) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _stru(run: AbacusRun) -> str:
         moments = moments + np.array([0.0, 0.0, NO_MOMENT])
     noncollinear = run.spin is SpinMode.NONCOLLINEAR
     atoms: dict[str, list[str]] = {symbol: [] for symbol in elements}
-    for n in order_of_atoms(run):
+    for n in order_of_atoms(structure):
         moment = f" mag {floats(moments[n] if noncollinear else moments[n, 2:], 8)}" if spinful else ""
         atoms[structure.symbols[n]].append(f"{floats(fractional[n], 14)} 1 1 1{moment}")
     sections = [
