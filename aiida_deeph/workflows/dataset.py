@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
@@ -22,7 +23,7 @@ from aiida_deeph.workflows.extension import new_cells
 from aiida_deeph.workflows.failure import reason_of
 from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
 from aiida_deeph.workflows.functions.perturb import perturb_structures
-from aiida_deeph.workflows.keep import Keep, label_options, lasting_folder, validate_keep
+from aiida_deeph.workflows.keep import Keep, folders_of_children, label_options, lasting_folder, validate_keep
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
 from aiida_deeph.workflows.pool import PoolMixin
@@ -35,6 +36,8 @@ HamiltonianData, DatasetData = DataFactory("deeph.hamiltonian"), DataFactory("de
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
 WARNING = 700
+# Labels of the calls of a first job and of the workchain that recovers from its failure.
+LABEL, RECOVERY = "label_", "recover_"
 # Slots of the daemon that a label takes: its workchain and its job.
 SLOTS_PER_LABEL = 2
 
@@ -219,25 +222,43 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
     def submit_member(self, name: str) -> orm.ProcessNode:
         """Submit one label."""
         members = self.members()
-        structure = self.structure(members[name])
-        workchain = label_class(self.inputs.label_workchain.value)
-        inputs = {**self.exposed_inputs(LabelWorkChain, namespace="label"), "structure": structure}
-        keep = Keep(self.inputs.keep.value)
-        inputs["options"] = label_options(inputs.get("options", {}), workchain.raw_files, keep)
+        workchain, inputs = self.label_inputs(name)
         number = f"{list(members).index(name) + 1} of {len(members)}"
+        process = workchain
+        if workchain.bare_first_job:
+            process, inputs = workchain._process_class, workchain.first_job(inputs)
         return self.submit_once(
-            workchain,
+            process,
             inputs,
-            name=f"label_{name}",
+            name=f"{LABEL}{name}",
             label=f"label {name}",
-            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {number}",
+            description=f"DFT ({workchain.reader}) of {inputs['structure'].get_formula()}, {number}",
         )
 
-    def member_ended(self, name: str, node: orm.ProcessNode) -> None:
-        """Note why a label failed."""
+    def label_inputs(self, name: str) -> tuple[type[LabelWorkChain], dict[str, Any]]:
+        """The workchain that labels, and its inputs for one member."""
+        workchain = label_class(self.inputs.label_workchain.value)
+        inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
+        options = label_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
+        return workchain, {**inputs, "options": options, "structure": self.structure(self.members()[name])}
+
+    def member_ended(self, name: str, node: orm.ProcessNode) -> orm.ProcessNode | None:
+        """Let a workchain recover from a first job that failed; note why a label failed for good."""
+        if isinstance(node, orm.CalcJobNode):
+            workchain, inputs = self.label_inputs(name)
+            if workchain.has_succeeded(node):
+                return None
+            return self.submit_once(
+                workchain,
+                {**inputs, "first_job": node.uuid},
+                name=f"{RECOVERY}{name}",
+                label=f"label {name}",
+                description=f"goes on from {node.process_label}<{node.pk}>, {reason_of(node)}",
+            )
         if not node.is_finished_ok:
             self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
             self.report(f"label {name} failed: {self.ctx.failed[name]}")
+        return None
 
     def pool_stopped(self) -> bool:
         """No further label once too many have failed."""
@@ -278,9 +299,7 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
         inputs = self.exposed_inputs(PreprocessCalculation, namespace="preprocess")
-        links = self.node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
-        labels = {link.link_label.removeprefix("label_"): link.node for link in links}
-        inputs["labels"] = {name: lasting_folder(node.outputs) for name, node in labels.items() if node.is_finished_ok}
+        inputs["labels"] = self.label_folders()
         inputs["hamiltonians"] = dict(self.inputs.get("labels", {}))
         inputs["retrieve"] = orm.Bool(Keep(self.inputs.keep.value) is not Keep.NOTHING)
         for name in ("extend", "extend_folder"):
@@ -296,6 +315,15 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
             description=f"gate and convert {len(inputs['labels']) + len(inputs['hamiltonians'])} labels into a dataset",
         )
         return ToContext(preprocess=node)
+
+    def label_folders(self) -> dict[str, orm.Data]:
+        """Where the raw output of each label lies: its stash if it has one, of the recovery if there was one."""
+        found: dict[str, dict[tuple[bool, bool], orm.Data]] = {}
+        for call, output, folder in folders_of_children(self.node):
+            recovered, stashed = call.startswith(RECOVERY), output == "remote_stash"
+            name = call.removeprefix(RECOVERY if recovered else LABEL)
+            found.setdefault(name, {})[recovered, stashed] = folder
+        return {name: folders[max(folders)] for name, folders in sorted(found.items()) if name not in self.ctx.failed}
 
     def results(self) -> ExitCode | None:
         """Attach the dataset."""

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_deeph.calculations.dataset_folder import OUTPUT
 from aiida_deeph.engine.errors import InputError
@@ -134,3 +135,24 @@ def folder_of(dataset: orm.Data) -> orm.Data:
         found = f"DatasetData<{dataset.pk}> without a creator"
         raise InputError("dataset without its folder", found=found, expected="one made by a preprocess job")
     return lasting_folder(dataset.creator.outputs)
+
+
+def folders_of_children(process: orm.ProcessNode) -> list[tuple[str, str, orm.Data]]:
+    """Folders and stashes of all that a process called: label of the call, label of the output, node; in one query."""
+    stashes = (orm.RemoteData, orm.RemoteStashFolderData, orm.RemoteStashCompressedData)
+    query = orm.QueryBuilder().append(orm.ProcessNode, filters={"id": process.pk}, tag="process")
+    calls = {"type": {"in": [LinkType.CALL_CALC.value, LinkType.CALL_WORK.value]}}
+    query.append(
+        orm.ProcessNode, with_incoming="process", tag="child", edge_filters=calls, edge_tag="call", edge_project="label"
+    )
+    outputs = {"label": {"in": ["remote_folder", "remote_stash"]}}
+    query.append(
+        stashes,
+        with_incoming="child",
+        tag="folder",
+        project="*",
+        edge_filters=outputs,
+        edge_tag="output",
+        edge_project="label",
+    )
+    return [(row["call"]["label"], row["output"]["label"], row["folder"]["*"]) for row in query.dict()]

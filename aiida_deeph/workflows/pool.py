@@ -38,8 +38,11 @@ class PoolMixin(ResumableMixin):
         """Submit the child of this name, through `submit_once`."""
         raise NotImplementedError
 
-    def member_ended(self, name: str, node: orm.ProcessNode) -> None:
-        """Look at a child that ended; called exactly once for each per run of the step, must not submit anything."""
+    def member_ended(self, name: str, node: orm.ProcessNode) -> orm.ProcessNode | None:
+        """Look at a child that ended; called once for each per run of the step.
+
+        :returns: the child that takes its place, submitted so that a repeated step finds it again; usually none.
+        """
 
     def pool_stopped(self) -> bool:
         """Whether no further child shall be submitted; those that run are still waited for."""
@@ -62,8 +65,11 @@ class PoolMixin(ResumableMixin):
         for name, pk in list(running.items()):
             node = orm.load_node(pk)
             if node.is_terminated:
-                self.member_ended(name, node)
-                del running[name]
+                sequel = self.member_ended(name, node)
+                if sequel is None:
+                    del running[name]
+                else:
+                    running[name] = sequel.pk
         members = self.pool_members()
         while len(running) < self.pool_size() and ctx.pool_next < len(members) and not self.pool_stopped():
             name = members[ctx.pool_next]

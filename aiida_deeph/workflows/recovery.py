@@ -40,9 +40,10 @@ class ScfRecoveryMixin:
         """Parameters that make the SCF easier to converge at the n-th attempt, None when nothing is left to try."""
         raise NotImplementedError
 
-    def is_unconverged(self, node: orm.CalcJobNode) -> bool:
+    @classmethod
+    def is_unconverged(cls, node: orm.CalcJobNode) -> bool:
         """Whether the SCF of a job did not converge."""
-        return node.exit_status in self.not_converged
+        return node.exit_status in cls.not_converged
 
     @process_handler(priority=500)
     def handle_not_converged(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:

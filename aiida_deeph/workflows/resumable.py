@@ -36,7 +36,8 @@ class ResumableMixin:
         known = self.child(name)
         if known is not None:
             return known
-        metadata = {**inputs.get("metadata", {}), "call_link_label": name, "label": label, "description": description}
+        names = {"call_link_label": name, "label": label, "description": description}
+        metadata = {**inputs.get("metadata", {}), **names, **self.caching()}
         node = self.submit(process_class, **{**inputs, "metadata": metadata})
         self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
         return node
@@ -49,7 +50,11 @@ class ResumableMixin:
                 link.link_label: link.node for link in known.base.links.get_outgoing(link_type=LinkType.CREATE).all()
             }
             return outputs["result"] if set(outputs) == {"result"} else outputs
-        return function(**inputs, metadata={"call_link_label": name, "label": name})
+        return function(**inputs, metadata={"call_link_label": name, "label": name, **self.caching()})
+
+    def caching(self) -> dict[str, bool]:
+        """Metadata of a child: what this process shall not take from the cache, its children shall not either."""
+        return {"disable_cache": True} if self.inputs.metadata.get("disable_cache") else {}
 
 
 class ResumableRestartMixin(ResumableMixin):
@@ -64,5 +69,6 @@ class ResumableRestartMixin(ResumableMixin):
         metadata = self.ctx.inputs.setdefault("metadata", {})
         metadata.setdefault("label", self.node.label)
         metadata.setdefault("description", self.node.description)
+        metadata.update(self.caching())
         result: ToContext = super().run_process()
         return result

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from aiida import orm
+from aiida.common import AttributeDict
 from aiida.engine import (
     BaseRestartWorkChain,
     ProcessBuilder,
@@ -71,6 +72,9 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     reader: ClassVar[str]
     # Patterns relative to the working directory; each has to fit at least one file that is not empty.
     raw_files: ClassVar[tuple[str, ...]] = ()
+    # Whether a dataset may submit the first job by itself, and this workchain only where that one has failed: a process
+    # less for each label that needs no recovery. `job_inputs` then reads nothing of the process but its inputs.
+    bare_first_job: ClassVar[bool] = False
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -108,6 +112,13 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             required=False,
             validator=validate_stash,
             help="Options of the job: resources, walltime, `stash: {target_base: /folder}` for its raw files, ...",
+        )
+        spec.input(
+            "first_job",
+            valid_type=str,
+            non_db=True,
+            required=False,
+            help="UUID of a job with these inputs that has ended: the first iteration, not to be run again.",
         )
         spec.inputs.validator = cls._validate
         spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
@@ -149,10 +160,33 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
-        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
-        options = scheduler_options(given, self.inputs.code)
-        self.ctx.inputs = {**self.job_inputs(), "code": self.inputs.code, "metadata": {"options": options}}
+        self.ctx.inputs = {**self.job_inputs(), **self.job_settings(self.inputs)}
         self.reset_recovery()
+
+    @classmethod
+    def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Code and metadata of a job."""
+        given = label_options(inputs.get("options", {}), cls.raw_files, Keep.NOTHING)
+        return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
+
+    @classmethod
+    def first_job(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of the first job of a label without its process (see `bare_first_job`)."""
+        job_inputs: Callable[[Any], dict[str, Any]] = cls.job_inputs
+        return {**job_inputs(_Stand(cls, inputs)), **cls.job_settings(inputs)}
+
+    @classmethod
+    def has_succeeded(cls, node: orm.CalcJobNode) -> bool:
+        """Whether a job leaves nothing to recover from."""
+        return node.is_finished_ok and not cls.is_unconverged(node) and not missing_files(node)
+
+    def run_process(self) -> Any:
+        """Run the next job; a first one that ended before this process began counts as run."""
+        if self.ctx.iteration == 0 and "first_job" in self.inputs:
+            self.ctx.iteration = 1
+            self.ctx.children = [orm.load_node(self.inputs.first_job)]
+            return None
+        return super().run_process()
 
     @process_handler(priority=600)
     def handle_missing_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
@@ -234,6 +268,17 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
         """Parameters with what the code needs per element."""
         return parameters
+
+
+class _Stand:
+    """What `job_inputs` sees where there is no process: its inputs and the methods of its class."""
+
+    def __init__(self, label: type[LabelWorkChain], inputs: Mapping[str, Any]) -> None:
+        self.inputs = AttributeDict(inputs)
+        self._label = label
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._label, name)
 
 
 def plain(parameters: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     _protocol = "label_cp2k"
     plugin = "cp2k"
     reader = "cp2k"
+    bare_first_job = True
     raw_files = ("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz")
     not_converged = (450,)
     incomplete = (210, 303)
@@ -71,7 +72,8 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         sets = basis_sets(parameters)
         return {symbol: "pyscf:gth-" + sets[symbol].lower().removesuffix("-gth") for symbol in sorted(symbols)}
 
-    def is_unconverged(self, node: orm.CalcJobNode) -> bool:
+    @classmethod
+    def is_unconverged(cls, node: orm.CalcJobNode) -> bool:
         """CP2K before 2023.2 ends as if all were well when the SCF did not converge; only its output says so."""
         if super().is_unconverged(node):
             return True

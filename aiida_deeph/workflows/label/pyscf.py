@@ -20,6 +20,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
     _protocol = "label_pyscf"
     plugin = "deeph.pyscf"
     reader = "pyscf"
+    bare_first_job = True
     raw_files = ("pyscf.h5",)
     not_converged = (410,)
     incomplete = (400,)
