@@ -1,0 +1,69 @@
+"""The smallest dataset, network and pipeline that are still real: seconds of PySCF, seconds of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+from aiida_deeph.workflows.full import FullWorkChain
+
+
+def hydrogen_chain(n_atoms: int = 4) -> orm.StructureData:
+    """A dimerised chain of hydrogen along x."""
+    node = orm.StructureData(cell=np.diag([n_atoms * 1.2, 8.0, 8.0]).tolist(), pbc=(True, False, False))
+    for n in range(n_atoms):
+        node.append_atom(symbols="H", position=(n * 1.2 + (0.1 if n % 2 else -0.1), 4.0, 4.0))
+    return node
+
+
+N_LABELS = 4
+# What makes one run take a second or two.
+NETWORK = {"irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o+4x2e", "lmax": 2, "n_blocks": 1, "n_gaussians": 16}
+TRAINING = {
+    "network": NETWORK,
+    "epochs": 12,
+    "batch_size": 2,
+    "checkpoint_every": 1,
+    "precision": "float64",
+    "threads": 1,
+    "split": {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 1},
+}
+SCF = {"basis": "gth-szv", "ke_cutoff": 20.0, "conv_tol": 1e-7, "threads": 1}
+# SLURM's clock ticks in minutes.
+WALLTIME = {"max_wallclock_seconds": 600}
+# A training says in its working directory which GPU SLURM has given it.
+GPU_FILE = "gpu.txt"
+TRAIN_OPTIONS = {**WALLTIME, "gpus_per_node": 1, "prepend_text": f'echo "$CUDA_VISIBLE_DEVICES" > {GPU_FILE}'}
+
+
+def tiny_overrides(n_labels: int = N_LABELS, seed: int = 1) -> dict[str, Any]:
+    """Overrides of the whole pipeline that make it tiny."""
+    options = {"metadata": {"options": WALLTIME}}
+    return {
+        "dataset": {
+            "perturbation": {"n": n_labels, "seed": seed, "amplitude": 0.05},
+            "label": {"kpoints": [3, 1, 1], "pair_cutoff": 5.0, "parameters": SCF, "options": WALLTIME},
+            "preprocess": options,
+            "max_concurrent": 2,
+        },
+        "train": {"train": {"parameters": TRAINING, "metadata": {"options": TRAIN_OPTIONS}}, "evaluate": options},
+        "predict": {"overlap": options, "predict": options},
+        "bands": {"bands": options},
+    }
+
+
+def pipeline_builder(engine: orm.InstalledCode, **options: Any) -> Any:
+    """The whole pipeline: labels of a hydrogen chain, a network, H and bands of a chain twice as long."""
+    builder = FullWorkChain.get_builder_from_protocol(
+        {"engine": engine, "dft": engine},
+        {"chain": hydrogen_chain(4)},
+        targets={"long": hydrogen_chain(8)},
+        protocol="fast",
+        overrides=tiny_overrides(),
+        options=options or None,
+    )
+    if "dos" in builder.bands:
+        del builder.bands["dos"]
+    return builder
