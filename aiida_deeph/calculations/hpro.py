@@ -156,7 +156,7 @@ def hpro_files(
                 raise InputError("file of another element", where=where, found=given[symbol].element, expected=symbol)
         upf, pao = pseudos[symbol], orbitals[symbol]
         pseudo = read_upf(upf.get_content(), upf.filename)
-        valence, shells = read_shells(pao.get_content(), pao.filename)
+        _, valence, shells = read_shells(pao.get_content(), pao.filename)
         if valence is not None and valence != pseudo.valence:
             raise InputError(
                 "orbitals and pseudopotential do not belong together",

@@ -21,6 +21,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "abacus": ("graphene", {"STRU": "scf/STRU"}),
     "cp2k": ("bn_chain", {}),
     "openmx": ("graphene", {}),
+    "qe": ("polyacetylene", {}),
     "siesta": ("graphene", {"variants/v2.HSX": "graphene.HSX"}),
 }
 # Runs of PySCF take seconds and are made in tests/engine/dft.

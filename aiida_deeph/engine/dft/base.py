@@ -33,6 +33,7 @@ READERS: dict[str, str] = {
     "cp2k": "aiida_deeph.engine.dft.cp2k.reader:Cp2kReader",
     "openmx": "aiida_deeph.engine.dft.openmx.reader:OpenmxReader",
     "pyscf": "aiida_deeph.engine.dft.pyscf.reader:PyscfReader",
+    "qe": "aiida_deeph.engine.dft.qe.reader:QeReader",
     "siesta": "aiida_deeph.engine.dft.siesta.reader:SiestaReader",
 }
 

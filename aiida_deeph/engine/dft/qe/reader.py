@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.qe.constants import (
     DEEPH_FOLDER,
@@ -20,9 +19,9 @@ from aiida_deeph.engine.dft.qe.constants import (
     known_version,
     names_of,
 )
+from aiida_deeph.engine.dft.qe.render import grouping
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, read_pw_xml
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.units import HARTREE_TO_EV
@@ -64,19 +63,15 @@ class QeReader:
                 expected="convergence_achieved",
                 remedy="raise electron_maxstep or change the mixing",
             )
-        if output.lsda or output.magnetization > 1e-3:
+        if output.lsda or output.noncollinear:
             raise InputError(
-                "magnets are not supported",
+                "spin is not supported",
                 where=directory / XML_FILE,
-                found=f"absolute magnetization {output.magnetization:g} Bohr magnetons",
-                expected="a run without magnetism: HPRO knows no other",
+                found="collinear spins" if output.lsda else "noncollinear spins",
+                expected="a run without spin",
             )
-        data = read_deeph(directory / DEEPH_FOLDER)
-        if (data.spin is not SpinMode.NONE) != output.noncollinear:
-            raise _different_runs(directory, f"spin {data.spin.value}", f"noncollinear {output.noncollinear}")
         return replace(
-            _in_order_of(data, output, directory),
-            spin=data.spin,
+            _on_atoms_of(read_deeph(directory / DEEPH_FOLDER), output, directory),
             fermi_energy=output.fermi_energy,
             n_electrons=output.n_electrons,
             metadata=_metadata(output, result),
@@ -106,27 +101,32 @@ def read_result(directory: Path) -> dict[str, Any]:
     return result
 
 
-def _in_order_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) -> RealSpaceHamiltonian:
-    """The data with pw.x's atoms: HPRO groups them by element, and converts Bohr with a constant of its own.
+def _on_atoms_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) -> RealSpaceHamiltonian:
+    """The data on pw.x's atoms: HPRO converts Bohr and Hartree with constants of its own.
 
     R refers to positions as they stand in pw.x's input, which HPRO does not wrap.
+
+    :raises InputError: HPRO has mistaken the elements, or left no matrices.
+    :raises DataError: the atoms are not those of pw.x.
     """
     structure = output.structure
-    rank = {symbol: n for n, symbol in enumerate(structure.elements)}
-    grouped: NDArray[np.int64] = np.argsort([rank[symbol] for symbol in structure.symbols], kind="stable")
-    expected = structure.permuted(grouped)
-    if data.structure.symbols != expected.symbols:
-        raise _different_runs(directory, " ".join(data.structure.symbols), " ".join(expected.symbols))
-    for mine, theirs in ((data.structure.cell, expected.cell), (data.structure.positions, expected.positions)):
+    if (np.diff(grouping(structure)) != 1).any():
+        raise InputError(
+            "atoms are not grouped by element",
+            where=directory / XML_FILE,
+            found=" ".join(structure.symbols)[:80],
+            expected="each element in one piece: else HPRO mistakes them",
+        )
+    if data.structure.symbols != structure.symbols:
+        raise _different_runs(directory, " ".join(data.structure.symbols), " ".join(structure.symbols))
+    for mine, theirs in ((data.structure.cell, structure.cell), (data.structure.positions, structure.positions)):
         if np.abs(mine - theirs).max() > TOLERANCE:
-            raise _different_runs(directory, "positions", f"equal to {TOLERANCE:g} Angstrom")
-    ordered = data.permuted(np.argsort(grouped))
-    H = ordered.hamiltonian
-    if H is None or ordered.overlap is None:
+            raise _different_runs(directory, "other positions", f"those to {TOLERANCE:g} Angstrom")
+    H, S = data.hamiltonian, data.overlap
+    if H is None or S is None:
         raise InputError("matrices are missing", where=directory / DEEPH_FOLDER, expected="hamiltonian.h5, overlap.h5")
-    # HPRO's Hartree and ours.
     H = H.with_entries(H.entries * (HARTREE_TO_EV / HPRO_HARTREE_TO_EV))
-    return replace(ordered, structure=structure, hamiltonian=H.sorted(), overlap=ordered.overlap.sorted())
+    return replace(data, structure=structure, hamiltonian=H.sorted(), overlap=S.sorted())
 
 
 def _different_runs(directory: Path, found: str, expected: str) -> DataError:

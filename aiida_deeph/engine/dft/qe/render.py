@@ -84,11 +84,12 @@ def pw_input(run: PwRun) -> str:
     """Text of the input file.
 
     There is no symmetry: every k-point of the mesh but those that time reversal relates is computed, so that the
-    density of a perturbed cell and of its parent are computed alike.
+    density of a perturbed cell and of its parent are computed alike. Atoms are grouped by element, for HPRO would
+    otherwise mistake one element for another.
 
     :raises InputError: an element without pseudopotential.
     """
-    structure = run.structure
+    structure = run.structure.permuted(grouping(run.structure))
     missing = [symbol for symbol in structure.elements if symbol not in run.pseudos]
     if missing:
         raise InputError("element without pseudopotential", where="pseudos", found=", ".join(missing))
@@ -116,6 +117,13 @@ def pw_input(run: PwRun) -> str:
     lines.append("ATOMIC_POSITIONS angstrom")
     lines += [f"{s} {_row(x)}" for s, x in zip(structure.symbols, structure.positions, strict=True)]
     return "\n".join([*lines, *_kpoints(run), ""])
+
+
+def grouping(structure: Structure) -> NDArray[np.int64]:
+    """Atoms by element in the order of first appearance: atom `order[n]` comes n-th."""
+    rank = {symbol: n for n, symbol in enumerate(structure.elements)}
+    order: NDArray[np.int64] = np.argsort([rank[symbol] for symbol in structure.symbols], kind="stable")
+    return order
 
 
 def pw2bgw_input() -> str:

@@ -74,9 +74,10 @@ def read_upf(text: str, where: object) -> Pseudopotential:
         r = _array(text, "PP_R")
         blocks = [_block(text, f"PP_BETA.{n + 1}") for n in range(count)]
         ls = tuple(int(attributes["angular_momentum"]) for attributes, _ in blocks)
-        betas = np.array([values[: len(r)] for _, values in blocks]).reshape(count, -1)
-        if count and betas.shape[1] != len(r):
-            raise ValueError(f"projectors of {betas.shape[1]} points on a grid of {len(r)}")
+        sizes = {len(values) for _, values in blocks}
+        if sizes - {len(r)}:
+            raise ValueError(f"projectors of {min(sizes)} points on a grid of {len(r)}")
+        betas = np.array([values for _, values in blocks]).reshape(count, len(r))
         strengths = _array(text, "PP_DIJ").reshape(count, count) if count else np.zeros((0, 0))
         if not (np.diff(r) > 0).all():
             raise ValueError("radial grid does not increase")
