@@ -27,17 +27,33 @@ command.add_command(hamiltonian_export)
 command.add_command(data_clean)
 
 
+def codes() -> list[str]:
+    """Whose output can be imported."""
+    from aiida_deeph.engine.dft.base import READERS
+
+    return ["deeph", "deeph_legacy", *sorted(READERS)]
+
+
 @command.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--code",
+    default="deeph",
+    show_default=True,
+    help="Who wrote FOLDER: deeph (POSCAR, info.json, overlap.h5, hamiltonian.h5), deeph_legacy, or a DFT code.",
+)
 @options.LABEL()
 @options.DESCRIPTION()
 @decorators.with_dbenv()
-def data_import(folder: Path, label: str | None, description: str | None) -> None:
-    """Store a DeepH folder (POSCAR, info.json, overlap.h5, hamiltonian.h5) as a node."""
-    from aiida.plugins import DataFactory
+def data_import(folder: Path, code: str, label: str | None, description: str | None) -> None:
+    """Store H(R) and S(R) of a DeepH folder, or of a DFT code's raw output, as a node that says where it is from."""
+    from aiida_deeph.cli.imported import imported_node
+    from aiida_deeph.engine.errors import InputError
 
-    node = DataFactory("deeph.hamiltonian")(folder)
+    if code not in codes():
+        raise InputError("no reader for this code", where="--code", found=code, expected=f"one of {', '.join(codes())}")
+    node = imported_node(folder, code)
     node.label = label or folder.resolve().name
-    node.description = description or ""
+    node.description = description or node.description
     node.store()
     echo.echo_success(f"stored as HamiltonianData<{node.pk}>, {node.n_atoms} atoms, {node.n_pairs} pairs ({node.uuid})")

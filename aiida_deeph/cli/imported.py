@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,35 @@ def label_nodes(folder: Path, pattern: str = "*") -> dict[str, Any]:
             node.base.extras.set(ORIGIN, origin_of(path))
         nodes[member_name(path.name)] = node if stored is None else stored
     return nodes
+
+
+def imported_node(folder: Path, code: str) -> Any:
+    """Unstored HamiltonianData of a folder of others; description and extra `origin` say which and of what code.
+
+    :param code: `deeph`, `deeph_legacy` or a DFT code with a reader.
+    :raises InputError: nothing of that kind is there.
+    :raises DataError: the run did not converge, or a file is damaged.
+    """
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.engine.io.deeph import write_deeph
+    from aiida_deeph.engine.preprocess.run import read_source
+
+    kind = DataFactory("deeph.hamiltonian")
+    if code == "deeph":
+        node = kind(folder)
+        what = "the DeepH folder"
+    else:
+        data = read_source(code, folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            write_deeph(Path(temporary) / "deeph", data)
+            node = kind(Path(temporary) / "deeph")
+        version = data.metadata.get("version")
+        what = "the legacy DeepH folder" if code == "deeph_legacy" else f"output of {code}"
+        what += f" (version {version}) in" if version else ""
+    node.description = f"imported from {what} {origin_of(folder)}"
+    node.base.extras.set(ORIGIN, origin_of(folder))
+    return node
 
 
 def openmx_bands(path: Path, structure: Any) -> Any:

@@ -24,8 +24,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "qe": ("polyacetylene", {}),
     "siesta": ("graphene", {"variants/v2.HSX": "graphene.HSX"}),
 }
-# Runs of PySCF take seconds and are made in tests/engine/dft.
-WITHOUT_FIXTURE = {"pyscf"}
+# Runs of PySCF take seconds and are made in tests/engine/dft; of FHI-aims none could be kept.
+WITHOUT_FIXTURE = {"aims", "pyscf"}
 
 
 def test_every_reader_has_a_run():

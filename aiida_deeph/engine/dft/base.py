@@ -30,6 +30,7 @@ class HamiltonianReader(Protocol):
 # Code -> module:class, imported only when asked for.
 READERS: dict[str, str] = {
     "abacus": "aiida_deeph.engine.dft.abacus.reader:AbacusReader",
+    "aims": "aiida_deeph.engine.dft.aims.reader:AimsReader",
     "cp2k": "aiida_deeph.engine.dft.cp2k.reader:Cp2kReader",
     "openmx": "aiida_deeph.engine.dft.openmx.reader:OpenmxReader",
     "pyscf": "aiida_deeph.engine.dft.pyscf.reader:PyscfReader",

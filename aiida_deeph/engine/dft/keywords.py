@@ -57,8 +57,8 @@ def one_of(*names: str) -> Check:
 
     def text(value: Any) -> str:
         # YAML reads `on` and `off` as true and false.
-        word = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-        found = [name for name in names if isinstance(word, str) and name.lower() == word.lower()]
+        word = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+        found = [name for name in names if name.lower() == word.lower()]
         if not found:
             raise ValueError(f"one of {', '.join(names)}")
         return found[0]

@@ -113,7 +113,7 @@ def graphene_inputs(**others) -> dict:
         "ElectronicTemperature": "300 K",
         "SCF.H.Tolerance": "1.0e-5 eV",
     }
-    return inputs_of(graphene(), keywords, (9, 9, 1), {"C": "DZP"}, **others)
+    return {**inputs_of(graphene(), keywords, (9, 9, 1), {"C": "DZP"}), **others}
 
 
 # What recorded inputs say otherwise, or not at all, with the same meaning: titles, geometry in other words.
@@ -199,7 +199,7 @@ def test_files(prepare_siesta, make_remote):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"SaveHS": False}, r"keyword is not the user's.*save"),
+        ({"SaveHS": False}, r"keyword is not the user's.*always written"),
         ({"save-hs": False}, r"keyword is not the user's"),
         ({"TS.HS.Save": False}, r"keyword is not the user's"),
         ({"System_Label": "x"}, r"keyword is not the user's"),

@@ -14,6 +14,7 @@ from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
 from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
 from aiida_deeph.engine.dft.orbital_entries import entry_places
+from aiida_deeph.engine.dft.unwrapping import unwrapped
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -79,7 +80,7 @@ class AbacusReader:
             if n_spin == 4:
                 data = orbital_major_to_spin_major(data)
             data = with_common_pairs(data)
-        return from_convention(_unwrapped(data, shift), "abacus")
+        return from_convention(unwrapped(data, shift), "abacus")
 
 
 def read_input(directory: Path, output: Path) -> dict[str, str]:
@@ -175,21 +176,6 @@ def _wrapped_by(stru: Stru, log: RunningLog, matrix: AbacusMatrix) -> NDArray[np
             expected=f"those in {matrix.path.name if matrix.positions is not None else log.path.name}",
         )
     return shift
-
-
-def _unwrapped(data: RealSpaceHamiltonian, shift: NDArray[np.int64]) -> RealSpaceHamiltonian:
-    """R of wrapped positions -> R of positions as they stand in STRU: R + n_i - n_j."""
-    if not shift.any():
-        return data
-
-    def moved(matrix: BlockSparseMatrix | None) -> BlockSparseMatrix | None:
-        if matrix is None:
-            return None
-        pairs = matrix.atom_pairs.copy()
-        pairs[:, :3] += shift[pairs[:, 3]] - shift[pairs[:, 4]]
-        return replace(matrix, atom_pairs=pairs).sorted()
-
-    return replace(data, hamiltonian=moved(data.hamiltonian), overlap=moved(data.overlap))
 
 
 def _hamiltonian(parts: list[AbacusMatrix], orbitals: NDArray[np.int64], n_spin: int) -> BlockSparseMatrix:

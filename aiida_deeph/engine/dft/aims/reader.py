@@ -1,0 +1,198 @@
+"""FHI-aims output -> H(R), S(R)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.aims.constants import AIMS_HARTREE_TO_EV
+from aiida_deeph.engine.dft.aims.geometry_files import read_basis_indices, read_geometry
+from aiida_deeph.engine.dft.aims.rs_files import RsIndices, read_indices, read_values
+from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
+from aiida_deeph.engine.dft.unwrapping import unwrapped
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.transforms import from_convention
+from aiida_deeph.engine.errors import DataError, InputError
+
+INDICES, GEOMETRY, BASIS = "rs_indices.out", "geometry.in", "basis-indices.out"
+OVERLAPS = ("rs_overlap.out", "rs_overlap.h5")
+# Without spin, then up and down.
+HAMILTONIANS = (
+    ("rs_hamiltonian.out",),
+    ("rs_hamiltonian.h5",),
+    ("rs_hamiltonian_up.out", "rs_hamiltonian_dn.out"),
+    ("rs_hamiltonian_up.h5", "rs_hamiltonian_dn.h5"),
+    ("rs_hamiltonian_up.h5", "rs_hamiltonian_down.h5"),
+)
+# A coordinate this close to the border of the central cell may be on either side of it.
+BORDER = 1e-5
+_NUMBER = r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?"
+
+
+class AimsReader:
+    """Reads a run of FHI-aims with `output_rs_matrices plain` or `hdf5`, spins none or collinear.
+
+    Needed are rs_indices.out, rs_overlap and rs_hamiltonian (.._up, .._dn), geometry.in and basis-indices.out; the main
+    output, if it is there, tells version, convergence and Fermi level. Spin-orbit coupling, which FHI-aims adds after
+    the SCF, is not in these matrices.
+    """
+
+    code = "aims"
+
+    def read(self, directory: Path) -> RealSpaceHamiltonian:
+        """H(R) and S(R) of one run.
+
+        :raises InputError: no such run, or a file is missing.
+        :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
+        """
+        directory = Path(directory)
+        names = next((pair for pair in HAMILTONIANS if all((directory / name).is_file() for name in pair)), None)
+        overlap = next((name for name in OVERLAPS if (directory / name).is_file()), None)
+        missing = [name for name in (INDICES, GEOMETRY, BASIS) if not (directory / name).is_file()]
+        if names is None:
+            missing.append("rs_hamiltonian.out (or rs_hamiltonian_up.out and rs_hamiltonian_dn.out)")
+        if overlap is None:
+            missing.append(OVERLAPS[0])
+        if names is None or overlap is None or missing:
+            raise InputError(
+                "not a run of FHI-aims with its matrices",
+                where=directory,
+                expected=", ".join(missing),
+                remedy="set output_rs_matrices plain, and keep all these files",
+            )
+        output = read_output(directory)
+        structure = read_geometry(directory / GEOMETRY)
+        functions = read_basis_indices(directory / BASIS)
+        indices = read_indices(directory / INDICES)
+        if len(functions.atoms) != indices.n_basis or set(functions.atoms) != set(range(len(structure))):
+            raise DataError(
+                "files of different runs",
+                where=directory,
+                found=f"{len(functions.atoms)} functions on {functions.atoms.max() + 1} atoms in {BASIS}",
+                expected=f"{indices.n_basis} on {len(structure)}",
+            )
+        basis = OrbitalBasis({})
+        for atom, symbol in enumerate(structure.symbols):
+            basis = basis.union(OrbitalBasis({symbol: functions.shells(atom)}))
+        places, order = _places(indices, basis.orbitals_per_atom(structure.symbols))
+
+        def both(name: str) -> NDArray[np.float64]:
+            values = read_values(directory / name, indices)
+            return np.concatenate([values, values])[order]
+
+        S = places.spatial(both(overlap))
+        H = [both(name) * AIMS_HARTREE_TO_EV for name in names]
+        data = RealSpaceHamiltonian(
+            structure,
+            basis,
+            SpinMode.NONE if len(H) == 1 else SpinMode.COLLINEAR,
+            places.spatial(H[0]) if len(H) == 1 else places.spinful(H[0], H[1]),
+            S,
+            output.pop("fermi_energy", None),
+            output.pop("n_electrons", None),
+            {
+                "code": "aims",
+                **output,
+                "settings": {
+                    "spin": "none" if len(H) == 1 else "collinear",
+                    "functions": _names_of(functions.kinds, functions.ls, functions.atoms, structure),
+                },
+            },
+        )
+        return from_convention(unwrapped(data, _moved_by(structure, S)), "aims")
+
+
+def _places(indices: RsIndices, sizes: NDArray[np.int64]) -> tuple[EntryPlaces, NDArray[np.int64]]:
+    """Where the elements and their mirror images go, sorted.
+
+    <i in R | M | j in 0> is <i in 0 | M | j in -R>, and its mirror image <j in 0 | M | i in R>; functions with
+    themselves are stored at R and at -R.
+    """
+    n = len(indices.cells)
+    rows = np.concatenate([indices.rows, indices.columns])
+    columns = np.concatenate([indices.columns, indices.rows])
+    cells = np.concatenate([indices.cell, indices.cell + n])
+    mirrored = np.concatenate([np.ones(len(indices.rows), dtype=bool), indices.rows != indices.columns])
+    order = np.lexsort((columns, rows, cells))
+    order = order[mirrored[order]]
+    vectors = np.concatenate([-indices.cells, indices.cells])
+    return entry_places(rows[order], columns[order], cells[order], vectors, sizes), order
+
+
+def _moved_by(structure: Structure, S: BlockSparseMatrix) -> NDArray[np.int64]:
+    """Lattice vector that FHI-aims took from each atom to bring it to the central cell, |coordinate| <= 1/2.
+
+    On its border rounding decides: there the side on which the overlaps are between near atoms.
+    """
+    fractional = structure.positions @ np.linalg.inv(structure.cell)
+    shift = np.rint(fractional).astype(np.int64)
+    pairs, norms = S.atom_pairs, S.norms()
+
+    def reach(shift: NDArray[np.int64]) -> float:
+        vectors = fractional[pairs[:, 4]] - shift[pairs[:, 4]] - fractional[pairs[:, 3]] + shift[pairs[:, 3]]
+        return float(norms @ np.linalg.norm((vectors + pairs[:, :3]) @ structure.cell, axis=1))
+
+    best = reach(shift)
+    for atom, axis in np.argwhere(np.abs(np.abs(fractional - shift) - 0.5) < BORDER):
+        other = shift.copy()
+        other[atom, axis] += 1 if fractional[atom, axis] > shift[atom, axis] else -1
+        if (length := reach(other)) < best * (1 - 1e-9):
+            shift, best = other, length
+    return shift
+
+
+def read_output(directory: Path) -> dict[str, Any]:
+    """What the main output says, if there is one; the last SCF counts.
+
+    :raises DataError: the SCF did not converge.
+    """
+    for path in sorted(directory.iterdir()):
+        if not path.is_file() or path.suffix in (".in", ".h5") or path.name.startswith("rs_"):
+            continue
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            if "FHI-aims" not in stream.read(20000):
+                continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        version = re.search(r"FHI-aims version\s*:\s*(\S+)|^\s*Version\s+(\d{6}\S*)", text, re.MULTILINE)
+        if version is None:
+            continue
+        if "Self-consistency cycle converged." not in text:
+            raise DataError(
+                "density did not converge",
+                where=path,
+                expected="`Self-consistency cycle converged.`",
+                remedy="rerun it",
+            )
+        fermi = re.findall(rf"Chemical [Pp]otential(?: \(Fermi level\)(?: in eV)?)?\s*:\s*({_NUMBER})", text)
+        electrons = re.search(rf"a total of\s+({_NUMBER}) electrons", text)
+        energy = re.findall(rf"Total energy uncorrected\s*:\s*({_NUMBER}) eV", text)
+        found: dict[str, Any] = {"version": version[1] or version[2], "converged": True}
+        found |= {"fermi_energy": float(fermi[-1])} if fermi else {}
+        found |= {"n_electrons": float(electrons[1])} if electrons else {}
+        found |= {"energy_eV": float(energy[-1])} if energy else {}
+        return found
+    return {"version": "not recorded"}
+
+
+def _names_of(
+    kinds: tuple[str, ...], ls: NDArray[np.int64], atoms: NDArray[np.int64], structure: Structure
+) -> dict[str, list[str]]:
+    """Element -> radial function, n and l of each shell, e.g. `hydro 4f`."""
+    found = {}
+    for symbol in structure.elements:
+        members = np.flatnonzero(atoms == structure.symbols.index(symbol))
+        names, done = [], 0
+        while done < len(members):
+            n = members[done]
+            names.append(f"{kinds[n]}{'spdfghi'[ls[n]]}")
+            done += 2 * int(ls[n]) + 1
+        found[symbol] = names
+    return found

@@ -1,0 +1,114 @@
+"""FHI-aims: a known Hamiltonian written in the documented format of its files, and read again.
+
+No run of FHI-aims is at hand that could be kept here; order, signs and the sense of R were found on example files of
+others (see the README).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiida_deeph.engine.dft.aims.reader import AimsReader
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.preprocess.run import read_source
+from tests.engine.dft.aims_files import known_hamiltonian, write_run
+
+
+@pytest.fixture
+def known() -> RealSpaceHamiltonian:
+    """See there."""
+    return known_hamiltonian()
+
+
+def assert_same(matrix: BlockSparseMatrix, known: BlockSparseMatrix, sizes: np.ndarray) -> None:
+    """The same elements; a pair that only one of them has is zero."""
+    other = known.aligned_to(matrix.atom_pairs, sizes)
+    assert np.abs(matrix.entries - other.entries).max() < 1e-12
+    kept = known.atom_pairs[known.norms() > 0]
+    assert {tuple(pair) for pair in kept.tolist()} <= {tuple(pair) for pair in matrix.atom_pairs.tolist()}
+
+
+@pytest.mark.parametrize("hdf5", [False, True])
+def test_known_hamiltonian(known, tmp_path, hdf5):
+    data = AimsReader().read(write_run(tmp_path / "run", known, hdf5=hdf5))
+    np.testing.assert_allclose(data.structure.positions, known.structure.positions, atol=1e-10)
+    assert data.basis == known.basis and data.spin is SpinMode.NONE
+    assert not failures(run_gates(data))
+    assert_same(data.overlap, known.overlap, known.orbitals_per_atom)
+    assert_same(data.hamiltonian, known.hamiltonian, known.orbitals_per_atom)
+    assert data.metadata["settings"]["functions"]["S"] == ["atomic 2p", "hydro 4f"]
+
+
+def test_collinear_spins(known, tmp_path):
+    down = known.hamiltonian.with_entries(2.0 * known.hamiltonian.entries + 0.0)
+    data = AimsReader().read(write_run(tmp_path / "run", known, down))
+    assert data.spin is SpinMode.COLLINEAR
+    for R, i, j in [
+        ((0, 0, 0), 0, 0),
+        (tuple(known.hamiltonian.atom_pairs[3, :3]), *known.hamiltonian.atom_pairs[3, 3:]),
+    ]:
+        spinless, block = known.hamiltonian.block(R, i, j), data.hamiltonian.block(R, i, j)
+        n, m = spinless.shape
+        np.testing.assert_allclose(block[:n, :m], spinless, atol=1e-12)
+        np.testing.assert_allclose(block[n:, m:], 2 * spinless, atol=1e-12)
+        assert not block[:n, m:].any() and not block[n:, :m].any()
+
+
+def test_main_output(known, tmp_path):
+    run = write_run(tmp_path / "run", known)
+    text = (
+        "  Invoking FHI-aims ...\n  FHI-aims version      : 240920.1\n"
+        "  The structure contains        3 atoms,  and a total of         74.000 electrons.\n"
+        "  | Chemical potential (Fermi level):    -5.25000000 eV\n"
+        "  | Chemical Potential                          :    -5.12500000 eV\n"
+        "  | Total energy uncorrected      :         -0.132470123456789E+06 eV\n"
+    )
+    (run / "aims.out").write_text(text + "  Self-consistency cycle converged.\n")
+    data = read_source("aims", run)
+    assert data.fermi_energy == -5.125 and data.n_electrons == 74.0
+    assert data.metadata["version"] == "240920.1" and data.metadata["converged"] is True
+    assert data.metadata["energy_eV"] == pytest.approx(-132470.123456789)
+    (run / "aims.out").write_text(text)
+    with pytest.raises(DataError, match="did not converge"):
+        AimsReader().read(run)
+
+
+def cut(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def shorten(path: Path, lines: int) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-lines]))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda run: (run / "rs_overlap.out").unlink(), InputError, r"expected rs_overlap.out"),
+        (lambda run: (run / "rs_hamiltonian.out").unlink(), InputError, r"rs_hamiltonian_up.out"),
+        (lambda run: (run / "basis-indices.out").unlink(), InputError, r"expected basis-indices.out"),
+        (lambda run: cut(run / "rs_indices.out", "n_basis", "basis"), InputError, "not the indices"),
+        (lambda run: cut(run / "rs_indices.out", "column_index", "x\ncolumn_index"), DataError, "cannot be read"),
+        (lambda run: shorten(run / "rs_indices.out", 3), DataError, "cut off or damaged"),
+        (lambda run: shorten(run / "rs_overlap.out", 2), DataError, "cut off or of another run"),
+        (lambda run: cut(run / "rs_overlap.out", "E+00", "E+0x"), DataError, "cannot be read"),
+        (lambda run: cut(run / "geometry.in", "lattice_vector", "# "), DataError, "2 lattice vectors"),
+        (lambda run: cut(run / "geometry.in", " Mo", " Qq"), DataError, "species Qq"),
+        (lambda run: cut(run / "geometry.in", "atom ", "empty "), InputError, "atoms without nucleus|other runs"),
+        (lambda run: cut(run / "basis-indices.out", " -1\n", "  2\n"), DataError, "do not form shells"),
+    ],
+)
+def test_what_is_refused(known, tmp_path, change, error, message):
+    run = write_run(tmp_path / "run", known)
+    change(run)
+    with pytest.raises(error, match=message):
+        AimsReader().read(run)
