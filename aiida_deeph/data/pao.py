@@ -12,7 +12,8 @@ from aiida.orm import Group, QueryBuilder, SinglefileData
 
 from aiida_deeph.engine.dft.openmx.pao_file import PaoDescription
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.overlap.numeric.describe import SUFFIXES, describe_orbitals, suffix_of
+from aiida_deeph.engine.overlap.numeric.describe import describe_orbitals
+from aiida_deeph.engine.overlap.numeric.suffixes import SUFFIXES, suffix_of
 
 
 class PaoData(SinglefileData):

@@ -16,7 +16,7 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.overlap.numeric.describe import SUFFIXES, suffix_of
+from aiida_deeph.engine.overlap.numeric.suffixes import SUFFIXES, suffix_of
 from aiida_deeph.workflows.keep import Keep, checking, label_options, missing_files
 from aiida_deeph.workflows.label.base import LabelWorkChain, validate_code
 from aiida_deeph.workflows.options import scheduler_options

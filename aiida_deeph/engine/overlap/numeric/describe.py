@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiida_deeph.engine.dft.openmx.pao_file import describe_pao
-from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.overlap.numeric.abacus import read_orb
 from aiida_deeph.engine.overlap.numeric.radial import RadialShell
 from aiida_deeph.engine.overlap.numeric.siesta import read_ion, read_ion_xml
-
-# Ending of a file's name -> code. SIESTA writes both of its kinds; the first is taken where both are.
-SUFFIXES: Mapping[str, str] = {".pao": "openmx", ".ion.xml": "siesta", ".ion": "siesta", ".orb": "abacus"}
+from aiida_deeph.engine.overlap.numeric.suffixes import SUFFIXES, suffix_of
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,6 @@ class OrbitalsDescription:
     valence: float | None
     radius: float
     counts: tuple[int, ...]
-
-
-def suffix_of(file_name: str) -> str:
-    """The ending of a file of orbitals.
-
-    :raises InputError: it is none.
-    """
-    suffix = next((one for one in SUFFIXES if file_name.endswith(one)), None)
-    if suffix is None or len(suffix) == len(file_name):
-        raise InputError(
-            "not a name of a file of orbitals", found=file_name, expected=f"one that ends in {', '.join(SUFFIXES)}"
-        )
-    return suffix
 
 
 def describe_orbitals(text: str, file_name: str) -> OrbitalsDescription:
