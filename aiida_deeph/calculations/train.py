@@ -24,6 +24,8 @@ from aiida_deeph.engine.training.config import TrainConfig
 
 MODEL = "model"
 CHECKPOINT = "checkpoint"
+# Is there when a checkpoint is; the checkpoint itself stays on the cluster.
+PROGRESS_FILE = f"{CHECKPOINT}/progress.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "train.json"
 
@@ -78,6 +80,9 @@ class TrainCalculation(EngineCalculation):
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         info = super().prepare_for_submission(folder)
+        # A scheduler signals all processes of a job. A shell that died of SIGTERM would end the job while the engine
+        # still writes its checkpoint; one with a handler waits for the engine.
+        info.prepend_text = "trap : TERM"
         if self.inputs.parameters.get("nodes", 1) > 1:
             # The computer's mpirun or srun starts the engine once on each node; torchrun does the rest.
             info.codes_info[0].withmpi = True
@@ -92,7 +97,7 @@ class TrainCalculation(EngineCalculation):
         walltime = self.options.get("max_wallclock_seconds")
         if walltime is not None and self.inputs.parameters.get("max_seconds") is None:
             fields["max_seconds"] = seconds_within(walltime)
-        staging.retrieve(METRICS_FILE, REPORT_FILE)
+        staging.retrieve(METRICS_FILE, REPORT_FILE, PROGRESS_FILE)
         staging.retrieve_for_parser(f"{MODEL}/{DESCRIPTION_FILE}", f"{MODEL}/{WEIGHTS_FILE}")
         return fields
 

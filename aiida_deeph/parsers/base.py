@@ -27,7 +27,9 @@ ENGINE_LINE = re.compile(r"^deeph-engine: (?P<message>.+)$", re.MULTILINE)
 # Messages of the engine, of Python, torch and the shell -> exit code; the first that is found counts.
 MESSAGES: tuple[tuple[str, str], ...] = (
     (r"out of memory|unexpected MemoryError|Unable to allocate|can't allocate memory", "ERROR_OUT_OF_MEMORY"),
-    (r"No space left on device|Disk quota exceeded|errno = 28|errno = 122", "ERROR_NO_SPACE"),
+    # What schedulers write of a job that they killed, where their accounting does not tell.
+    (r"oom.?kill|out-of-memory handler|[Ee]xceeded (job |step )?memory limit|TERM_MEMLIMIT", "ERROR_OUT_OF_MEMORY"),
+    (r"No space left on device|Disk quota exceeded|File too large|errno = (27|28|122)", "ERROR_NO_SPACE"),
     (r"^deeph-engine: wrong input: ", "ERROR_INPUT_REFUSED"),
     (r"^deeph-engine: |command not found|Permission denied|^Error: |Traceback", "ERROR_ENGINE_FAILED"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aiida import orm
-from aiida.engine import ProcessHandlerReport, ProcessSpec, process_handler
+from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, ProcessSpec, process_handler
 
 # Verdicts of the scheduler that say nothing about the input: the same job may well succeed at the next try. A cancelled
 # SLURM job has no verdict at all, only missing output, which each code's plugin reports in its own way.
@@ -13,16 +13,28 @@ OUT_OF_WALLTIME = 120
 RETRYABLE = (100, 140)
 
 
+def wait_for_space(process: BaseRestartWorkChain, node: orm.CalcJobNode) -> ProcessHandlerReport:
+    """Pause a process whose job found its disk full: what would be submitted next would only fail too."""
+    process.report(
+        f"no space left for {node.process_label}<{node.pk}> on {node.computer.label}: make room there, then "
+        f"`verdi process play {process.node.pk}`"
+    )
+    process.pause(f"no space left on {node.computer.label}")
+    return ProcessHandlerReport(True)
+
+
 class ScfRecoveryMixin:
     """For subclasses of BaseRestartWorkChain whose job is an SCF: its handlers.
 
     The class names the exit statuses of its job that mean `SCF not converged`, `out of walltime` (besides the
-    scheduler's own) and `incomplete, try again`, and says in `improve_scf` what is tried when an SCF does not converge.
+    scheduler's own), `incomplete, try again` and `disk full`, and says in `improve_scf` what is tried when an SCF does
+    not converge.
     """
 
     not_converged: ClassVar[tuple[int, ...]] = ()
     out_of_walltime: ClassVar[tuple[int, ...]] = ()
     incomplete: ClassVar[tuple[int, ...]] = ()
+    no_space: ClassVar[tuple[int, ...]] = ()
     max_retries: ClassVar[int] = 2
 
     @classmethod
@@ -67,6 +79,11 @@ class ScfRecoveryMixin:
         if "max_wallclock_seconds" in options:
             options["max_wallclock_seconds"] *= 2
         return self._retry("out of walltime")
+
+    @process_handler(priority=350)
+    def handle_no_space(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Disk full: wait until somebody has made room."""
+        return wait_for_space(self, node) if node.exit_status in self.no_space else None
 
     @process_handler(priority=300)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:

@@ -19,18 +19,21 @@ from aiida.engine import (
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
+from aiida_deeph.calculations.train import PROGRESS_FILE
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.options import GPUS
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.protocol import ProtocolMixin, merge
+from aiida_deeph.workflows.recovery import wait_for_space
 from aiida_deeph.workflows.resumable import ResumableRestartMixin
 
 TrainCalculation = CalculationFactory("deeph.train")
 EvaluateCalculation = CalculationFactory("deeph.evaluate")
 DatasetData = DataFactory("deeph.dataset")
 
-INTERRUPTED, DIVERGED, OUT_OF_MEMORY = 410, 420, 430
-SCHEDULER_MEMORY, SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING = 110, 120, 140, 400
+OUT_OF_MEMORY, SCHEDULER_MEMORY = 430, 110
+# Cut off from outside: nothing came back, no time left, node failure, no results.
+CUT_OFF = (100, 120, 140, 400)
 
 
 class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain):
@@ -102,11 +105,15 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             label="train", description=f"train on {self.inputs.dataset.n_members} members"
         )
         self.ctx.divergences = 0
+        # Where the present stretch began, and the folders with checkpoints that it has left since.
+        self.ctx.start_model = self.ctx.inputs.get("initial_model")
+        self.ctx.checkpoints = []
 
     def _change(self, **values: Any) -> None:
         self.ctx.inputs["parameters"] = orm.Dict({**self.ctx.inputs["parameters"].get_dict(), **values})
 
     def _continue_from(self, node: orm.CalcJobNode) -> None:
+        self.ctx.checkpoints = [*self.ctx.checkpoints, node.outputs.remote_folder]
         self.ctx.inputs["restart_folder"] = node.outputs.remote_folder
         self.ctx.inputs.pop("initial_model", None)
 
@@ -125,11 +132,20 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
 
     @process_handler(priority=495, exit_codes=TrainCalculation.exit_codes.ERROR_NO_CHECKPOINT)
     def handle_no_checkpoint(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """The checkpoint that a former run seemed to have left is not there: from the beginning. A folder that the user
+        """A checkpoint has vanished or is damaged: from the one before, or from the beginning. A folder that the user
         gave is the user's mistake."""
-        if "restart_folder" in self.inputs.train:
+        if not self.ctx.checkpoints:
             return None
-        self.ctx.inputs.pop("restart_folder", None)
+        self.ctx.checkpoints = self.ctx.checkpoints[:-1]
+        given = self.inputs.train.get("restart_folder")
+        former = self.ctx.checkpoints[-1] if self.ctx.checkpoints else given
+        if former is not None:
+            self.ctx.inputs["restart_folder"] = former
+        else:
+            self.ctx.inputs.pop("restart_folder", None)
+            if self.ctx.start_model is not None:
+                self.ctx.inputs["initial_model"] = self.ctx.start_model
+        self.report(f"no checkpoint: on from {'an earlier one' if former is not None else 'the beginning'}")
         return ProcessHandlerReport(True)
 
     @process_handler(
@@ -149,6 +165,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         best = next((known.outputs.model for known in reversed(self.ctx.children) if "model" in known.outputs), None)
         if best is not None:
             self.ctx.inputs["initial_model"] = best
+        self.ctx.start_model, self.ctx.checkpoints = self.ctx.inputs.get("initial_model"), []
         self.report(
             f"diverged: learning rate {rate:.3g} from {'the best weights' if best is not None else 'the beginning'}"
         )
@@ -175,10 +192,17 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         largest = max(member.n_pairs for member in self.inputs.dataset.members)
         return int(largest * self.ctx.inputs["parameters"].get("batch_size", 1))
 
+    @process_handler(priority=475, exit_codes=TrainCalculation.exit_codes.ERROR_NO_SPACE)
+    def handle_no_space(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Nothing goes on until somebody has made room: wait for `verdi process play`."""
+        if has_checkpoint(node):
+            self._continue_from(node)
+        return wait_for_space(self, node)
+
     @process_handler(priority=470)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Cut off by the scheduler, cancelled, or a node that died: on from the last checkpoint, if there is one."""
-        if node.exit_status not in (SCHEDULER_WALLTIME, NODE_FAILURE, OUTPUT_MISSING):
+        if node.exit_status not in CUT_OFF:
             return None
         if has_checkpoint(node):
             self._continue_from(node)
@@ -281,9 +305,11 @@ def on_one_gpu(options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def has_checkpoint(node: orm.CalcJobNode) -> bool:
-    """Whether a run that was cut off came far enough to have written a checkpoint."""
-    if "history" not in node.outputs:
+    """Whether a run has written a checkpoint of its own, beside the one that it may have continued from."""
+    if "retrieved" not in node.outputs:
         return False
-    default = TrainCalculation.CONFIG.model_fields["checkpoint_every"].default
-    every = node.inputs.parameters.get("checkpoint_every", default)
-    return len(node.outputs.history.get_array("epoch")) > every
+    try:
+        node.outputs.retrieved.base.repository.get_object(PROGRESS_FILE)
+    except FileNotFoundError:
+        return False
+    return True

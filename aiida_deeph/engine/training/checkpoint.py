@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from pydantic import ValidationError
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.io.structure import atomic_path
+from aiida_deeph.engine.io.structure import atomic_path, write_text_atomic
 from aiida_deeph.engine.training.config import TrainConfig
 
 CHECKPOINT_FOLDER = "checkpoint"
 CHECKPOINT_FILE = "state.pt"
+#: Says in a few bytes how far the state beside it came; written after it.
+PROGRESS_FILE = "progress.json"
 CHECKPOINT_VERSION = 1
 
 #: A continued training may differ from its first part in these alone; all else shapes the result.
@@ -44,6 +47,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors and plain types; a crash leaves the former checkpoint whole."""
     with atomic_path(folder / CHECKPOINT_FILE) as temporary:
         torch.save({**state, "version": CHECKPOINT_VERSION}, temporary)
+    progress = {key: state[key] for key in ("epoch", "step", "seconds") if key in state}
+    write_text_atomic(folder / PROGRESS_FILE, json.dumps(progress) + "\n")
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

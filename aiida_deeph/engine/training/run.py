@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
@@ -60,13 +61,21 @@ def make_fabric(device: str, precision: str) -> Fabric:
     accelerator = find_device(device).type
     digits: Any = "64-true" if precision == "float64" else "32-true"
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    # Said rather than guessed: inside a job of SLURM, Fabric would take the job's tasks for its processes.
     if world == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=digits)
+        return Fabric(accelerator=accelerator, devices=1, precision=digits, plugins=LightningEnvironment())
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     # Buffers are constants: alike on all ranks, they need no broadcast.
     strategy = DDPStrategy(broadcast_buffers=False)
     nodes = world // local
-    return Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, precision=digits, strategy=strategy)
+    return Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=nodes,
+        precision=digits,
+        strategy=strategy,
+        plugins=TorchElasticEnvironment(),
+    )
 
 
 def graph_cache(dataset: Path, working_directory: Path) -> GraphCache:

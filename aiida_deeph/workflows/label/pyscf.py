@@ -24,6 +24,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
     raw_files = ("pyscf.h5",)
     not_converged = (410,)
     incomplete = (400,)
+    no_space = (440,)
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

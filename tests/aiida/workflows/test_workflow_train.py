@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_deeph.calculations.train import PROGRESS_FILE
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.workflows.train import TrainWorkChain
@@ -31,6 +34,12 @@ def model(make_model_folder):
 def history(n_epochs: int) -> orm.ArrayData:
     node = orm.ArrayData()
     node.set_array("epoch", np.arange(1, n_epochs + 1))
+    return node
+
+
+def with_checkpoint() -> orm.FolderData:
+    node = orm.FolderData()
+    node.base.repository.put_object_from_filelike(io.BytesIO(b"{}"), PROGRESS_FILE)
     return node
 
 
@@ -102,21 +111,37 @@ def test_out_of_memory_with_a_single_edge_is_the_end(train, turn):
     assert turn(430)[0] == TrainWorkChain.exit_codes.ERROR_OUT_OF_MEMORY
 
 
-@pytest.mark.parametrize("status", [120, 140, 400])
+@pytest.mark.parametrize("status", [100, 120, 140, 400])
 def test_a_run_that_was_cut_off_goes_on_if_it_came_far_enough(train, turn, status):
     assert turn(status)[0].status == 0
     assert "restart_folder" not in train.ctx.inputs
-    _, job = turn(status, history=history(11))
+    _, job = turn(status, retrieved=with_checkpoint())
     assert train.ctx.inputs["restart_folder"].uuid == job.outputs.remote_folder.uuid
-    # Cut off once more, before a new checkpoint: the former one still counts.
-    turn(status, history=history(3))
+    # Cut off once more, before a checkpoint of its own: the former one still counts. The history of a run that was
+    # continued holds the epochs of the former one, too, and says nothing.
+    turn(status, history=history(11))
     assert train.ctx.inputs["restart_folder"].uuid == job.outputs.remote_folder.uuid
 
 
-def test_a_checkpoint_that_is_not_there_means_from_the_beginning(train, turn):
-    turn(410)
+def test_a_checkpoint_that_is_gone_means_from_the_one_before_and_then_from_the_beginning(train, turn, model):
+    train.ctx.inputs["initial_model"] = train.ctx.start_model = model("given").store()
+    _, first = turn(410)
+    turn(120, retrieved=with_checkpoint())
+    assert turn(415)[0].status == 0
+    assert train.ctx.inputs["restart_folder"].uuid == first.outputs.remote_folder.uuid
+    assert "initial_model" not in train.ctx.inputs
     assert turn(415)[0].status == 0
     assert "restart_folder" not in train.ctx.inputs
+    # A fine-tuning begins with the model that it was given.
+    assert train.ctx.inputs["initial_model"].uuid == train.ctx.start_model.uuid
+    assert turn(415)[0] == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE
+
+
+def test_full_disk_makes_the_training_wait_with_its_checkpoint(train, turn):
+    verdict, job = turn(440, retrieved=with_checkpoint())
+    assert verdict.status == 0
+    assert train.paused and "no space left" in train.node.process_status
+    assert train.ctx.inputs["restart_folder"].uuid == job.outputs.remote_folder.uuid
 
 
 def test_refused_input_is_not_retried(train, turn):
