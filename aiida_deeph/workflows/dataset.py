@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from aiida import orm
-from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, if_, while_
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.workflows.dataset_checks import (
-    cell_names,
     validate_dataset,
     validate_perturbation,
     validate_positive,
     validate_share,
 )
 from aiida_deeph.workflows.dataset_inputs import DatasetProtocolMixin
-from aiida_deeph.workflows.extension import new_cells
-from aiida_deeph.workflows.failure import reason_of
+from aiida_deeph.workflows.dataset_labels import DatasetLabelsMixin
 from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
-from aiida_deeph.workflows.functions.perturb import perturb_structures
-from aiida_deeph.workflows.keep import Keep, folders_of_children, label_options, lasting_folder, validate_keep
+from aiida_deeph.workflows.keep import Keep, lasting_folder, validate_keep
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
-from aiida_deeph.workflows.pool import PoolMixin
 from aiida_deeph.workflows.ports import expose_inputs
-from aiida_deeph.workflows.slots import at_most
 
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
 HamiltonianData, DatasetData = DataFactory("deeph.hamiltonian"), DataFactory("deeph.dataset")
 
-# Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
-BATCH = 50
 WARNING = 700
-# Labels of the calls of a first job and of the workchain that recovers from its failure.
-LABEL, RECOVERY = "label_", "recover_"
-# Slots of the daemon that a label takes: its workchain and its job.
-SLOTS_PER_LABEL = 2
 
 
-def batch_name(first: int) -> str:
-    """Name of the call that draws the cells from a number on."""
-    return f"perturb_{first:04d}"
-
-
-class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
+class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
     """Label structures by DFT, a bounded number at a time, and turn the raw output into one dataset.
 
     With `perturbation`, the structures are parents around which cells are drawn; else they are labelled as they are.
@@ -163,116 +143,6 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
         """Nothing drawn, nothing failed."""
         self.ctx.n_drawn = 0
         self.ctx.failed = {}
-        if self.pool_size() < self.inputs.max_concurrent.value:
-            self.report(f"a worker of the daemon has slots for {self.pool_size()} labels at a time, no more are begun")
-
-    def has_perturbation(self) -> bool:
-        """Whether cells are drawn around the structures."""
-        return "perturbation" in self.inputs
-
-    def cells_missing(self) -> bool:
-        """Whether more cells are to be drawn."""
-        return self.ctx.n_drawn < self.inputs.perturbation["n"]
-
-    def perturb(self) -> None:
-        """Draw the next batch of cells."""
-        first = self.ctx.n_drawn
-        self.call_once(
-            perturb_structures,
-            batch_name(first),
-            settings=self.inputs.perturbation,
-            first=orm.Int(first),
-            last=orm.Int(first + BATCH),
-            **self.inputs.structures,
-        )
-        self.ctx.n_drawn = min(first + BATCH, self.inputs.perturbation["n"])
-
-    def structure(self, cell: str) -> orm.StructureData:
-        """A structure to label, by its name before the dataset that is extended had a say."""
-        if "perturbation" not in self.inputs:
-            return self.inputs.structures[cell]
-        index = self.cells().index(cell)
-        batch = self.child(batch_name(index - index % BATCH))
-        return batch.base.links.get_outgoing(link_type=LinkType.CREATE, link_label_filter=cell).one().node
-
-    def cells(self) -> list[str]:
-        """Names of all cells, in their order."""
-        return cell_names(self.inputs.get("structures", {}), self.inputs.get("perturbation"))
-
-    def members(self) -> dict[str, str]:
-        """Member to label -> its cell; looked up once in the life of this process."""
-        if "_members" not in self.__dict__:
-            cells = self.cells()
-            known: dict[str, str] = {cell: cell for cell in cells}
-            if "extend" in self.inputs:
-                structures = {cell: self.structure(cell) for cell in cells}
-                known = new_cells(structures, self.inputs.extend.manifest, set(self.inputs.get("labels", {})))
-            self.__dict__["_members"] = known
-        result: dict[str, str] = self.__dict__["_members"]
-        return result
-
-    def pool_members(self) -> list[str]:
-        """Names of the members to label."""
-        return list(self.members())
-
-    def pool_size(self) -> int:
-        """Labels in flight."""
-        return at_most(self.inputs.max_concurrent.value, SLOTS_PER_LABEL)
-
-    def submit_member(self, name: str) -> orm.ProcessNode:
-        """Submit one label."""
-        members = self.members()
-        workchain, inputs = self.label_inputs(name)
-        number = f"{list(members).index(name) + 1} of {len(members)}"
-        process = workchain
-        if workchain.bare_first_job:
-            process, inputs = workchain._process_class, workchain.first_job(inputs)
-        return self.submit_once(
-            process,
-            inputs,
-            name=f"{LABEL}{name}",
-            label=f"label {name}",
-            description=f"DFT ({workchain.reader}) of {inputs['structure'].get_formula()}, {number}",
-        )
-
-    def label_inputs(self, name: str) -> tuple[type[LabelWorkChain], dict[str, Any]]:
-        """The workchain that labels, and its inputs for one member."""
-        workchain = label_class(self.inputs.label_workchain.value)
-        inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        options = label_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
-        return workchain, {**inputs, "options": options, "structure": self.structure(self.members()[name])}
-
-    def member_ended(self, name: str, node: orm.ProcessNode) -> orm.ProcessNode | None:
-        """Let a workchain recover from a first job that failed; note why a label failed for good."""
-        if isinstance(node, orm.CalcJobNode):
-            workchain, inputs = self.label_inputs(name)
-            if workchain.has_succeeded(node):
-                return None
-            return self.submit_once(
-                workchain,
-                {**inputs, "first_job": node.uuid},
-                name=f"{RECOVERY}{name}",
-                label=f"label {name}",
-                description=f"goes on from {node.process_label}<{node.pk}>, {reason_of(node)}",
-            )
-        if not node.is_finished_ok:
-            self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
-            self.report(f"label {name} failed: {self.ctx.failed[name]}")
-        return None
-
-    def pool_stopped(self) -> bool:
-        """No further label once too many have failed."""
-        return self._too_many_failed()
-
-    def _too_many_failed(self) -> bool:
-        allowed = math.floor(self.inputs.max_failed_fraction.value * len(self.pool_members()) + 1e-9)
-        others = bool(self.inputs.get("labels")) or "extend" in self.inputs
-        none_left = len(self.ctx.failed) == len(self.pool_members()) and not others
-        return len(self.ctx.failed) > allowed or none_left
-
-    def pool_status(self) -> str:
-        """Labels done, running, failed."""
-        return f"labels: {super().pool_status()}, {len(self.ctx.failed)} failed"
 
     def inspect_labels(self) -> ExitCode | None:
         """End when too many labels failed, naming them."""
@@ -280,21 +150,9 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
             return None
         self.out("output_parameters", self.call_once(report_failure, "report_labels", labels=self._label_report()))
         exit_code: ExitCode = self.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.format(
-            failed=len(self.ctx.failed), total=len(self.pool_members())
+            failed=len(self.ctx.failed), total=len(self.members)
         )
         return exit_code
-
-    def _label_report(self) -> orm.Dict:
-        n_extended = self.inputs.extend.n_members if "extend" in self.inputs else 0
-        return orm.Dict(
-            {
-                "n_labels": len(self.pool_members()),
-                "n_known": len(self.inputs.get("labels", {})),
-                "n_extended": n_extended,
-                "n_not_labelled_again": len(self.cells()) - len(self.pool_members()),
-                "failed": dict(sorted(self.ctx.failed.items())),
-            }
-        )
 
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
@@ -315,15 +173,6 @@ class DatasetWorkChain(DatasetProtocolMixin, PoolMixin, WorkChain):
             description=f"gate and convert {len(inputs['labels']) + len(inputs['hamiltonians'])} labels into a dataset",
         )
         return ToContext(preprocess=node)
-
-    def label_folders(self) -> dict[str, orm.Data]:
-        """Where the raw output of each label lies: its stash if it has one, of the recovery if there was one."""
-        found: dict[str, dict[tuple[bool, bool], orm.Data]] = {}
-        for call, output, folder in folders_of_children(self.node):
-            recovered, stashed = call.startswith(RECOVERY), output == "remote_stash"
-            name = call.removeprefix(RECOVERY if recovered else LABEL)
-            found.setdefault(name, {})[recovered, stashed] = folder
-        return {name: folders[max(folders)] for name, folders in sorted(found.items()) if name not in self.ctx.failed}
 
     def results(self) -> ExitCode | None:
         """Attach the dataset."""

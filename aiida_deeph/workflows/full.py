@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
+from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, while_
 from aiida.plugins import DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.engine.config import parse_config
-from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.bands import BandsWorkChain
-from aiida_deeph.workflows.builder import codes_of, filled_builder
-from aiida_deeph.workflows.checks import check_split
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_checks import validate_positive
-from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
 from aiida_deeph.workflows.failure import reason_of
+from aiida_deeph.workflows.full_inputs import FullProtocolMixin, validate_full
 from aiida_deeph.workflows.functions.summary import summarise
-from aiida_deeph.workflows.keep import without_stash
-from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import checked_label_class
 from aiida_deeph.workflows.pool import PoolMixin
 from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
-from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.target import TargetWorkChain
 from aiida_deeph.workflows.target_settings import TargetSettings, validate_settings
 from aiida_deeph.workflows.train import TrainWorkChain
@@ -35,11 +25,9 @@ from aiida_deeph.workflows.train import TrainWorkChain
 RESULTS = ("hamiltonian", "bands", "dos", "dft_bands", "comparison")
 
 
-class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
+class FullWorkChain(FullProtocolMixin, PoolMixin, WorkChain):
     """Dataset, training and test; then, for every target, H(R), bands and density of states; and for every validation
     structure predicted bands against a DFT run of that same structure."""
-
-    _protocol = "full"
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -103,7 +91,7 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
             validator=validate_positive,
             help="Targets and validation structures at a time.",
         )
-        spec.inputs.validator = cls._validate
+        spec.inputs.validator = validate_full
         spec.outline(
             cls.run_dataset,
             cls.inspect_dataset,
@@ -141,45 +129,6 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         spec.exit_code(320, "ERROR_TRAINING_FAILED", message="The training failed: {reason}")
         spec.exit_code(330, "ERROR_ALL_TARGETS_FAILED", message="All targets failed: {reasons}")
         spec.exit_code(710, "WARNING_SOME_FAILED", message="Finished, but some structures failed: {reasons}")
-
-    @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
-        if "dataset" not in inputs or "train" not in inputs:
-            return None
-        dataset = inputs["dataset"]
-        targets, validation = set(inputs.get("targets", {})), set(inputs.get("validation", {}))
-        if targets & validation:
-            return f"a name stands in both targets and validation: {', '.join(sorted(targets & validation))}"
-        for group, allowed, kind in (
-            ("kpoints", targets | validation, "target or validation"),
-            ("settings", targets | validation, "target or validation"),
-            ("reference_bands", validation, "validation"),
-        ):
-            strange = sorted(set(inputs.get(group, {})) - allowed)
-            if strange:
-                return f"{group} of no {kind} structure: {', '.join(strange)}"
-        compared = validation - set(inputs.get("reference_bands", {}))
-        if compared and "label_workchain" not in dataset:
-            return (
-                f"nothing labels the validation structures {', '.join(sorted(compared))}: "
-                "give their reference_bands, or dataset.label_workchain"
-            )
-        design = dataset["perturbation"].get_dict() if "perturbation" in dataset else None
-        known = elements_of(dataset.get("structures", {}), design, dataset.get("labels"), dataset.get("extend"))
-        for group in ("targets", "validation"):
-            for name, structure in inputs.get(group, {}).items():
-                unknown = sorted(structure.get_symbols_set() - known)
-                if unknown:
-                    return (
-                        f"{group}.{name} holds {', '.join(unknown)}, which the model would not know: "
-                        f"the structures of the dataset hold {', '.join(sorted(known))}"
-                    )
-        parameters = (
-            inputs["train"]["train"]["parameters"].get_dict()
-            if "parameters" in inputs["train"].get("train", {})
-            else {}
-        )
-        return check_split(n_members(dataset), parameters.get("split", {}))
 
     # dataset and training
 
@@ -328,70 +277,3 @@ class FullWorkChain(ProtocolMixin, PoolMixin, WorkChain):
         for link in self.node.base.links.get_outgoing(node_class=orm.WorkChainNode).all():
             times[link.link_label] = round((link.node.mtime - link.node.ctime).total_seconds(), 1)
         return times
-
-    @classmethod
-    def get_builder_from_protocol(
-        cls,
-        codes: Mapping[str, orm.AbstractCode],
-        structures: Mapping[str, orm.StructureData],
-        targets: Mapping[str, orm.StructureData] | None = None,
-        validation: Mapping[str, orm.StructureData] | None = None,
-        protocol: str | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-        label: str = "deeph.label.pyscf",
-        labels: Mapping[str, orm.Data] | None = None,
-        reference_bands: Mapping[str, orm.BandsData] | None = None,
-        basis: str | dict[str, str] | None = None,
-        settings: Mapping[str, Mapping[str, Any]] | None = None,
-        extend: orm.Data | None = None,
-    ) -> ProcessBuilder:
-        """Builder with the inputs of a protocol.
-
-        :param codes: `engine` (deeph-engine) and `dft`; one code that is both may stand for both.
-        :param structures: structures to label, or parents if the overrides hold `dataset.perturbation`.
-        :param targets: large structures.
-        :param validation: structures on which bands are compared with DFT.
-        :param overrides: mirror the ports: `dataset.label.parameters`, `train.train.parameters`, `bands.kpath`, ...
-        :param label: entry point of the labelling workchain.
-        :param labels: HamiltonianData of structures that are labelled already; `structures` may be empty then.
-        :param reference_bands: DFT bands of validation structures that are known already.
-        :param basis: of the overlaps, in the words of `deeph-engine overlap`, if nothing is labelled here.
-        :param settings: what a target or validation structure has otherwise than the rest: see TargetSettings.
-        :param extend: DatasetData whose members join as they are; structures that it holds are not labelled again.
-        :raises InputError: anything that cannot run.
-        """
-        engine, _ = codes_of(codes)
-        own = {
-            key: value
-            for key, value in (overrides or {}).items()
-            if key not in ("dataset", "train", "predict", "bands")
-        }
-        inputs = cls.get_protocol_inputs(protocol, own)
-        nested = {key: (overrides or {}).get(key) for key in ("dataset", "train", "predict", "bands")}
-        dataset = DatasetWorkChain.dataset_inputs(
-            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset", labels, extend
-        )
-        options = without_stash(options)
-        if basis is None and structures:
-            workchain: type[LabelWorkChain] = checked_label_class(label)
-            symbols = elements_of(structures, dataset.get("perturbation"), labels, extend)
-            basis = workchain.overlap_basis(dataset["label"]["parameters"], symbols)
-        train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
-        message = check_split(n_members(dataset), train["train"].get("parameters", {}).get("split", {}))
-        if message:
-            raise InputError(message)
-        values = {
-            **inputs,
-            "dataset": dataset,
-            "train": train,
-            "predict": PredictWorkChain.predict_inputs(
-                engine, protocol, nested["predict"], options, basis, "overrides.predict"
-            ),
-            "bands": BandsWorkChain.bands_inputs(engine, protocol, nested["bands"], options, "overrides.bands"),
-            "targets": dict(targets or {}),
-            "validation": dict(validation or {}),
-            "reference_bands": dict(reference_bands or {}),
-            "settings": {name: orm.Dict(dict(values)) for name, values in (settings or {}).items()},
-        }
-        return filled_builder(cls, values)

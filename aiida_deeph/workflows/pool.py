@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine.processes.workchains.awaitable import Awaitable
+from aiida.engine.processes.workchains.awaitable import Awaitable, AwaitableAction, AwaitableTarget
 from plumpy import ProcessState
 
 from aiida_deeph.workflows.resumable import ResumableMixin
+
+ENDED = ("finished", "excepted", "killed")
 
 
 class PoolMixin(ResumableMixin):
@@ -62,10 +65,10 @@ class PoolMixin(ResumableMixin):
         """Take out the children that ended, submit as many as there is room for, and wait for the next to end."""
         ctx = self.ctx
         running = dict(ctx.pool_running)
+        ended = terminated(running.values())
         for name, pk in list(running.items()):
-            node = orm.load_node(pk)
-            if node.is_terminated:
-                sequel = self.member_ended(name, node)
+            if pk in ended:
+                sequel = self.member_ended(name, orm.load_node(pk))
                 if sequel is None:
                     del running[name]
                 else:
@@ -77,7 +80,7 @@ class PoolMixin(ResumableMixin):
             ctx.pool_next += 1
         ctx.pool_running = running
         ctx.pool_waiting = AttributeDict()
-        self.to_context(**{f"pool_waiting.{name}": orm.load_node(pk) for name, pk in running.items()})
+        self.to_context(**{f"pool_waiting.{name}": awaitable(pk) for name, pk in running.items()})
 
     def pool_status(self) -> str:
         """One line for the status column of `verdi process list`."""
@@ -85,22 +88,28 @@ class PoolMixin(ResumableMixin):
         return f"{self.ctx.pool_next - n_running} of {len(self.pool_members())} done, {n_running} running"
 
     def _update_process_status(self) -> None:
-        if self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running:
-            self.set_status(self.pool_status())
-        else:
+        if not (self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running):
+            self.__dict__.pop("_pool_said", None)
             super()._update_process_status()
+            return
+        # AiiDA asks for it at every child that is waited for; the database need not hear the same sentence again.
+        status = self.pool_status()
+        if self.__dict__.get("_pool_said") != status:
+            self.__dict__["_pool_said"] = status
+            self.set_status(status)
 
     # One subscription per child and life of this process: a child that is waited for again after a refill is not
     # subscribed to again, but looked at, in case that it ended between the step and this wait.
     def _action_awaitables(self) -> None:
         watched: set[int] = self.__dict__.setdefault("_watched", set())
-        for awaitable in list(self._awaitables):
-            if awaitable.pk not in watched:
-                watched.add(awaitable.pk)
-                callback = functools.partial(self.call_soon, self._on_awaitable_finished, awaitable)
-                self.runner.call_on_process_finish(awaitable.pk, callback)
-            elif orm.load_node(awaitable.pk).is_terminated:
-                self.call_soon(self._on_awaitable_finished, awaitable)
+        ended = terminated({one.pk for one in self._awaitables} & watched)
+        for one in list(self._awaitables):
+            if one.pk not in watched:
+                watched.add(one.pk)
+                callback = functools.partial(self.call_soon, self._on_awaitable_finished, one)
+                self.runner.call_on_process_finish(one.pk, callback)
+            elif one.pk in ended:
+                self.call_soon(self._on_awaitable_finished, one)
         if len(self.ctx.get("pool_running", ())) > len(self._awaitables) > 0:
             self.call_soon(self._wake)
 
@@ -115,5 +124,21 @@ class PoolMixin(ResumableMixin):
         if not current.key.startswith("pool_waiting."):
             super()._on_awaitable_finished(current)
             return
-        self._resolve_awaitable(current, orm.load_node(current.pk))
+        # The next step looks at the children itself.
+        self._resolve_awaitable(current, current.pk)
         self._wake()
+
+
+def awaitable(pk: int) -> Awaitable:
+    """What a workchain waits for, without loading the node."""
+    fields = {"pk": pk, "action": AwaitableAction.ASSIGN, "target": AwaitableTarget.PROCESS, "outputs": False}
+    return Awaitable(**fields)
+
+
+def terminated(pks: Iterable[int]) -> set[int]:
+    """Those of some processes that have ended; one query, whatever their number."""
+    wanted = list(pks)
+    if not wanted:
+        return set()
+    filters = {"id": {"in": wanted}, "attributes.process_state": {"in": list(ENDED)}}
+    return set(orm.QueryBuilder().append(orm.ProcessNode, filters=filters, project="id").all(flat=True))

@@ -25,22 +25,41 @@ class ResumableMixin:
         return links[0].node if links else None
 
     def submit_once(
-        self, process_class: type[Process], inputs: Mapping[str, Any], *, name: str, label: str, description: str
+        self,
+        process_class: type[Process],
+        inputs: Mapping[str, Any],
+        *,
+        name: str,
+        label: str,
+        description: str,
+        told: bool = True,
     ) -> orm.ProcessNode:
         """Submit a child unless it was submitted before.
 
         :param name: label of the CALL link.
         :param label: label of the child, as `verdi process list` can show it.
         :param description: one sentence saying what the child is for.
+        :param told: whether the log of this process says so; of a thousand alike it need not.
         """
-        known = self.child(name)
-        if known is not None:
+        if name in self._called_names():
+            known = self.child(name)
+            assert known is not None
             return known
         names = {"call_link_label": name, "label": label, "description": description}
         metadata = {**inputs.get("metadata", {}), **names, **self.caching()}
         node = self.submit(process_class, **{**inputs, "metadata": metadata})
-        self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
+        self._called_names().add(name)
+        if told:
+            self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
         return node
+
+    def _called_names(self) -> set[str]:
+        """Labels of the calls that were submitted, read from the graph once in the life of this process."""
+        known: set[str] | None = self.__dict__.get("_submitted_calls")
+        if known is None:
+            calls = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+            known = self.__dict__["_submitted_calls"] = set(self.node.base.links.get_outgoing(link_type=calls).all_link_labels())
+        return known
 
     def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
         """Outputs of a calcfunction, taken from an earlier call under the same name if that finished."""

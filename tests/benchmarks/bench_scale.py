@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,11 +178,14 @@ def run_trivial(meter: Meter, bash: Any, number: int, in_flight: int) -> tuple[l
         time.sleep(0.2)
         ended = count_ended("ArithmeticAddCalculation", first)
     samples.append(meter.sample(number))
+    print(samples[-1], f"submission {cpu:.2f} s", file=sys.stderr, flush=True)
     return samples, cpu
 
 
-def run_labels(meter: Meter, codes: tuple[Any, Any], marks: list[int], in_flight: int) -> tuple[list[Sample], Any]:
-    """One dataset of labels by the stand-in; samples at the marks, and the node of the workchain."""
+def run_labels(
+    meter: Meter, codes: tuple[Any, Any], marks: list[int], in_flight: int, deadline: float
+) -> tuple[list[Sample], Any]:
+    """One dataset of labels by the stand-in; samples at the marks and at the end, and the node of the workchain."""
     from aiida import engine, orm
 
     from aiida_deeph.workflows.dataset import DatasetWorkChain
@@ -198,17 +202,18 @@ def run_labels(meter: Meter, codes: tuple[Any, Any], marks: list[int], in_flight
     first = newest()
     node = engine.submit(builder)
     samples, left = [meter.sample(0)], list(marks)
-    while left:
+    while left and time.monotonic() < deadline:
         time.sleep(0.2)
         done = count_ended("PyscfCalculation", first)
         if done >= left[0]:
             samples.append(meter.sample(done))
+            print(samples[-1], file=sys.stderr, flush=True)
             left = [mark for mark in left if mark > done]
         if node.is_terminated and left:
             raise SystemExit(f"{node.process_label}<{node.pk}> ended early: [{node.exit_status}] {node.exit_message}")
-    while not node.is_terminated:
+    while not node.is_terminated and time.monotonic() < deadline:
         time.sleep(0.2)
-    samples.append(meter.sample(marks[-1]))
+    samples.append(meter.sample(samples[-1].done))
     return samples, node
 
 
@@ -226,8 +231,10 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[50, 100, 150, 200], help="where to sample")
     parser.add_argument("--trivial", type=int, default=100, help="trivial jobs")
     parser.add_argument("--in-flight", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="give up what is left after so long")
     parser.add_argument("--json", type=Path, help="where to write all samples")
     arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.seconds
 
     scratch = Path(tempfile.mkdtemp(prefix="bench-scale-"))
     if arguments.profile is None:
@@ -239,24 +246,29 @@ def main() -> None:
         load_profile(arguments.profile)
     recorded_output(scratch / "recorded")
     engine, stand_in, bash = codes(scratch / "recorded")
+    # However this ends, no daemon is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     meter = Meter()
     try:
         warm_up, _ = run_trivial(meter, bash, 5, arguments.in_flight)
         trivial, submission = run_trivial(meter, bash, arguments.trivial, arguments.in_flight)
-        labels, node = run_labels(meter, (engine, stand_in), sorted(arguments.labels), arguments.in_flight)
+        labels, node = run_labels(meter, (engine, stand_in), sorted(arguments.labels), arguments.in_flight, deadline)
     finally:
         meter.client.stop_daemon(wait=True)
     bare = (trivial[-1].cpu - trivial[0].cpu) / arguments.trivial
     whole = (labels[-1].cpu - labels[0].cpu) / labels[-1].done
+    growth = slope(labels[1:-1], "cpu")
     result = {
         "profile": arguments.profile or "embedded (SQLite, ZeroMQ)",
-        "dataset": f"exit status {node.exit_status}",
+        "dataset": f"{node.process_state.value}, exit status {node.exit_status}",
         "trivial_worker_cpu_s": bare,
         "trivial_submission_cpu_s": submission / arguments.trivial,
         "label_cpu_s": whole,
-        "label_cpu_slope_s": slope(labels[1:-1], "cpu") if len(labels) > 3 else None,
+        "label_cpu_slope_s": growth,
         "ratio": whole / (bare + submission / arguments.trivial),
+        "ratio_of_slopes": growth / (bare + submission / arguments.trivial),
         "ratio_without_submission": whole / bare,
+        "extrapolated_1000_labels_cpu_s": labels[1].cpu - labels[0].cpu + growth * (1000 - labels[1].done),
         "label_rows": slope(labels[:-1], "rows"),
         "label_repository_bytes": slope(labels[:-1], "repository"),
         "label_database_bytes": slope(labels[:-1], "database"),

@@ -1,0 +1,189 @@
+"""The labels of a dataset: cells drawn, labelled a bounded number at a time, failures recovered from or named."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+from aiida import orm
+
+from aiida_deeph.workflows.dataset_checks import cell_names
+from aiida_deeph.workflows.extension import new_cells
+from aiida_deeph.workflows.failure import reason_of
+from aiida_deeph.workflows.functions.perturb import perturb_structures
+from aiida_deeph.workflows.keep import Keep, folders_of_children, label_options
+from aiida_deeph.workflows.label.base import LabelWorkChain
+from aiida_deeph.workflows.label.registry import label_class
+from aiida_deeph.workflows.pool import PoolMixin
+from aiida_deeph.workflows.slots import at_most
+
+# Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
+BATCH = 50
+# Labels of the calls of a first job and of the workchain that recovers from its failure.
+LABEL, RECOVERY = "label_", "recover_"
+# Slots of the daemon that a label takes: its workchain and its job.
+SLOTS_PER_LABEL = 2
+
+
+def batch_name(first: int) -> str:
+    """Name of the call that draws the cells from a number on."""
+    return f"perturb_{first:04d}"
+
+
+class DatasetLabelsMixin(PoolMixin):
+    """The steps of a dataset's workchain from its structures to their raw output.
+
+    The first job of a label is submitted as it is where the code allows it (`bare_first_job`); only where that fails,
+    the workchain of the code recovers from it. A member is called as its cell, unless the dataset that is extended has
+    another one of that name.
+    """
+
+    def has_perturbation(self) -> bool:
+        """Whether cells are drawn around the structures."""
+        return "perturbation" in self.inputs
+
+    def cells_missing(self) -> bool:
+        """Whether more cells are to be drawn."""
+        return self.ctx.n_drawn < self.inputs.perturbation["n"]
+
+    def perturb(self) -> None:
+        """Draw the next batch of cells."""
+        first = self.ctx.n_drawn
+        self.call_once(
+            perturb_structures,
+            batch_name(first),
+            settings=self.inputs.perturbation,
+            first=orm.Int(first),
+            last=orm.Int(first + BATCH),
+            **self.inputs.structures,
+        )
+        self.ctx.n_drawn = min(first + BATCH, self.inputs.perturbation["n"])
+
+    # What the steps read at every label: looked up once in the life of this process, for each look at a node of the
+    # database costs as much as a step of its own.
+
+    @cached_property
+    def cells(self) -> list[str]:
+        """Names of all cells, in their order."""
+        return cell_names(self.inputs.get("structures", {}), self.inputs.get("perturbation"))
+
+    @cached_property
+    def members(self) -> dict[str, str]:
+        """Member to label -> its cell."""
+        if "extend" not in self.inputs:
+            return {cell: cell for cell in self.cells}
+        structures = {cell: self.structure(cell) for cell in self.cells}
+        return new_cells(structures, self.inputs.extend.manifest, set(self.inputs.get("labels", {})))
+
+    @cached_property
+    def drawn(self) -> dict[str, int]:
+        """Cell -> pk of its structure; all cells have been drawn when it is asked for."""
+        return drawn_cells(self.node)
+
+    @cached_property
+    def limits(self) -> tuple[int, int]:
+        """Labels in flight, and labels that may fail."""
+        in_flight = at_most(self.inputs.max_concurrent.value, SLOTS_PER_LABEL)
+        return in_flight, math.floor(self.inputs.max_failed_fraction.value * len(self.members) + 1e-9)
+
+    @cached_property
+    def common(self) -> tuple[type[LabelWorkChain], dict[str, Any]]:
+        """The workchain that labels, and its inputs without the structure."""
+        workchain = label_class(self.inputs.label_workchain.value)
+        inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
+        options = label_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
+        return workchain, {**inputs, "options": options}
+
+    def structure(self, cell: str) -> orm.StructureData:
+        """A structure to label, by its name before the dataset that is extended had a say."""
+        drawn = "perturbation" in self.inputs
+        structure: orm.StructureData = orm.load_node(self.drawn[cell]) if drawn else self.inputs.structures[cell]
+        return structure
+
+    def pool_members(self) -> list[str]:
+        """Names of the members to label."""
+        return list(self.members)
+
+    def pool_size(self) -> int:
+        """Labels in flight."""
+        return self.limits[0]
+
+    def submit_member(self, name: str) -> orm.ProcessNode:
+        """Submit one label."""
+        workchain, common = self.common
+        structure = self.structure(self.members[name])
+        process, inputs = workchain, {**common, "structure": structure}
+        if workchain.bare_first_job:
+            process, inputs = workchain._process_class, workchain.first_job(inputs)
+        number = f"{list(self.members).index(name) + 1} of {len(self.members)}"
+        return self.submit_once(
+            process,
+            inputs,
+            name=f"{LABEL}{name}",
+            label=f"label {name}",
+            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {number}",
+            told=False,
+        )
+
+    def member_ended(self, name: str, node: orm.ProcessNode) -> orm.ProcessNode | None:
+        """Let a workchain recover from a first job that failed; note why a label failed for good."""
+        workchain, common = self.common
+        if isinstance(node, orm.CalcJobNode):
+            if workchain.has_succeeded(node):
+                return None
+            return self.submit_once(
+                workchain,
+                {**common, "structure": self.structure(self.members[name]), "first_job": node.uuid},
+                name=f"{RECOVERY}{name}",
+                label=f"label {name}",
+                description=f"goes on from {node.process_label}<{node.pk}>, {reason_of(node)}",
+            )
+        if not node.is_finished_ok:
+            self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
+            self.report(f"label {name} failed: {self.ctx.failed[name]}")
+        return None
+
+    def pool_stopped(self) -> bool:
+        """No further label once too many have failed."""
+        return self._too_many_failed()
+
+    def _too_many_failed(self) -> bool:
+        others = bool(self.inputs.get("labels")) or "extend" in self.inputs
+        none_left = len(self.ctx.failed) == len(self.members) and not others
+        return len(self.ctx.failed) > self.limits[1] or none_left
+
+    def pool_status(self) -> str:
+        """Labels done, running, failed."""
+        return f"labels: {super().pool_status()}, {len(self.ctx.failed)} failed"
+
+    def _label_report(self) -> orm.Dict:
+        n_extended = self.inputs.extend.n_members if "extend" in self.inputs else 0
+        return orm.Dict(
+            {
+                "n_labels": len(self.members),
+                "n_known": len(self.inputs.get("labels", {})),
+                "n_extended": n_extended,
+                "n_not_labelled_again": len(self.cells) - len(self.members),
+                "failed": dict(sorted(self.ctx.failed.items())),
+            }
+        )
+
+    def label_folders(self) -> dict[str, orm.Data]:
+        """Where the raw output of each label lies: its stash if it has one, of the recovery if there was one."""
+        found: dict[str, dict[tuple[bool, bool], orm.Data]] = {}
+        for call, output, folder in folders_of_children(self.node):
+            recovered, stashed = call.startswith(RECOVERY), output == "remote_stash"
+            name = call.removeprefix(RECOVERY if recovered else LABEL)
+            if name in self.members and name not in self.ctx.failed:
+                found.setdefault(name, {})[recovered, stashed] = folder
+        return {name: folders[max(folders)] for name, folders in sorted(found.items())}
+
+
+def drawn_cells(process: orm.ProcessNode) -> dict[str, int]:
+    """Structures that the calcfunctions of a process have drawn: name -> pk."""
+    query = orm.QueryBuilder().append(orm.ProcessNode, filters={"id": process.pk}, tag="process")
+    calls, names = {"label": {"like": "perturb%"}}, {"edge_tag": "name", "edge_project": "label"}
+    query.append(orm.CalcFunctionNode, with_incoming="process", tag="call", edge_filters=calls)
+    query.append(orm.StructureData, with_incoming="call", tag="cell", project="id", **names)
+    return {row["name"]["label"]: row["cell"]["id"] for row in query.dict()}
