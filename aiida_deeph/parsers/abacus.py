@@ -23,12 +23,12 @@ class AbacusParser(DftParser):
     CALCULATION = AbacusCalculation
     MESSAGES = (
         (
-            r"(?i)(couldn't|can't|cannot|can not|could not|failed to) (find|open).*(upf|orb\b|orbital|pseudo)",
+            r"(?i:(couldn't|can't|cannot|can not|could not|failed to) (find|open).*(upf|orb\b|orbital|pseudo))",
             "ERROR_DATA_FILE_MISSING",
         ),
-        (r"(?i)(number of orbitals|zeta|orbital file).*(wrong|not match|mismatch)", "ERROR_WRONG_ORBITALS"),
-        (r"(?i)parameter.*(not used|unknown|not (recognized|supported)|error)|bad parameter", "ERROR_INPUT_REFUSED"),
-        (r"(?i)\bINPUT\b.*warning|warning.*\bINPUT\b|check in file|warning_quit", "ERROR_INPUT_REFUSED"),
+        (r"(?i:(number of orbitals|zeta|orbital file).*(wrong|not match|mismatch))", "ERROR_WRONG_ORBITALS"),
+        (r"(?i:parameter.*(not used|unknown|not (recognized|supported)|error)|bad parameter)", "ERROR_INPUT_REFUSED"),
+        (r"(?i:\bINPUT\b.*warning|warning.*\bINPUT\b|check in file|warning_quit)", "ERROR_INPUT_REFUSED"),
     )
     TALKATIVE = (f"{OUTPUT_FOLDER}/{WARNINGS_FILE}", AbacusCalculation.STDOUT_FILE)
 

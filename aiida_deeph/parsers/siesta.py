@@ -23,10 +23,10 @@ class SiestaParser(DftParser):
 
     CALCULATION = SiestaCalculation
     MESSAGES = (
-        (r"(?i)pseudopotential.*(not found|could not|no such|missing)|no pseudopotential", "ERROR_DATA_FILE_MISSING"),
-        (r"(?i)(PAO\.Basis|repaobasis|readbasis|atom_main).*error|bad format of .*PAO", "ERROR_WRONG_ORBITALS"),
-        (r"(?i)fdf.*(error|unrecognized|not found)|redata: .*error|reinit: .*error", "ERROR_INPUT_REFUSED"),
-        (r"(?i)coor: .*error|error.*(block|fdf|input)|must be specified|illegal", "ERROR_INPUT_REFUSED"),
+        (r"(?i:pseudopotential.*(not found|could not|no such|missing)|no pseudopotential)", "ERROR_DATA_FILE_MISSING"),
+        (r"(?i:(PAO\.Basis|repaobasis|readbasis|atom_main).*error|bad format of .*PAO)", "ERROR_WRONG_ORBITALS"),
+        (r"(?i:fdf.*(error|unrecognized|not found)|redata: .*error|reinit: .*error)", "ERROR_INPUT_REFUSED"),
+        (r"(?i:coor: .*error|error.*(block|fdf|input)|must be specified|illegal)", "ERROR_INPUT_REFUSED"),
         (r"Stopping Program from Node|ERROR STOP from Node|^\s*ERROR:", "ERROR_CRASHED"),
     )
     TALKATIVE = (SiestaCalculation.STDOUT_FILE,)

@@ -31,7 +31,8 @@ class SiestaLabelWorkChain(LcaoLabelWorkChain):
     _protocol = "label_siesta"
     plugin = "deeph.siesta"
     reader = "siesta"
-    raw_files = (*(f"{LABEL}.{kind}" for kind in ("TSHS", "HSX", "ORB_INDX", "XV", "EIG", "out")), "*.ion.xml")
+    # Either of HSX and TSHS is enough.
+    raw_files = (*(f"{LABEL}.{kind}" for kind in ("[HT]S*", "ORB_INDX", "XV", "EIG", "out")), "*.ion.xml")
     pseudo_prefix, pseudo_kind = "pseudo_", "psml"
     # Largest change of the density matrix.
     max_residual = 0.5
