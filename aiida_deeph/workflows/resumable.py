@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import Process, ToContext, append_
+from kiwipy.communications import UnroutableError
+from plumpy.processes import ConnectionClosed
 
 
 class ResumableMixin:
@@ -58,7 +61,9 @@ class ResumableMixin:
         known: set[str] | None = self.__dict__.get("_submitted_calls")
         if known is None:
             calls = (LinkType.CALL_CALC, LinkType.CALL_WORK)
-            known = self.__dict__["_submitted_calls"] = set(self.node.base.links.get_outgoing(link_type=calls).all_link_labels())
+            known = self.__dict__["_submitted_calls"] = set(
+                self.node.base.links.get_outgoing(link_type=calls).all_link_labels()
+            )
         return known
 
     def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
@@ -74,6 +79,20 @@ class ResumableMixin:
     def caching(self) -> dict[str, bool]:
         """Metadata of a child: what this process shall not take from the cache, its children shall not either."""
         return {"disable_cache": True} if self.inputs.metadata.get("disable_cache") else {}
+
+    def kill(self, msg_text: str | None = None, force_kill: bool = False) -> Any:
+        """End this process and its children.
+
+        By force, AiiDA would end this one alone and leave its children running. They are told to end here, without
+        force, so that their jobs are cancelled; nobody waits for them, since force is used when waiting is of no use.
+        """
+        controller = self.runner.controller
+        if force_kill and not self.has_terminated() and controller is not None:
+            for child in self.node.called:
+                if isinstance(child, orm.CalcJobNode | orm.WorkChainNode) and not child.is_terminated:
+                    with suppress(ConnectionClosed, UnroutableError):
+                        controller.kill_process(child.pk, msg_text=f"Killed by parent<{self.node.pk}>")
+        return super().kill(msg_text, force_kill)
 
 
 class ResumableRestartMixin(ResumableMixin):

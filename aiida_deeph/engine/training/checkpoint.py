@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -46,7 +47,10 @@ FREE_FIELDS = frozenset(
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors and plain types; a crash leaves the former checkpoint whole."""
     with atomic_path(folder / CHECKPOINT_FILE) as temporary:
-        torch.save({**state, "version": CHECKPOINT_VERSION}, temporary)
+        # By way of memory: torch itself does not say that a disk is full.
+        content = io.BytesIO()
+        torch.save({**state, "version": CHECKPOINT_VERSION}, content)
+        temporary.write_bytes(content.getbuffer())
     progress = {key: state[key] for key in ("epoch", "step", "seconds") if key in state}
     write_text_atomic(folder / PROGRESS_FILE, json.dumps(progress) + "\n")
 
