@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.dft.cp2k.required_input import required_input
+from aiida_deeph.engine.dft.qe.gth import STEP as GTH_STEP
+from aiida_deeph.engine.dft.qe.gth import GthPotential, gth_upf, orb_text
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.workflows.builder import filled_builder
 from aiida_deeph.workflows.label.lcao import LcaoLabelConfig
@@ -26,8 +30,8 @@ from aiida_deeph.workflows.protocol import merge
 OPTIONS = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
 
 
-def prove(what: str, builder: Any) -> None:
-    """Run a job and say how it ended.
+def prove(what: str, builder: Any) -> orm.CalcJobNode:
+    """Run a job, say how it ended and return its node.
 
     :raises DeepHError: it did not succeed.
     """
@@ -43,6 +47,7 @@ def prove(what: str, builder: Any) -> None:
             remedy=f"`verdi process report {node.pk}` and `verdi calcjob outputcat {node.pk}` tell more",
         )
     echo.echo_success(f"{what}: {node.process_label}<{node.pk}> ended well")
+    return node
 
 
 def bands_job(code: orm.AbstractCode) -> Any:
@@ -145,3 +150,41 @@ def numeric_job(code: orm.AbstractCode, family: str) -> Any:
     settings = parse_config(LcaoLabelConfig, values["parameters"], "parameters")
     inputs = workchain.calculation_inputs(settings, values["files"], structure)
     return filled_builder(CalculationFactory(plugin), {**inputs, "code": code, "kpoints": values["kpoints"]})
+
+
+def prove_quantum_espresso(codes: Mapping[str, orm.AbstractCode]) -> None:
+    """A hydrogen molecule with pw.x, its potential by pw2bgw.x, and both projected by HPRO, as far as there are codes.
+
+    :param codes: `pw`, `pw2bgw`, `hpro`.
+    :raises DeepHError: a job did not succeed.
+    """
+    if "pw" not in codes:
+        raise InputError(
+            "pw.x is missing", where="setup codes", found=", ".join(codes), remedy="give --pw-path as well"
+        )
+    # GTH's hydrogen in closed form, and a Gaussian: nothing has to be installed.
+    potential = GthPotential("H", "gth-pbe", 1, 0.2, (-4.17890044, 0.72446331), ())
+    r = np.arange(601) * GTH_STEP
+    orbitals = orb_text("H", 6.0, [(0, np.exp(-0.4 * r**2) * np.clip(1 - (r / 6.0) ** 4, 0, None) ** 2)])
+    structure = orm.StructureData(cell=np.diag([6.0, 5.0, 5.0]).tolist())
+    for x in (-0.37, 0.37):
+        structure.append_atom(symbols="H", position=(x, 0.0, 0.0))
+    common = {
+        "structure": structure,
+        "pseudos": {"H": DataFactory("pseudo.upf")(io.BytesIO(gth_upf(potential).encode()), filename="H.gth-pbe.upf")},
+    }
+    namelists = {"SYSTEM": {"ecutwfc": 20.0}, "ELECTRONS": {"conv_thr": 1e-6}}
+    inputs = {**common, "code": codes["pw"], "parameters": orm.Dict(namelists), "kpoints": kpoints_mesh([1, 1, 1])}
+    if "pw2bgw" in codes:
+        inputs["pw2bgw"] = codes["pw2bgw"]
+    node = prove("pw.x run of a hydrogen molecule", filled_builder(CalculationFactory("deeph.pw"), inputs))
+    if "pw2bgw" not in codes or "hpro" not in codes:
+        return
+    inputs = {
+        **common,
+        "code": codes["hpro"],
+        "parameters": orm.Dict({"cutoff": 20.0, "n_kpoints": 1, "max_error": 1000.0}),
+        "orbitals": {"H": DataFactory("deeph.pao")(io.BytesIO(orbitals.encode()), filename="H_proof.orb")},
+        "pw_folder": node.outputs.remote_folder,
+    }
+    prove("projection by HPRO", filled_builder(CalculationFactory("deeph.hpro"), inputs))

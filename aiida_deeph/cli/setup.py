@@ -65,6 +65,9 @@ def command() -> None:
 @click.option("--engine-path", type=str, help="Path of deeph-engine there; looked up on its PATH if absent.")
 @click.option("--engine-label", default=ENGINE, show_default=True, help="Label of the engine's code.")
 @_program_options
+@click.option("--pw-path", type=str, help="Path of pw.x there; Quantum ESPRESSO is registered only if this is given.")
+@click.option("--pw2bgw-path", type=str, help="Path of pw2bgw.x there, without which pw.x makes no labels.")
+@click.option("--hpro-python", type=str, help="Path of the Python there in whose environment HPRO and mpi4py are.")
 @options.PREPEND_TEXT(help="Shell lines before each program starts, e.g. `module load` or `source .../activate`.")
 @click.option("--test/--no-test", default=True, show_default=True, help="Prove each code with a tiny job.")
 @click.option("--pyscf/--no-pyscf", default=True, show_default=True, help="Whether the engine's environment has PySCF.")
@@ -73,6 +76,9 @@ def setup_codes(
     computer: Any,
     engine_path: str | None,
     engine_label: str,
+    pw_path: str | None,
+    pw2bgw_path: str | None,
+    hpro_python: str | None,
     prepend_text: str | None,
     test: bool,
     pyscf: bool,
@@ -99,6 +105,11 @@ def setup_codes(
             families = [] if program.family is None else [of_programs[f"{name}_family"]]
             job = getattr(proofs, program.proof)(code, *families)
             proofs.prove(f"{program.title} run of a hydrogen molecule", job)
+    paths = {"pw": pw_path, "pw2bgw": pw2bgw_path, "hpro": hpro_python}
+    plugins = {"pw": "deeph.pw", "pw2bgw": "deeph.pw", "hpro": "deeph.hpro"}
+    codes = {n: register(computer, n, path, plugins[n], prepend) for n, path in paths.items() if path is not None}
+    if test and codes:
+        proofs.prove_quantum_espresso(codes)
 
 
 def find(computer: Any, program: str, prepend: str) -> str:

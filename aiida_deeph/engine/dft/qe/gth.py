@@ -186,11 +186,15 @@ def gaussian_table(symbol: str, basis: str, radius: float = 10.0, cut: float = 2
             faded = values * fade
             shells.append((l, faded / np.sqrt(np.sum((faded * r) ** 2) * STEP)))
     shells.sort(key=lambda shell: shell[0])
-    return _orb(symbol, r[-1], shells)
+    return orb_text(symbol, r[-1], shells)
 
 
-def _orb(symbol: str, radius: float, shells: list[tuple[int, Real]]) -> str:
-    """Text of an `.orb` file."""
+def orb_text(symbol: str, radius: float, shells: list[tuple[int, Real]]) -> str:
+    """Text of an `.orb` file.
+
+    :param radius: where the tables end, Bohr.
+    :param shells: l and R(r) at r = 0, STEP, .. of each shell, by ascending l.
+    """
     line = "-" * 75
     ls = [l for l, _ in shells]
     names = "SPDFGH"
