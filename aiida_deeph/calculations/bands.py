@@ -67,7 +67,14 @@ class BandsCalculation(EngineCalculation):
             required=False,
             help="Folder of a job that was killed: the k-points that it had solved are taken over.",
         )
-        spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV.")
+        spec.input_namespace(
+            "share_folders",
+            valid_type=RemoteData,
+            required=False,
+            dynamic=True,
+            help="Folders of jobs that solved a share of the k-points (parameters.share): all are joined.",
+        )
+        spec.output("bands", valid_type=BandsData, required=False, help="Eigenvalues, eV; none of a share.")
         spec.output(
             "wavefunctions",
             valid_type=SinglefileData,
@@ -101,6 +108,10 @@ class BandsCalculation(EngineCalculation):
             fields["unfold"] = staging.write_structure(self.inputs.primitive, PRIMITIVE_FILE)
         if "restart_folder" in self.inputs:
             fields["restart"] = staging.link(self.inputs.restart_folder, "restart", PARTIAL)
+        shares = sorted(self.inputs.share_folders.items()) if "share_folders" in self.inputs else []
+        if shares:
+            linked = [staging.link(folder, f"shares/{name}", PARTIAL) for name, folder in shares]
+            fields["restart"] = [*([fields["restart"]] if "restart" in fields else []), *linked]
         if "kpoints" in self.inputs:
             node = self.inputs.kpoints
             mesh = mesh_of(node)

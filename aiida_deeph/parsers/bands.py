@@ -29,6 +29,9 @@ class BandsParser(EngineParser):
 
     def attach(self) -> ExitCode | None:
         values = self.read_json(OUTPUT)
+        if "share" in values:  # its solutions stay where they are until they are joined
+            self.out_parameters({key: value for key, value in values.items() if key not in ARRAYS})
+            return None
         try:
             bands = make_bands(
                 values["energies"],

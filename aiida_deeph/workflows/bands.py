@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_, while_
 from aiida.plugins import CalculationFactory, DataFactory
 
+from aiida_deeph.calculations.kpoints import mesh_of, points_of
 from aiida_deeph.workflows.builder import filled_builder, job_inputs
 from aiida_deeph.workflows.functions.bands import band_kpoints
 from aiida_deeph.workflows.ports import expose_inputs
@@ -22,6 +24,21 @@ FOLDER_INPUTS = ("hamiltonian", "hamiltonian_folder")
 # Killed by the scheduler or by who knows what: the k-points that were done are not lost.
 KILLED = (120, 140, 400)
 MAX_RESTARTS = 4
+
+
+def positive(node: orm.Int, _: Any) -> str | None:
+    """A number of k-points is at least one."""
+    return None if node.value >= 1 else f"at least 1, found {node.value}"
+
+
+def share_name(number: int) -> str:
+    """Name of a share of the k-points in the context and on its link."""
+    return f"share_{number:03d}"
+
+
+def can_go_on(node: orm.ProcessNode) -> bool:
+    """Whether a job was stopped and left a folder to go on from."""
+    return node.exit_status in KILLED and "remote_folder" in node.outputs
 
 
 class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
@@ -64,7 +81,16 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             default=lambda: orm.Int(40),
             help="Along the path.",
         )
-        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=(*FOLDER_INPUTS, "kpoints", "restart_folder"))
+        spec.input(
+            "max_kpoints_per_job",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            required=False,
+            validator=positive,
+            help="Split the k-points over jobs of at most so many; the bands are those of one job.",
+        )
+        excluded = (*FOLDER_INPUTS, "kpoints", "restart_folder", "share_folders")
+        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=excluded)
         spec.expose_inputs(
             DosCalculation,
             namespace="dos",
@@ -72,7 +98,13 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             namespace_options={"required": False, "populate_defaults": False},
         )
         spec.inputs.validator = cls._validate
-        spec.outline(cls.choose_kpoints, cls.run_jobs, while_(cls.was_killed)(cls.continue_bands), cls.results)
+        spec.outline(
+            cls.choose_kpoints,
+            if_(cls.is_split)(cls.run_shares, while_(cls.share_was_killed)(cls.continue_shares)),
+            cls.run_jobs,
+            while_(cls.was_killed)(cls.continue_bands),
+            cls.results,
+        )
         spec.output("bands", valid_type=orm.BandsData, help="Eigenvalues, eV.")
         spec.output(
             "wavefunctions", valid_type=orm.SinglefileData, required=False, help="Coefficients of chosen states."
@@ -112,44 +144,100 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         settings = orm.Dict({"path": path, "points_per_segment": self.inputs.points_per_segment.value})
         self.ctx.kpoints = self.call_once(band_kpoints, "kpoints", structure=structure, settings=settings)
 
-    def run_jobs(self) -> ToContext:
-        """Bands and density of states side by side."""
-        folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
-        jobs = {
-            "bands": self.submit_once(
-                BandsCalculation,
-                self.bands_job(),
-                name="bands",
-                label="bands",
-                description="eigenvalues along the k-points",
-            )
-        }
-        if "dos" in self.inputs:
-            inputs = {**self.exposed_inputs(DosCalculation, namespace="dos"), **folder}
-            jobs["dos"] = self.submit_once(
-                DosCalculation,
-                inputs,
-                name="dos",
-                label="dos",
-                description="density of states",
-            )
-        return ToContext(**jobs)
+    @property
+    def n_shares(self) -> int:
+        """Jobs over which the k-points are split."""
+        if "max_kpoints_per_job" not in self.inputs:
+            return 1
+        mesh = mesh_of(self.ctx.kpoints)
+        n_kpoints = len(points_of(self.ctx.kpoints)) if mesh is None else math.prod(mesh)
+        return math.ceil(n_kpoints / self.inputs.max_kpoints_per_job.value)
+
+    def is_split(self) -> bool:
+        """Whether several jobs solve the k-points."""
+        return self.n_shares > 1
+
+    def run_shares(self) -> ToContext:
+        """A job for every share of the k-points, and the density of states beside them."""
+        return ToContext(**{share_name(n): self.submit_share(n) for n in range(self.n_shares)}, **self.dos_job())
+
+    def submit_share(self, number: int, killed: orm.ProcessNode | None = None) -> orm.ProcessNode:
+        """The job of one share, or the next one after a job that was killed."""
+        inputs = self.bands_job()
+        inputs["parameters"] = orm.Dict({**inputs["parameters"].get_dict(), "share": [number, self.n_shares]})
+        tries = self.ctx.get("share_restarts", 0)
+        if killed is not None:
+            inputs["restart_folder"] = killed.outputs.remote_folder
+        return self.submit_once(
+            BandsCalculation,
+            inputs,
+            name=share_name(number) if killed is None else f"{share_name(number)}_{tries:02d}",
+            label="bands",
+            description=f"eigenvalues at share {number + 1} of {self.n_shares} of the k-points",
+        )
+
+    def shares(self) -> list[orm.ProcessNode]:
+        """The last job of every share."""
+        return [self.ctx[share_name(n)] for n in range(self.n_shares)]
+
+    def share_was_killed(self) -> bool:
+        """Whether a share goes on where its job was stopped."""
+        return self.ctx.get("share_restarts", 0) < MAX_RESTARTS and any(map(can_go_on, self.shares()))
+
+    def continue_shares(self) -> ToContext:
+        """Further jobs for the shares that were stopped."""
+        self.ctx.share_restarts = self.ctx.get("share_restarts", 0) + 1
+        stopped = [(n, node) for n, node in enumerate(self.shares()) if can_go_on(node)]
+        return ToContext(**{share_name(n): self.submit_share(n, node) for n, node in stopped})
+
+    def run_jobs(self) -> ToContext | ExitCode:
+        """Bands, joined from their shares if there are some, and density of states side by side."""
+        description = "eigenvalues along the k-points"
+        if self.is_split():
+            failed = [node for node in self.shares() if not node.is_finished_ok]
+            if failed:
+                node = failed[0]
+                return self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
+            description = f"eigenvalues of {self.n_shares} jobs joined"
+        bands = self.submit_once(
+            BandsCalculation, self.whole_job(), name="bands", label="bands", description=description
+        )
+        return ToContext(bands=bands, **self.dos_job())
+
+    def dos_job(self) -> dict[str, orm.ProcessNode]:
+        """The job for the density of states, if one is wanted."""
+        if "dos" not in self.inputs:
+            return {}
+        inputs = {**self.exposed_inputs(DosCalculation, namespace="dos"), **self.folder()}
+        job = self.submit_once(DosCalculation, inputs, name="dos", label="dos", description="density of states")
+        return {"dos": job}
+
+    def folder(self) -> dict[str, orm.Data]:
+        """H and S, as a node or where they lie."""
+        return {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
 
     def bands_job(self) -> dict[str, Any]:
         """Inputs of the job for the bands."""
-        folder = {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
-        return {**self.exposed_inputs(BandsCalculation, namespace="bands"), **folder, "kpoints": self.ctx.kpoints}
+        inputs = self.exposed_inputs(BandsCalculation, namespace="bands")
+        return {**inputs, **self.folder(), "kpoints": self.ctx.kpoints}
+
+    def whole_job(self) -> dict[str, Any]:
+        """Inputs of the job that gives the bands, from the shares if there are some."""
+        inputs = self.bands_job()
+        if self.is_split():
+            inputs["share_folders"] = {
+                share_name(n): node.outputs.remote_folder for n, node in enumerate(self.shares())
+            }
+        return inputs
 
     def was_killed(self) -> bool:
         """Whether the bands go on where a job was stopped."""
-        node = self.ctx.bands
-        stopped = node.exit_status in KILLED and "remote_folder" in node.outputs
-        return stopped and self.ctx.get("restarts", 0) < MAX_RESTARTS
+        return can_go_on(self.ctx.bands) and self.ctx.get("restarts", 0) < MAX_RESTARTS
 
     def continue_bands(self) -> ToContext:
         """A further job for the k-points that are left."""
         count = self.ctx.get("restarts", 0) + 1
-        inputs = {**self.bands_job(), "restart_folder": self.ctx.bands.outputs.remote_folder}
+        inputs = {**self.whole_job(), "restart_folder": self.ctx.bands.outputs.remote_folder}
         node = self.submit_once(
             BandsCalculation,
             inputs,

@@ -38,7 +38,10 @@ class BandsConfig(Config):
         path and distances are then those of the primitive cell.
     :param wavefunctions: states whose coefficients are written: 0 is the highest occupied band, 1 the lowest empty one.
     :param workers: processes, each with one k-point at a time.
-    :param restart: folder `OUTPUT.partial` that a killed job left elsewhere.
+    :param restart: folder or folders `OUTPUT.partial` that killed jobs, or those with a share, left elsewhere.
+    :param share: (n, count): solve only every count-th k-point from the n-th on, counted from 0, and keep the solutions
+        in `OUTPUT.partial`, which a job without a share takes over by `restart`. Several ranks of one job (started by
+        mpirun, srun, torchrun) share its k-points by themselves.
     """
 
     folder: str
@@ -59,7 +62,8 @@ class BandsConfig(Config):
     wavefunctions: tuple[int, ...] | None = Field(default=None, min_length=1)
     wavefunctions_output: str = "wavefunctions.h5"
     workers: int = Field(default=1, ge=1)
-    restart: str | None = None
+    restart: str | tuple[str, ...] | None = None
+    share: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = None
     threads: int | None = Field(default=None, ge=1)
     output: str = "bands.json"
 
@@ -69,6 +73,8 @@ class BandsConfig(Config):
             raise ValueError("exactly one of kpoints, kpath, mesh and spacing")
         if self.labels is not None and self.kpoints is None:
             raise ValueError("labels only with kpoints")
+        if self.share is not None and self.share[0] >= self.share[1]:
+            raise ValueError("share: the number of shares must be larger than that of the share, which counts from 0")
         return self
 
 
@@ -119,3 +125,46 @@ class DosConfig(Config):
     overlap_threshold: float = Field(default=1e-6, gt=0)
     threads: int | None = Field(default=None, ge=1)
     output: str = "dos.json"
+
+
+class CompareSettings(Config):
+    """How two Hamiltonians of one structure are compared.
+
+    :param kpoints: fractional k-points; exactly one of kpoints, kpath, mesh, spacing is given.
+    :param spacing: largest distance of neighbouring points of a Gamma-centred mesh, 1/Angstrom (with 2 pi).
+    :param window: energies that count, eV, relative to the Fermi level of the reference.
+    :param align: `gauge` removes the multiple of S that brings both H closest; `none` takes them as they are.
+    :param n_electrons: valence electrons in the cell; None takes what the reference records.
+    :param smearing: Fermi-Dirac width for metals, eV.
+    """
+
+    kpoints: tuple[tuple[float, float, float], ...] | None = None
+    kpath: str | None = None
+    points_per_segment: int = Field(default=20, ge=2)
+    mesh: Mesh | None = None
+    spacing: float | None = Field(default=None, gt=0)
+    window: tuple[float, float] = (-6.0, 3.0)
+    align: Literal["gauge", "none"] = "gauge"
+    n_electrons: float | None = Field(default=None, gt=0)
+    smearing: float = Field(default=0.02585, gt=0)
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> CompareSettings:
+        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh, self.spacing)) != 1:
+            raise ValueError("exactly one of kpoints, kpath, mesh and spacing")
+        if self.window[0] >= self.window[1]:
+            raise ValueError("window: the lower end first")
+        return self
+
+
+class CompareConfig(CompareSettings):
+    """Compare a (predicted) Hamiltonian with a reference of the same structure, basis and spin.
+
+    :param folder: DeepH folder to judge.
+    :param reference: DeepH folder to judge by.
+    """
+
+    folder: str
+    reference: str
+    threads: int | None = Field(default=None, ge=1)
+    output: str = "compare.json"

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
-from aiida_deeph.engine.bands.config import BandsConfig, Mesh
+from aiida_deeph.engine.bands.config import BandsConfig, CompareConfig, CompareSettings
 from aiida_deeph.engine.bands.dense import Eigenstates, solve_dense
-from aiida_deeph.engine.bands.fermi import fermi_level
+from aiida_deeph.engine.bands.fermi import fermi_level, mesh_for_spacing
+from aiida_deeph.engine.bands.kpath import periodic_directions
 from aiida_deeph.engine.bands.matrix_errors import check_same_system, gauge_shift, matrix_errors, spinful, summary
 from aiida_deeph.engine.bands.output import electrons_of, read_folder, write_json
 from aiida_deeph.engine.bands.run import kpoints_of
-from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.progress import track
@@ -28,62 +27,52 @@ DEGENERATE = 5e-3
 """States closer than this (eV) are one group: their velocities are not compared, their first order is a matrix."""
 
 
-class CompareConfig(Config):
-    """Compare a (predicted) Hamiltonian with a reference of the same structure, basis and spin.
-
-    :param folder: DeepH folder to judge.
-    :param reference: DeepH folder to judge by.
-    :param window: energies that count, eV, relative to the Fermi level of the reference.
-    :param align: `gauge` removes the multiple of S that brings both H closest; `none` takes them as they are.
-    """
-
-    folder: str
-    reference: str
-    kpoints: tuple[tuple[float, float, float], ...] | None = None
-    kpath: str | None = None
-    points_per_segment: int = Field(default=20, ge=2)
-    mesh: Mesh | None = None
-    window: tuple[float, float] = (-6.0, 3.0)
-    align: Literal["gauge", "none"] = "gauge"
-    n_electrons: float | None = Field(default=None, gt=0)
-    smearing: float = Field(default=0.02585, gt=0)
-    threads: int | None = Field(default=None, ge=1)
-    output: str = "compare.json"
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> CompareConfig:
-        if sum(value is not None for value in (self.kpoints, self.kpath, self.mesh)) != 1:
-            raise ValueError("exactly one of kpoints, kpath and mesh")
-        if self.window[0] >= self.window[1]:
-            raise ValueError("window: the lower end first")
-        return self
-
-
 def run_compare(config: CompareConfig, *, show_progress: bool | None = None) -> Path:
-    """Compare as a configuration says and write the result.
-
-    The file holds `gauge_shift` (eV), `matrix` (errors of H overall, by elements, by shells, by distance, and the
-    difference of S), `bands` (mean and largest deviation in the window, gaps), `velocities` (eV Angstrom) and
-    `perturbation`: deviations that first-order perturbation theory expects from the errors of H and S, what remains,
-    and whether that is as little as it should be (`explained`).
+    """Compare as a configuration says and write the result of `compare_hamiltonians`.
 
     :returns: the file written.
     :raises DeepHError: one line about what is wrong; nothing is written then.
     """
     found, reference = (read_folder(folder) for folder in (config.folder, config.reference))
-    check_same_system(found, reference, config.folder)
-    shift = gauge_shift(found, reference) if config.align == "gauge" else 0.0
+    names = (config.folder, config.reference)
+    return write_json(
+        Path(config.output), compare_hamiltonians(found, reference, config, names, show_progress=show_progress)
+    )
+
+
+def compare_hamiltonians(
+    found: RealSpaceHamiltonian,
+    reference: RealSpaceHamiltonian,
+    settings: CompareSettings,
+    names: tuple[str, str] = ("Hamiltonian", "reference"),
+    *,
+    show_progress: bool | None = None,
+) -> dict[str, Any]:
+    """What distinguishes a Hamiltonian from a reference, and whether the errors of H explain those of the bands.
+
+    :param names: of both in error messages.
+    :return: `gauge_shift` (eV), `matrix` (errors of H overall, by elements, by shells, by distance, and the difference
+        of S), `bands` (mean and largest deviation in the window, gaps), `velocities` (eV Angstrom) and `perturbation`:
+        deviations that first-order perturbation theory expects from the errors of H and S, what remains, and whether
+        that is as little as it should be (`explained`).
+    :raises DeepHError: they are no two Hamiltonians of one system, or the window holds no states.
+    """
+    check_same_system(found, reference, names[0])
+    shift = gauge_shift(found, reference) if settings.align == "gauge" else 0.0
     if shift:
         aligned = found.overlap.aligned_to(found.hamiltonian.atom_pairs, found.orbitals_per_atom)
         found = replace(found, hamiltonian=found.hamiltonian - shift * spinful(aligned, found))
-    fields = {name: getattr(config, name) for name in ("kpoints", "kpath", "points_per_segment", "mesh")}
-    points, weights = kpoints_of(BandsConfig(folder=config.reference, **fields), reference)
-    both = Pair(bloch_matrices(found, config.folder), bloch_matrices(reference, config.reference))
+    if settings.spacing is not None:
+        mesh = mesh_for_spacing(reference.structure.cell, periodic_directions(reference), settings.spacing)
+        settings = settings.model_copy(update={"mesh": mesh, "spacing": None})
+    fields = {name: getattr(settings, name) for name in ("kpoints", "kpath", "points_per_segment", "mesh")}
+    points, weights = kpoints_of(BandsConfig(folder=names[1], **fields), reference)
+    both = Pair(bloch_matrices(found, names[0]), bloch_matrices(reference, names[1]))
     kpoints = points.fractional
     tasks = [(c, n) for c in range(both.reference.n_channels) for n in range(len(kpoints))]
     solved = {(c, n): both.solve(kpoints[n], c) for c, n in track(tasks, "k-points", len(tasks), show=show_progress)}
-    level, edges = _level(config, reference, solved, weights, len(kpoints))
-    low, high = (level + edge for edge in config.window)
+    level, edges = _level(settings, names[1], reference, solved, weights, len(kpoints))
+    low, high = (level + edge for edge in settings.window)
     deviations, first_order, velocities = [], [], []
     for (c, n), (ours, theirs) in solved.items():
         inside = np.flatnonzero((theirs.energies >= low) & (theirs.energies <= high))
@@ -102,11 +91,11 @@ def run_compare(config: CompareConfig, *, show_progress: bool | None = None) -> 
         )
     speed = np.concatenate(velocities)
     left = np.abs(deviation - expected)
-    result = {
+    return {
         "energy_units": "eV",
         "gauge_shift": shift,
         "fermi_level": level,
-        "window": list(config.window),
+        "window": list(settings.window),
         "n_kpoints": len(kpoints),
         "n_states": len(deviation),
         "matrix": matrix_errors(found, reference),
@@ -122,7 +111,6 @@ def run_compare(config: CompareConfig, *, show_progress: bool | None = None) -> 
         },
         "smallest_overlap_eigenvalue": min(theirs.smallest_overlap for _, theirs in solved.values()),
     }
-    return write_json(Path(config.output), result)
 
 
 def _alone(energies: NDArray[np.float64], place: int) -> bool:
@@ -131,13 +119,18 @@ def _alone(energies: NDArray[np.float64], place: int) -> bool:
 
 
 def _level(
-    config: CompareConfig, reference: RealSpaceHamiltonian, solved: dict[Any, Any], weights: Any, n_k: int
+    settings: CompareSettings,
+    name: str,
+    reference: RealSpaceHamiltonian,
+    solved: dict[Any, Any],
+    weights: Any,
+    n_k: int,
 ) -> tuple[float, dict[str, float | None]]:
     """Fermi level of the reference on these k-points, and both gaps."""
-    electrons = electrons_of(reference, config.n_electrons)
+    electrons = electrons_of(reference, settings.n_electrons)
     if electrons is None:
         if reference.fermi_energy is None:
-            raise InputError("Fermi level unknown", where=config.reference, remedy="give --electrons N")
+            raise InputError("Fermi level unknown", where=name, remedy="give --electrons N")
         return reference.fermi_energy, {}
     n_channels = 1 + max(c for c, _ in solved)
     even = np.full(n_k, 1 / n_k) if weights is None else weights
@@ -146,7 +139,7 @@ def _level(
         states = [[solved[c, n][side].energies for n in range(n_k)] for c in range(n_channels)]
         width = min(len(e) for channel in states for e in channel)
         energies = np.array([[e[:width] for e in channel] for channel in states])
-        levels.append(fermi_level(energies, even, electrons, reference.spin.electrons_per_state, config.smearing))
+        levels.append(fermi_level(energies, even, electrons, reference.spin.electrons_per_state, settings.smearing))
     theirs, ours = levels
     difference = None if ours.gap is None or theirs.gap is None else ours.gap - theirs.gap
     return theirs.level, {"gap": ours.gap, "reference_gap": theirs.gap, "gap_difference": difference}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,28 @@ class BandsJob:
 
         return keep
 
+    @property
+    def needs_fermi_mesh(self) -> bool:
+        """Whether the Fermi level needs k-points besides those asked for."""
+        config = self.config
+        own = self.weights is not None and config.fermi_mesh is None and self.unfolded is None
+        return self.n_electrons is not None and not own
+
+    def solve_share(self, loop: Loop, solver: str) -> int:
+        """Solve the share of the k-points that the loop takes, which keeps them; how many there are."""
+        if solver == "sparse":
+            # Every share needs the Fermi level first; what it rests on is kept whole.
+            states = self._sparse(replace(loop, share=(0, 1)), loop)[0].states
+        else:
+            threshold = self.config.overlap_threshold
+            states = dense_spectrum(
+                self.matrices, self.kpoints, overlap_threshold=threshold, loop=loop, observe=self.observe
+            ).states
+            if self.needs_fermi_mesh:
+                extra = self.fermi_kpoints()[0]
+                dense_spectrum(self.matrices, extra, overlap_threshold=threshold, loop=loop, name="Fermi level")
+        return sum(len(channel) for channel in states)
+
     def dense(self, loop: Loop) -> Solved:
         """All bands at the k-points asked for and on a mesh for the Fermi level."""
         config, weights, mesh = self.config, self.weights, None if self.config.mesh is None else list(self.config.mesh)
@@ -121,7 +143,7 @@ class BandsJob:
         energies = spectrum.energies
         fermi = None
         if self.n_electrons is not None:
-            if weights is None or config.fermi_mesh is not None or self.unfolded is not None:
+            if self.needs_fermi_mesh:
                 extra, extra_weights, mesh = self.fermi_kpoints()
                 more = dense_spectrum(
                     self.matrices, extra, overlap_threshold=threshold, loop=loop, name="Fermi level"
@@ -137,6 +159,11 @@ class BandsJob:
 
     def sparse(self, loop: Loop) -> Solved:
         """Few bands, and the Fermi level from the states around it."""
+        spectrum, fermi, mesh = self._sparse(loop, loop)
+        return Solved(spectrum.energies, spectrum.states[0][0].first_band, spectrum, fermi, mesh)
+
+    def _sparse(self, fermi_loop: Loop, loop: Loop) -> tuple[Spectrum, FermiLevel | None, list[int] | None]:
+        """Bands, Fermi level and its mesh; the level comes first, as it is what the bands are counted from."""
         config, fermi, mesh = self.config, None, None
         solver = SparseSolver(self.matrices)
         if self.n_electrons is not None:
@@ -149,11 +176,11 @@ class BandsJob:
                 self.data.spin.electrons_per_state,
                 config.smearing,
                 start=self.data.fermi_energy,
-                loop=loop,
+                loop=fermi_loop,
             )
         energy, count = centre_energy(config, fermi), config.num_bands or 1
         spectrum = sparse_spectrum(solver, self.kpoints, energy, count, loop=loop, observe=self.observe)
-        return Solved(spectrum.energies, spectrum.states[0][0].first_band, spectrum, fermi, mesh)
+        return spectrum, fermi, mesh
 
     def unfolding_result(self, solved: Solved) -> dict[str, Any]:
         """Spectral weights of the bands asked for, and what the unfolding rests on."""

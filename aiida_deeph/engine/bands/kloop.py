@@ -27,19 +27,24 @@ class Loop:
     :param store: keeps them and knows those of an earlier run; None keeps none.
     :param workers: processes, each with one k-point at a time; they share the memory of H and S.
     :param show_progress: of the bar; None shows it on a terminal.
+    :param share: (n, count): every count-th task from the n-th on, all of them kept; None takes all tasks.
     """
 
     store: StateStore | None = None
     workers: int = 1
     show_progress: bool | None = None
+    share: tuple[int, int] | None = None
 
     def run(self, name: str, tasks: Sequence[Task], solve: Solve) -> dict[Task, Eigenstates]:
-        """The solution of each task.
+        """The solution of each task, of those of the share if there is one.
 
         :param name: of this set of tasks among the solutions kept.
         :param tasks: spin channel and index of the k-point.
         :param solve: (channel, index) -> states.
         """
+        if self.share is not None:
+            tasks = tasks[self.share[0] :: self.share[1]]
+        worth_keeping = WORTH_KEEPING if self.share is None else 0.0
         done: dict[Task, Eigenstates] = {}
         if self.store is not None:
             known = {task: self.store.get(_file(name, task)) for task in tasks}
@@ -52,7 +57,7 @@ class Loop:
 
         for task, found in track(parallel(left, timed, self.workers), name, len(left), self.show_progress):
             done[task], seconds = found
-            if self.store is not None and seconds >= WORTH_KEEPING:
+            if self.store is not None and seconds >= worth_keeping:
                 self.store.put(_file(name, task), done[task])
         return done
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,15 @@ from aiida_deeph.engine.bands.kloop import Loop
 from aiida_deeph.engine.bands.kpath import KPoints, check_directions, path_kpoints, periodic_directions
 from aiida_deeph.engine.bands.memory import peak_memory_gib
 from aiida_deeph.engine.bands.output import describe, electrons_of, read_folder, write_json
+from aiida_deeph.engine.bands.ranks import (
+    FINISHED,
+    PATIENCE,
+    own_rank,
+    partial_folder,
+    rank_folder,
+    wait_for,
+    with_ranks,
+)
 from aiida_deeph.engine.bands.solvers import choose_solver
 from aiida_deeph.engine.bands.store import StateStore, job_key
 from aiida_deeph.engine.bands.unfold import Unfolding, unfolding
@@ -28,9 +40,12 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.structure import read_structure
 
+NO_MATTER = {"folder", "output", "wavefunctions_output", "workers", "threads", "restart", "share"}
+"""Fields of the configuration that change no eigenvalue."""
+
 
 def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path:
-    """Compute the bands that a configuration describes and write them.
+    """Compute the bands that a configuration describes and write them; of several ranks the first one does.
 
     :returns: the file written.
     :raises DeepHError: one line about what is wrong; nothing is written then.
@@ -58,12 +73,23 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
     solver = choose_solver(matrices.n_rows, config.num_bands, config.solver)
     check_electrons(n_electrons, matrices.n_rows * matrices.n_channels, data.spin.electrons_per_state)
     states = state_indices(config.wavefunctions, n_electrons, data, matrices)
-    settings = config.model_dump(exclude={"folder", "output", "wavefunctions_output", "workers", "threads", "restart"})
-    earlier = None if config.restart is None else Path(config.restart)
-    store = StateStore(Path(f"{config.output}.partial"), job_key(data, settings), earlier)
+    rank, n_ranks = (0, 1) if config.share is not None else own_rank(os.environ)
+    store = _store(config, data, rank, n_ranks)
     job = BandsJob(config, data, matrices, points, weights, n_electrons, unfolded, states)
+    loop = Loop(store, config.workers, show_progress)
     try:
-        loop = Loop(store, config.workers, show_progress)
+        if config.share is not None:
+            store.open()
+            n_solved = job.solve_share(replace(loop, share=config.share), solver)
+            result = {"share": list(config.share), "n_solved": n_solved, "n_kpoints": len(points.fractional)}
+            result |= {"solver": solver, "seconds": time.perf_counter() - started}
+            return write_json(
+                Path(config.output), {**describe(data, config.folder), **result, "peak_memory_gib": peak_memory_gib()}
+            )
+        if n_ranks > 1:
+            _solve_together(job, replace(loop, share=(rank, n_ranks)), solver)
+            if rank > 0:
+                return Path(config.output)
         solved = job.dense(loop) if solver == "dense" else job.sparse(loop)
         spectrum, fermi = solved.spectrum, solved.fermi
         result = {
@@ -93,8 +119,33 @@ def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path
     except DeepHError:
         store.remove()  # what is wrong now would be wrong the next time
         raise
-    store.remove()
+    shutil.rmtree(partial_folder(config.output), ignore_errors=True)
     return path
+
+
+def _store(config: BandsConfig, data: RealSpaceHamiltonian, rank: int, n_ranks: int) -> StateStore:
+    """Where this process keeps its solutions, and finds those of earlier runs and of other ranks."""
+    settings = config.model_dump(exclude=NO_MATTER)
+    folders = [rank_folder(config.output, n, n_ranks) for n in range(n_ranks)]
+    given = (config.restart,) if isinstance(config.restart, str) else config.restart or ()
+    left = [other for folder in (*given, partial_folder(config.output)) for other in with_ranks(Path(folder))]
+    own, beside = folders[rank], [folder for n, folder in enumerate(folders) if n != rank]
+    return StateStore(own, job_key(data, settings), [folder for folder in left if folder != own], beside)
+
+
+def _solve_together(job: BandsJob, loop: Loop, solver: str) -> None:
+    """Solve one rank's share; the first rank then waits for the others, and does itself what they did not."""
+    store, started = loop.store, time.monotonic()
+    assert store is not None and loop.share is not None
+    store.open()
+    finished = store.folder / FINISHED
+    finished.unlink(missing_ok=True)
+    try:
+        job.solve_share(loop, solver)
+    finally:
+        finished.touch()
+    if loop.share[0] == 0:
+        wait_for(store.beside, max(PATIENCE, 5 * (time.monotonic() - started)))
 
 
 def kpoints_of(

@@ -28,7 +28,7 @@ Observe = Callable[[int, int, Eigenstates, Any], Mapping[str, NDArray[Any]]]
 class Spectrum:
     """Eigenstates of every spin channel at every k-point.
 
-    :param states: [channel][k].
+    :param states: [channel][k], of a share those k-points alone.
     :param solver: what solved them.
     """
 
@@ -155,4 +155,5 @@ def _spectrum(
 ) -> Spectrum:
     n_k = len(kpoints)
     found = loop.run(name, [(c, n) for c in range(matrices.n_channels) for n in range(n_k)], solve)
-    return Spectrum(tuple(tuple(found[c, n] for n in range(n_k)) for c in range(matrices.n_channels)), solver)
+    states = tuple(tuple(found[c, n] for n in range(n_k) if (c, n) in found) for c in range(matrices.n_channels))
+    return Spectrum(states, solver)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,36 +26,46 @@ class StateStore:
 
     :param folder: made with the first solution, removed at the end.
     :param key: what identifies the job: solutions are taken over only if it is the same.
-    :param earlier: such a folder of a job that was killed elsewhere; it is only read.
+    :param earlier: such folders of jobs that were killed, or did a share, elsewhere; they are only read.
+    :param beside: such folders of the other ranks of this job, which may still be filled; they are only read.
     """
 
-    def __init__(self, folder: Path, key: str, earlier: Path | None = None) -> None:
+    def __init__(self, folder: Path, key: str, earlier: Sequence[Path] = (), beside: Sequence[Path] = ()) -> None:
         self.folder, self.key = folder, key
-        self.earlier = earlier if earlier is not None and _key_in(earlier) == key else None
+        self.earlier = [other for other in earlier if _key_in(other) == key]
+        self.beside = list(beside)
         self._ready = _key_in(folder) == key
-        if not self._ready:
+        if not self._ready and not any(folder in other.parents for other in self.earlier):
             self.remove()
 
     def get(self, name: str) -> Eigenstates | None:
         """A solution of an earlier run, or None."""
         found = _read(self.folder / f"{name}.npz")
-        if found is None and self.earlier is not None:
-            found = _read(self.earlier / f"{name}.npz")
+        if found is not None:
+            return found
+        for folder in (*self.earlier, *(other for other in self.beside if _key_in(other) == self.key)):
+            found = _read(folder / f"{name}.npz")
             if found is not None:
-                self.put(name, found)  # a third run looks here alone
-        return found
+                if folder in self.earlier:
+                    self.put(name, found)  # a third run looks here alone
+                return found
+        return None
 
     def put(self, name: str, states: Eigenstates) -> None:
         """Keep a solution; complete or not there at all."""
-        if not self._ready:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(self.folder / KEY_FILE, json.dumps({"key": self.key}))
-            self._ready = True
+        self.open()
         values = {f.name: getattr(states, f.name) for f in fields(states) if f.name != "extras"}
         arrays = {key: value for key, value in values.items() if value is not None}
         arrays |= {EXTRA + key: value for key, value in states.extras.items()}
         with atomic_path(self.folder / f"{name}.npz") as temporary:
             np.savez(temporary, **arrays)
+
+    def open(self) -> None:
+        """Make the folder."""
+        if not self._ready:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(self.folder / KEY_FILE, json.dumps({"key": self.key}))
+            self._ready = True
 
     def remove(self) -> None:
         """Throw everything away."""

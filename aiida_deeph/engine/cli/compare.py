@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aiida_deeph.engine.bands.deviation import CompareConfig
+from aiida_deeph.engine.bands.config import CompareConfig
 from aiida_deeph.engine.cli.bands import use_threads
 from aiida_deeph.engine.config import parse_config
 
@@ -17,6 +17,7 @@ from aiida_deeph.engine.config import parse_config
 @click.argument("reference", metavar="REFERENCE_DIR")
 @click.option("--kpath", metavar="G-K-M-G", help="Path through special points of the lattice.")
 @click.option("--mesh", type=int, nargs=3, default=None, help="Gamma-centred mesh.")
+@click.option("--spacing", type=float, help="Mesh whose points are at most this far apart, 1/Angstrom (with 2 pi).")
 @click.option("--window", type=float, nargs=2, default=None, help="Energies from the Fermi level, eV. [default: -6 3]")
 @click.option("--align", type=click.Choice(["gauge", "none"]), help="[default: gauge]")
 @click.option("--electrons", "n_electrons", type=float, help="Valence electrons, if not in the reference.")
@@ -26,7 +27,7 @@ from aiida_deeph.engine.config import parse_config
 def command(folder: str, reference: str, show_progress: bool | None, **options: Any) -> None:
     """Errors of H, bands and velocities of DEEPH_DIR, judged by REFERENCE_DIR, and whether H explains the others."""
     given = {name: value for name, value in options.items() if value is not None}
-    if not {"kpath", "mesh"} & set(given):
+    if not {"kpath", "mesh", "spacing"} & set(given):
         given["mesh"] = (1, 1, 1)
     config = parse_config(CompareConfig, {"folder": folder, "reference": reference, **given}, "command line")
     use_threads(config.threads)

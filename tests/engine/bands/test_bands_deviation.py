@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from aiida_deeph.engine.bands.bloch import bloch_matrices
+from aiida_deeph.engine.bands.config import CompareConfig
 from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.deviation import CompareConfig, gradient, run_compare
+from aiida_deeph.engine.bands.deviation import gradient, run_compare
 from aiida_deeph.engine.bands.matrix_errors import gauge_shift, spinful
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian

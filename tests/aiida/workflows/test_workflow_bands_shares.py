@@ -1,0 +1,107 @@
+"""k-points split over jobs by one input: the bands of one job, and shares that go on where they were killed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+
+from aiida_deeph.data.hamiltonian import HamiltonianData
+from aiida_deeph.engine.bands.config import BandsConfig
+from aiida_deeph.engine.bands.run import run_bands
+from aiida_deeph.workflows.bands import BandsWorkChain
+
+
+@pytest.fixture
+def builder(engine_code, deeph_folder):
+    """Bands of three k-points in jobs of at most two."""
+    overrides = {"points_per_segment": 2, "dos": None, "max_kpoints_per_job": 2}
+    node = HamiltonianData(deeph_folder)
+    return BandsWorkChain.get_builder_from_protocol(engine_code, node, "fast", overrides, kpath="G-X")
+
+
+def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
+    results, process = run_get_node(builder)
+    assert process.is_finished_ok, process.exit_message
+    jobs = {job.label: job for job in process.called if isinstance(job, orm.CalcJobNode)}
+    links = {
+        link.link_label: link.node
+        for link in process.base.links.get_outgoing().all()
+        if isinstance(link.node, orm.CalcJobNode)
+    }
+    assert set(links) == {"share_000", "share_001", "bands"} and set(jobs) == {"bands"}
+    shares = [links[f"share_{n:03d}"].outputs.output_parameters.get_dict() for n in range(2)]
+    assert [(share["share"], share["n_solved"]) for share in shares] == [([0, 2], 2), ([1, 2], 1)]
+    assert "bands" not in links["share_000"].outputs
+    assert links["bands"].inputs.share_folders.share_001.uuid == links["share_001"].outputs.remote_folder.uuid
+
+    config = BandsConfig(
+        folder=str(deeph_folder), kpath="G-X", points_per_segment=2, output=str(tmp_path / "bands.json")
+    )
+    whole = json.loads(run_bands(config).read_text())
+    np.testing.assert_allclose(results["bands"].get_bands(), whole["energies"][0], atol=1e-9)
+    assert results["bands"].labels == [(0, "G"), (2, "X")]
+    assert results["output_parameters"]["fermi_level"] == pytest.approx(whole["fermi_level"])
+    # Nothing was left for the job that joined them, and it leaves nothing behind.
+    assert "bands.json.partial" in links["share_000"].outputs.remote_folder.listdir()
+    assert "bands.json.partial" not in links["bands"].outputs.remote_folder.listdir()
+
+
+def test_killed_share_goes_on_alone(start, step, builder, ended_job, remote):
+    process = start(builder)
+    step(process, process.choose_kpoints)
+    assert process.is_split()
+    jobs = step(process, process.run_shares)
+    assert {job.inputs.parameters["share"][0] for job in jobs.values()} == {0, 1}
+    folder = remote()
+    process.ctx.share_000 = ended_job("deeph.bands", 120, outputs={"remote_folder": folder})
+    process.ctx.share_001 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    assert process.share_was_killed()
+    again = step(process, process.continue_shares)
+    assert set(again) == {"share_000"}
+    assert again["share_000"].inputs.restart_folder.uuid == folder.uuid
+    assert again["share_000"].inputs.parameters["share"] == [0, 2]
+    process.ctx.share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    assert not process.share_was_killed()
+    job = step(process, process.run_jobs)["bands"]
+    assert job.inputs.share_folders.share_000.uuid == process.ctx.share_000.outputs.remote_folder.uuid
+    # Even the last job, when it is killed, keeps what the shares did.
+    process.ctx.bands = ended_job("deeph.bands", 140, outputs={"remote_folder": remote()})
+    assert process.was_killed()
+    job = step(process, process.continue_bands)["bands"]
+    assert set(job.inputs.share_folders) == {"share_000", "share_001"}
+    assert job.inputs.restart_folder.uuid == process.ctx.bands.outputs.remote_folder.uuid
+
+
+def test_failed_share_fails_the_bands(start, step, builder, ended_job, remote):
+    process = start(builder)
+    step(process, process.choose_kpoints)
+    process.ctx.share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    process.ctx.share_001 = ended_job("deeph.bands", 210, outputs={"remote_folder": remote()})
+    assert not process.share_was_killed()
+    verdict = step(process, process.run_jobs)
+    assert verdict.status == BandsWorkChain.exit_codes.ERROR_BANDS_FAILED.status
+
+
+def test_few_kpoints_are_one_job_and_meshes_are_counted(start, step, engine_code, deeph_folder):
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints_mesh([2, 3, 1])
+    for most, expected in ((6, 1), (4, 2), (1, 6)):
+        overrides = {"dos": None, "max_kpoints_per_job": most}
+        process = start(
+            BandsWorkChain.get_builder_from_protocol(
+                engine_code, HamiltonianData(deeph_folder), overrides=overrides, kpoints=kpoints
+            )
+        )
+        step(process, process.choose_kpoints)
+        assert (process.n_shares, process.is_split()) == (expected, expected > 1)
+
+
+def test_no_kpoints_per_job_is_refused(start, builder):
+    builder.max_kpoints_per_job = 1
+    inputs = {**builder._inputs(prune=True), "max_kpoints_per_job": orm.Int(0)}
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        start(BandsWorkChain, **inputs)
