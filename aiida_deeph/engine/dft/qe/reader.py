@@ -122,11 +122,11 @@ def _on_atoms_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) 
     for mine, theirs in ((data.structure.cell, structure.cell), (data.structure.positions, structure.positions)):
         if np.abs(mine - theirs).max() > TOLERANCE:
             raise _different_runs(directory, "other positions", f"those to {TOLERANCE:g} Angstrom")
-    H, S = data.hamiltonian, data.overlap
-    if H is None or S is None:
+    H = data.hamiltonian
+    if H is None or data.overlap is None:
         raise InputError("matrices are missing", where=directory / DEEPH_FOLDER, expected="hamiltonian.h5, overlap.h5")
     H = H.with_entries(H.entries * (HARTREE_TO_EV / HPRO_HARTREE_TO_EV))
-    return replace(data, structure=structure, hamiltonian=H.sorted(), overlap=S.sorted())
+    return replace(data, structure=structure, hamiltonian=H)
 
 
 def _different_runs(directory: Path, found: str, expected: str) -> DataError:
