@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from aiida.cmdline.params import arguments
 from aiida.cmdline.utils import decorators, echo
+
+ALIVE = ("created", "running", "waiting")
+PREPROCESS = "aiida.calculations:deeph.preprocess"
+Place = tuple[int, str]
+
+
+@dataclass
+class Folder:
+    """One folder on a computer; a job that was taken from the cache has the folder of its source.
+
+    :param nodes: all RemoteData that point to it.
+    """
+
+    place: Place
+    nodes: list[Any] = field(default_factory=list)
+
+    def name(self) -> str:
+        """Who left it, and where it lies."""
+        creators = sorted({node.creator for node in self.nodes if node.creator is not None}, key=lambda job: job.pk)
+        names = " = ".join(f"{job.process_label}<{job.pk}>" for job in creators)
+        return f"{names} on {self.nodes[0].computer.label}:{self.place[1]}"
+
+    def is_dataset(self) -> bool:
+        """Whether trainings may read it."""
+        return any(node.creator is not None and node.creator.process_type == PREPROCESS for node in self.nodes)
+
+    def is_stashed(self) -> bool:
+        """Whether its files were stashed too."""
+        return any("remote_stash" in node.creator.outputs for node in self.nodes if node.creator is not None)
+
+    def clean(self) -> None:
+        """Delete it, for all nodes alike; no later job may take over outputs whose folder is gone."""
+        from aiida.orm import RemoteData
+
+        self.nodes[0]._clean()
+        for node in self.nodes:
+            node.base.extras.set(RemoteData.KEY_EXTRA_CLEANED, True)
+            if node.creator is not None:
+                node.creator.base.caching.is_valid_cache = False
 
 
 @click.command("clean")
@@ -18,52 +58,74 @@ from aiida.cmdline.utils import decorators, echo
 def data_clean(processes: tuple[Any, ...], force: bool, keep_datasets: bool) -> None:
     """Free the remote folders of PROCESSES and of all jobs that they called; what runs, or is read, is left alone.
 
-    Nodes, models and retrieved files stay in the database. A cleaned folder cannot be continued from or read again.
+    Nodes, models, retrieved and stashed files stay. A cleaned folder cannot be continued from or read again; where its
+    files were stashed, readers take those.
     """
-    busy = needed_folders()
+    busy = needed_places()
     total = 0
     for folder in remote_folders(processes):
-        creator = folder.creator
-        name = f"{creator.process_label}<{creator.pk}> on {folder.computer.label}:{folder.get_remote_path()}"
-        if keep_datasets and creator.process_type == "aiida.calculations:deeph.preprocess":
-            echo.echo(f"kept, a dataset: {name}")
-        elif folder.pk in busy:
-            echo.echo(f"kept, {busy[folder.pk]} needs it: {name}")
+        if keep_datasets and folder.is_dataset() and not folder.is_stashed():
+            echo.echo(f"kept, a dataset: {folder.name()}")
+        elif folder.place in busy:
+            echo.echo(f"kept, {busy[folder.place]} needs it: {folder.name()}")
         else:
-            size = size_of(folder)
+            size = size_of(folder.nodes[0])
             total += size
+            name = folder.name() + (" (stashed)" if folder.is_stashed() else "")
             if force:
-                folder._clean()
-                # A later run must not take over outputs whose folder is gone.
-                creator.base.caching.is_valid_cache = False
+                folder.clean()
             echo.echo(f"{'deleted' if force else 'would delete'} {readable(size)}: {name}")
     verdict = f"{readable(total)} freed" if force else f"{readable(total)} would be freed; --force does it"
     echo.echo_success(verdict)
 
 
-def remote_folders(processes: tuple[Any, ...]) -> Iterator[Any]:
+def place_of(remote: Any) -> Place:
+    """Computer and path: what nodes of cached jobs share."""
+    return remote.computer.pk, remote.get_remote_path()
+
+
+def remote_folders(processes: tuple[Any, ...]) -> list[Folder]:
     """Folders, not cleaned so far, of jobs that ended: the processes themselves or what they called."""
-    jobs = {node.pk: node for process in processes for node in (process, *process.called_descendants)}
-    for _, job in sorted(jobs.items()):
-        if job.is_terminated and "remote_folder" in job.outputs and job.outputs.remote_folder.creator == job:
-            folder = job.outputs.remote_folder
-            if not folder.is_cleaned:
-                yield folder
-
-
-def needed_folders() -> dict[int, str]:
-    """Folders that a live process has as an input, or that a live workflow's jobs left: pk -> who needs it."""
     from aiida import orm
 
-    alive = {"attributes.process_state": {"in": ["created", "running", "waiting"]}}
-    needed: dict[int, str] = {}
+    jobs = {node.pk: node for process in processes for node in (process, *process.called_descendants)}
+    own = [
+        job.outputs.remote_folder
+        for _, job in sorted(jobs.items())
+        if isinstance(job, orm.CalcJobNode) and job.is_terminated and "remote_folder" in job.outputs
+    ]
+    folders = {place_of(remote): Folder(place_of(remote)) for remote in own if not remote.is_cleaned}
+    for remote in folders_at({path for _, path in folders}):
+        if place_of(remote) in folders:
+            folders[place_of(remote)].nodes.append(remote)
+    return list(folders.values())
+
+
+def folders_at(paths: Iterable[str]) -> list[Any]:
+    """All RemoteData of these paths, whoever made them."""
+    from aiida import orm
+
+    paths = list(paths)
+    found: list[Any] = []
+    for first in range(0, len(paths), 500):
+        filters = {"attributes.remote_path": {"in": paths[first : first + 500]}}
+        found += orm.QueryBuilder().append(orm.RemoteData, filters=filters).all(flat=True)
+    return sorted(found, key=lambda node: node.pk)
+
+
+def needed_places() -> dict[Place, str]:
+    """Folders that a live process has as an input, or that a live workflow's jobs left -> who needs it."""
+    from aiida import orm
+
+    alive = {"attributes.process_state": {"in": list(ALIVE)}}
+    needed: dict[Place, str] = {}
     for (process,) in orm.QueryBuilder().append(orm.ProcessNode, filters=alive).iterall():
         name = f"{process.process_label}<{process.pk}>"
-        links = process.base.links.get_incoming(node_class=orm.RemoteData).all()
-        needed.update({link.node.pk: name for link in links})
+        for link in process.base.links.get_incoming(node_class=orm.RemoteData).all():
+            needed[place_of(link.node)] = name
         for job in process.called_descendants:
             if "remote_folder" in job.outputs:
-                needed[job.outputs.remote_folder.pk] = name
+                needed[place_of(job.outputs.remote_folder)] = name
     return needed
 
 

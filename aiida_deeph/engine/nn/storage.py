@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -52,7 +53,16 @@ def load_model(
     """
     folder = Path(folder)
     description = read_description(folder)
-    network = build_network(description).to(dtype)
+    try:
+        network = build_network(description).to(dtype)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            "architecture does not fit the network",
+            where=folder / DESCRIPTION_FILE,
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            expected=f"what `{description.network}` of this version writes",
+        ) from None
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
         network.load_state_dict({name: value.to(dtype) for name, value in tensors.items()})

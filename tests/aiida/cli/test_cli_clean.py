@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiida import orm
+from aiida.common.datastructures import StashMode
 from aiida.common.links import LinkType
 from click.testing import CliRunner
 
@@ -85,6 +86,53 @@ def test_jobs_of_a_live_workflow_are_kept(clean, folders):
     workflow.set_process_state("waiting")
     assert clean(workflow.pk, "--force").count("kept, ") == 2
     assert all(content(folder) for folder in found.values())
+
+
+@pytest.fixture
+def cached(folders, aiida_localhost):
+    """A job whose outputs were taken from the cache: it has the folder of the DFT job."""
+    _, found = folders
+    job = orm.CalcJobNode(computer=aiida_localhost, process_type="aiida.calculations:deeph.pyscf").store()
+    twin = orm.RemoteData(remote_path=found["pyscf"].get_remote_path(), computer=aiida_localhost)
+    twin.base.links.add_incoming(job, LinkType.CREATE, "remote_folder")
+    twin.store()
+    job.set_process_state("finished")
+    job.set_process_label("pyscf")
+    job.set_exit_status(0)
+    return job, twin
+
+
+def test_folder_that_a_cached_job_shares_is_one(clean, folders, cached):
+    workflow, found = folders
+    job, twin = cached
+    assert clean(workflow.pk, job.pk).count("would delete") == 2
+    shown = clean(job.pk, "--force")
+    assert shown.count("deleted") == 1 and f"pyscf<{found['pyscf'].creator.pk}> = pyscf<{job.pk}>" in shown
+    assert found["pyscf"].is_cleaned and twin.is_cleaned
+    assert not job.base.caching.is_valid_cache and not found["pyscf"].creator.base.caching.is_valid_cache
+
+
+def test_folder_that_is_needed_by_another_name_is_kept(clean, folders, cached, aiida_localhost):
+    workflow, found = folders
+    _, twin = cached
+    alive = orm.CalcJobNode(computer=aiida_localhost, process_type="aiida.calculations:deeph.preprocess")
+    alive.base.links.add_incoming(twin, LinkType.INPUT_CALC, "labels__a")
+    alive.store()
+    alive.set_process_state("waiting")
+    assert clean(workflow.pk, "--force").count("kept, ") == 1
+    assert content(found["pyscf"])
+
+
+def test_dataset_that_was_stashed_may_go(clean, folders, aiida_localhost, tmp_path):
+    workflow, found = folders
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "matrix").write_bytes(bytes(10))
+    stash = orm.RemoteStashFolderData(
+        StashMode.COPY, str(tmp_path / "archive"), ["dataset"], computer=aiida_localhost
+    ).store()
+    stash.base.links.add_incoming(found["preprocess"].creator, LinkType.CREATE, "remote_stash")
+    assert "(stashed)" in clean(workflow.pk, "--force", "--keep-datasets")
+    assert found["preprocess"].is_cleaned and (tmp_path / "archive" / "matrix").is_file()
 
 
 def test_sizes_are_readable():

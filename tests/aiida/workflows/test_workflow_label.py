@@ -52,6 +52,29 @@ def test_mesh_covers_the_range_of_h():
     assert kmesh_for(orm.StructureData(cell=np.diag([30.0] * 3).tolist(), pbc=(True,) * 3), 20.0) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("code", ["pyscf", "cp2k"])
+def test_first_job_by_itself_is_that_of_the_workchain(code, request):
+    process = request.getfixturevalue(code)
+    inputs = {name: process.inputs[name] for name in process.inputs if name not in ("metadata", "max_iterations")}
+    alone, within = type(process).first_job(inputs), process.ctx.inputs
+    assert set(alone) == set(within) and alone["metadata"] == within["metadata"]
+    assert alone["parameters"].get_dict() == within["parameters"].get_dict()
+    assert all(alone[name] is within[name] for name in ("code", "structure"))
+    assert "missing file" in alone["metadata"]["options"]["append_text"]
+
+
+def test_job_that_ended_before_is_the_first_iteration(start, step, engine_code, hydrogen_chain, ended_job):
+    job = ended_job("deeph.pyscf", 410)
+    builder = PyscfLabelWorkChain.get_builder_from_protocol(engine_code, hydrogen_chain(), protocol="fast")
+    builder.first_job = job.uuid
+    process = start(builder)
+    step(process, process.setup, process.run_process, process.inspect_process)
+    assert process.ctx.iteration == 1
+    assert process.ctx.inputs["parameters"]["max_cycle"] == 120
+    step(process, process.run_process)
+    assert process.child("iteration_02") is not None and process.child("iteration_01") is None
+
+
 def test_pyscf_job_gets_the_common_inputs(pyscf):
     inputs = pyscf.ctx.inputs
     assert inputs["parameters"]["basis"] == "gth-szv"
