@@ -26,6 +26,7 @@ COMMANDS = {
     "preprocess": "Turn many raw DFT outputs into a gated dataset.",
     "pyscf": "Run a periodic Kohn-Sham calculation with PySCF.",
     "structure": "Build twisted bilayers, and cells for a dataset.",
+    "tight-binding": "H(R) without overlap for tight-binding programs (Wannier90's files).",
     "train": "Train a network on a dataset.",
 }
 
