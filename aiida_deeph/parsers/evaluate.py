@@ -12,7 +12,7 @@ from aiida_deeph.parsers.base import EngineParser
 class EvaluateParser(EngineParser):
     """Plain values of `evaluate.json` become output_parameters, its tables the node `errors`."""
 
-    UNITS = {"mae_eV": "eV", "max_eV": "eV", "seconds": "s"}
+    UNITS = {"mae_eV": "eV", "max_eV": "eV", "bands_mean_eV": "eV", "bands_max_eV": "eV", "seconds": "s"}
 
     def attach(self) -> ExitCode | None:
         values = self.read_json(OUTPUT)

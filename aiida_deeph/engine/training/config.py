@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from aiida_deeph.engine.bands.config import CompareSettings
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.nn.config import NetworkConfig
 
@@ -121,10 +122,14 @@ class EvaluateConfig(Config):
 
     :param members: `train`, `validation`, `test` of the model's recorded split, or `all`.
     :param strict: predict each direction by itself instead of averaging both to a Hermitian H.
+    :param bands: k-points and window in which the bands of every member are compared with those of its label: table
+        `bands` (deviations, gaps, velocities, and whether the errors of H explain them), `bands_mean_eV`,
+        `bands_max_eV`, `n_unexplained`.
     """
 
     dataset: str
     model: str
+    bands: CompareSettings | None = None
     members: Literal["train", "validation", "test", "all"] = "test"
     strict: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

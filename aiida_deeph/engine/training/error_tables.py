@@ -85,11 +85,27 @@ class ErrorTables:
             "n_entries": n_entries,
             "elements": list(self._elements),
             "members": self.members,
+            "element_pairs": self._by_elements(),
             "orbital_pairs": pairs,
             "orbital_mae_eV": orbitals,
             "shell_mae_eV": shells,
             "distances": self._by_distance(),
         }
+
+    def _by_elements(self) -> dict[str, dict[str, float | int]]:
+        n = int(self._first[-1])
+        total, count, largest = (a.reshape(n, n) for a in (self._sum, self._count, self._max))
+        table: dict[str, dict[str, float | int]] = {}
+        for a, b in itertools.product(range(len(self._elements)), repeat=2):
+            window = np.s_[self._first[a] : self._first[a + 1], self._first[b] : self._first[b + 1]]
+            n_entries = int(count[window].sum())
+            if n_entries:
+                table[f"{self._elements[a]}-{self._elements[b]}"] = {
+                    "mae_eV": float(total[window].sum() / n_entries),
+                    "max_eV": float(largest[window].max()),
+                    "n_entries": n_entries,
+                }
+        return table
 
     def _by_orbitals(self) -> tuple[dict[str, dict[str, float | int]], dict[str, Any], dict[str, Any]]:
         n = int(self._first[-1])

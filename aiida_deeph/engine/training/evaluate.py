@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aiida_deeph.engine.bands.deviation import compare_hamiltonians
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
 from aiida_deeph.engine.io.model import ModelDescription
@@ -51,6 +54,32 @@ def chosen_members(config: EvaluateConfig, manifest: DatasetManifest, descriptio
     return [known[entry["uuid"]] for entry in recorded]
 
 
+def bands_of_member(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table of bands says about one member: all energies in eV, velocities in eV Angstrom."""
+    bands, velocities, theory = (comparison[name] for name in ("bands", "velocities", "perturbation"))
+    return {
+        "mean_eV": bands["mean"],
+        "max_eV": bands["max"],
+        **{f"{name}_eV": bands[name] for name in ("gap", "reference_gap", "gap_difference") if name in bands},
+        "gauge_shift_eV": comparison["gauge_shift"],
+        "velocity_mean_eV_A": velocities["mean"],
+        "velocity_max_eV_A": velocities["max"],
+        "expected_from_H_eV": theory["expected_mean"],
+        "unexplained_eV": theory["unexplained_mean"],
+        "explained": theory["explained"],
+        **{name: comparison[name] for name in ("n_kpoints", "n_states", "smallest_overlap_eigenvalue")},
+    }
+
+
+def bands_summary(bands: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
+    """Mean and largest deviation over the members, and how many of them the errors of H do not explain."""
+    return {
+        "bands_mean_eV": sum(entry["mean_eV"] for entry in bands.values()) / len(bands),
+        "bands_max_eV": max(entry["max_eV"] for entry in bands.values()),
+        "n_unexplained": sum(not entry["explained"] for entry in bands.values()),
+    }
+
+
 @torch.no_grad()
 def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> dict[str, Any]:
     """Predict the members and write the errors (`config.output`), energies in eV.
@@ -79,6 +108,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
     settings = GraphSettings.of_network(network, "float32")
     tables = ErrorTables(description.orbital_basis, max(description.pair_cutoffs.values(), default=0.0))
     network.eval()
+    bands: dict[str, dict[str, Any]] = {}
     for member in track(members, "evaluation", show=show_progress):
         data = load_member(dataset, member)
         graph = labelled_graph(data, settings).to(device)
@@ -88,8 +118,13 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
         if not config.strict:
             predicted = predicted.hermitian_part()
         tables.add(member.name, data.structure, predicted, label)
+        if config.bands is not None:
+            found = replace(data, hamiltonian=predicted)
+            names = (f"prediction of {member.name}", member.name)
+            bands[member.name] = bands_of_member(compare_hamiltonians(found, data, config.bands, names))
     report = {
         **tables.as_json(),
+        **({"bands": bands, **bands_summary(bands)} if bands else {}),
         "members_of": config.members,
         "n_members": len(members),
         "strict": config.strict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -233,6 +234,39 @@ def test_evaluation_is_the_error_of_the_predictions(toy_dataset: Path, trained: 
     entries = sum(len(load_member(toy_dataset, m).hamiltonian.entries) for m in read_manifest(toy_dataset).members)
     assert everything["n_entries"] == entries
     assert np.isfinite(everything["max_eV"])
+
+
+def test_bands_of_the_members(
+    toy_dataset: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hardly trained model: its bands are wrong by about as much as its H."""
+
+    def with_overlap(dataset: Path, member: Any) -> Any:
+        """The toy's S is no overlap: here orthogonal orbitals."""
+        data = load_member(dataset, member)
+        s = data.overlap
+        own = ~s.atom_pairs[:, :3].any(axis=1) & (s.atom_pairs[:, 3] == s.atom_pairs[:, 4])
+        rows, columns = s.entry_positions()
+        unit = (own[s.pair_of_entry] & (rows == columns)).astype(float)
+        return dataclasses.replace(data, overlap=s.with_entries(unit))
+
+    monkeypatch.setattr("aiida_deeph.engine.training.evaluate.load_member", with_overlap)
+    bands = {"mesh": [1, 1, 1], "window": [-30.0, 30.0]}
+    values = {"dataset": str(toy_dataset), "model": str(trained / "model"), "output": str(tmp_path / "e.json")}
+    report = evaluate(EvaluateConfig.model_validate({**values, "members": "validation", "bands": bands}))
+    table = report["bands"]
+    assert set(table) == set(report["members"])
+    assert report["bands_mean_eV"] == pytest.approx(np.mean([entry["mean_eV"] for entry in table.values()]))
+    assert report["bands_max_eV"] == max(entry["max_eV"] for entry in table.values()) > 0
+    assert report["n_unexplained"] == sum(not entry["explained"] for entry in table.values())
+    for entry in table.values():
+        assert entry["n_kpoints"] == 1 and 0 < entry["n_states"] <= 10
+        assert entry["gap_eV"] - entry["reference_gap_eV"] == pytest.approx(entry["gap_difference_eV"])
+        assert entry["unexplained_eV"] > 0 and 0 < entry["expected_from_H_eV"] < 30
+    pairs = report["element_pairs"]
+    assert set(pairs) == {"C-C", "C-H", "H-C", "H-H"}
+    assert sum(pair["n_entries"] for pair in pairs.values()) == report["n_entries"]
+    assert max(pair["max_eV"] for pair in pairs.values()) == report["max_eV"]
 
 
 def test_evaluation_refuses_what_does_not_fit(toy_dataset: Path, trained: Path, tmp_path: Path) -> None:
