@@ -11,8 +11,15 @@ from aiida_deeph.engine.cli.overlap import _by_element
 
 @click.command("cube")
 @click.argument("wavefunctions", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--basis", required=True, metavar="SPEC", help="openmx:FOLDER, the folder of the .pao files.")
-@click.option("--orbitals", metavar="ELEMENT=NAME", multiple=True, required=True, help="e.g. C=C6.0-s2p2d1.")
+@click.option(
+    "--basis",
+    required=True,
+    metavar="SPEC",
+    help="pyscf:NAME, cp2k:FILE:NAME, openmx:FOLDER, siesta:FOLDER or abacus:FOLDER, as for `overlap`.",
+)
+@click.option(
+    "--orbitals", metavar="ELEMENT=NAME", multiple=True, help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1."
+)
 @click.option("--band", type=int, required=True, help="Band, counted from 0; one of those in the file.")
 @click.option(
     "--kpoint", "k_index", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the k-point."
@@ -28,14 +35,17 @@ from aiida_deeph.engine.cli.overlap import _by_element
 def command(
     wavefunctions: Path, basis: str, orbitals: tuple[str, ...], output: Path, **options: int | float | str
 ) -> None:
-    """Write a state of WAVEFUNCTIONS (from `deeph-engine bands --wavefunction N`) as a cube file.
+    """Write a state of WAVEFUNCTIONS (from `deeph-engine bands --wavefunction N`) as a cube file."""
+    from aiida_deeph.engine.overlap.numeric.grid import elements_of, write_cube
+    from aiida_deeph.engine.overlap.numeric.load import is_numeric, load_numeric
 
-    The orbitals must be numerical ones, whose radial functions are known from their files.
-    """
-    from aiida_deeph.engine.overlap.numeric.grid import write_cube
-    from aiida_deeph.engine.overlap.numeric.load import load_numeric
+    elements = elements_of(wavefunctions)
+    if is_numeric(basis):
+        found = load_numeric(basis, _by_element(orbitals), elements, Path())
+    else:
+        from aiida_deeph.engine.overlap.basis import load_basis
+        from aiida_deeph.engine.overlap.radial_gaussian import as_radial
 
-    names = _by_element(orbitals)
-    found = load_numeric(basis, names, tuple(names), Path())
+        found = as_radial(load_basis(basis, elements, Path()))
     norm = write_cube(output, wavefunctions, found, **options)
     click.echo(f"{output}: integral of |psi|^2 over the cell {norm:.4f}")

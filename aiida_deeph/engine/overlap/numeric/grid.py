@@ -1,4 +1,4 @@
-"""Wavefunctions of numerical orbitals on a grid, and cube files of them."""
+"""Wavefunctions on a grid, and cube files of them: of orbitals whose radial functions are tables."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ def on_grid(
         place = np.ravel_multi_index(tuple((index - shift * size).T), tuple(size))
         np.add.at(psi, place, value * np.exp(-2j * np.pi * (shift @ k)))
     return psi.reshape(size) / basis.bohr**1.5
+
+
+def elements_of(wavefunctions: Path) -> tuple[str, ...]:
+    """Elements in a file of wavefunctions.
+
+    :raises DataError: no file of wavefunctions.
+    """
+    try:
+        with h5py.File(wavefunctions) as file:
+            return tuple(sorted({symbol.decode() for symbol in file["symbols"][()]}))
+    except (OSError, KeyError) as error:
+        raise DataError("wavefunctions cannot be read", where=wavefunctions, found=error) from None
 
 
 def write_cube(
