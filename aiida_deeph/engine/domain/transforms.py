@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, equal_kinds, match_pairs
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
@@ -73,6 +74,32 @@ def from_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltoni
     """
     convention, ls = _convention(code), _angular_momenta(data)
     return reorder(data, {l: convention.permutation(l) for l in ls}, {l: convention.signs(l) for l in ls})
+
+
+def orbital_map(
+    basis: OrbitalBasis, symbols: Sequence[str], code: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Where `from_convention` puts each orbital of the cell, and with which factor: for readers that place elements.
+
+    :param symbols: of the atoms, in their order.
+    :return: new index of each orbital, shape (n_orbitals,), and +1 or -1, shape (n_orbitals,).
+    :raises InputError: the code's convention is not known.
+    """
+    convention = _convention(code)
+    tables: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    for symbol in dict.fromkeys(symbols):
+        place, factor = np.empty(basis.n_orbitals(symbol), dtype=np.int64), np.empty(basis.n_orbitals(symbol))
+        first = 0
+        for l in basis.shells[symbol]:
+            old = first + np.array(convention.permutation(l))
+            place[old] = np.arange(first, first + 2 * l + 1)
+            factor[old] = convention.signs(l)
+            first += 2 * l + 1
+        tables[symbol] = place, factor
+    sizes = basis.orbitals_per_atom(symbols)
+    begin = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    places = np.concatenate([tables[symbol][0] for symbol in symbols])
+    return begin + places, np.concatenate([tables[symbol][1] for symbol in symbols])
 
 
 def to_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltonian:

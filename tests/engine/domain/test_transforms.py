@@ -17,6 +17,7 @@ from aiida_deeph.engine.domain.transforms import (
     from_convention,
     gauge_of,
     orbital_major_to_spin_major,
+    orbital_map,
     overlap_with_spin,
     reorder,
     shifted,
@@ -169,3 +170,17 @@ def test_zero_of_energy(make_hamiltonian, spin: SpinMode) -> None:
     assert gauge_of(removed) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(removed.hamiltonian.entries, without_gauge(data)[0].hamiltonian.entries, atol=1e-12)
     np.testing.assert_allclose(shifted(removed, mu).hamiltonian.entries, moved.hamiltonian.entries, atol=1e-12)
+
+
+@pytest.mark.parametrize("code", sorted(CONVENTIONS))
+def test_map_of_orbitals_is_what_from_convention_does(code):
+    vector = np.arange(1.0, 17.0 + 5)
+    data = one_atom(vector, (0, 1, 3, 2, 2))
+    index, factor = orbital_map(data.basis, data.structure.symbols, code)
+    moved = np.empty(len(vector))
+    moved[index] = factor * vector
+    known = from_convention(data, code).hamiltonian.entries
+    assert np.array_equal(np.outer(moved, moved).ravel(), known)
+    # Of several atoms each by itself.
+    both, _ = orbital_map(data.basis, ("C", "C"), code)
+    assert np.array_equal(both, np.concatenate([index, index + len(vector)]))

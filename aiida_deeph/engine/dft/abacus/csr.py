@@ -73,14 +73,17 @@ def read_csr(path: Path) -> AbacusMatrix:
             expected="`Matrix Dimension of H(R)` or `--- Ionic Step 1 ---` at its begin",
             remedy="write text: out_mat_hs2 1, or out_hsr 1 in later releases",
         )
-    if text.count(b"STEP:" if old else b"--- Ionic Step") > 1:
-        raise InputError("matrices of several steps in one file", where=path, expected="a run of one geometry")
+    several = InputError("matrices of several steps in one file", where=path, expected="a run of one geometry")
+    if new and text.count(b"--- Ionic Step") > 1:
+        raise several
     name = header["name"] if old else _name_in(header["rest"])
     n_rows, n_cells = int(header["n"]), int(header["cells"])
     body = text[header.end() :]
     try:
         if old:
             parts, positions = _old_parts(body), None
+            if parts is None:
+                raise several
         else:
             positions = _positions(body, path)
             if body.count(b"# CSR values") != sum(1 for _ in _NEW_BLOCK.finditer(body)):
@@ -97,11 +100,16 @@ def read_csr(path: Path) -> AbacusMatrix:
 Part = tuple[NDArray[np.int64], int, bytes, bytes, bytes]
 
 
-def _old_parts(body: bytes) -> list[Part]:
-    """R with its number of elements; then, if there are any, a line of values, of columns and of row pointers."""
+def _old_parts(body: bytes) -> list[Part] | None:
+    """R with its number of elements; then, if there are any, a line of values, of columns and of row pointers.
+
+    :return: None if another step follows.
+    """
     lines = [line for line in body.split(b"\n") if line.strip()]
     parts, place = [], 0
     while place < len(lines):
+        if lines[place].lstrip().startswith(b"STEP:"):
+            return None
         words = [int(word) for word in lines[place].split()]
         if len(words) != 4:
             raise ValueError(f"{len(words)} numbers instead of R and a number of elements")
@@ -149,7 +157,7 @@ def _assembled(
         cells=cells,
         cell=np.repeat(np.arange(len(parts), dtype=np.int32), counts),
         rows=np.repeat(np.tile(np.arange(n_rows, dtype=np.int32), len(per_row)), per_row.ravel()),
-        columns=columns,
+        columns=columns.astype(np.int32),
         values=values,
         positions=positions,
     )

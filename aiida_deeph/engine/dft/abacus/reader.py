@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,14 @@ from aiida_deeph.engine.dft.abacus.constants import ABACUS_RYDBERG_TO_EV
 from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
 from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
-from aiida_deeph.engine.dft.orbital_entries import entry_places
+from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
 from aiida_deeph.engine.dft.unwrapping import unwrapped
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.domain.transforms import from_convention, orbital_major_to_spin_major, with_common_pairs
+from aiida_deeph.engine.domain.transforms import orbital_map
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
@@ -64,23 +63,18 @@ class AbacusReader:
         parts = _read_matrices(log.path.parent, n_spin, log.converged is not None)
         shift = _wrapped_by(stru, log, parts[-1])
         symbols = stru.symbols
-        orbitals = basis.orbitals_per_atom(symbols)
+        hamiltonian, overlap = _placed(parts, basis, symbols, n_spin)
         data = RealSpaceHamiltonian(
             Structure(symbols, stru.fractional @ stru.cell * BOHR_TO_ANGSTROM, stru.cell * BOHR_TO_ANGSTROM),
             basis,
             SPINS[n_spin],
-            None,
-            _overlap(parts[-1], orbitals, n_spin),
+            hamiltonian,
+            overlap,
             log.fermi_energy,
             log.n_electrons,
             _metadata(log, settings, stru, n_spin),
         )
-        if len(parts) > 1:
-            data = replace(data, hamiltonian=_hamiltonian(parts[:-1], orbitals, n_spin))
-            if n_spin == 4:
-                data = orbital_major_to_spin_major(data)
-            data = with_common_pairs(data)
-        return from_convention(unwrapped(data, shift), "abacus")
+        return unwrapped(data, shift)
 
 
 def read_input(directory: Path, output: Path) -> dict[str, str]:
@@ -178,42 +172,61 @@ def _wrapped_by(stru: Stru, log: RunningLog, matrix: AbacusMatrix) -> NDArray[np
     return shift
 
 
-def _hamiltonian(parts: list[AbacusMatrix], orbitals: NDArray[np.int64], n_spin: int) -> BlockSparseMatrix:
-    """H(R) in eV; with nspin 4 the rows of an atom are 2 * orbital + spin."""
-    matrices = []
-    for part in parts:
-        counts = orbitals * (2 if n_spin == 4 else 1)
-        _check_size(part, counts)
-        places = entry_places(part.rows, part.columns, part.cell, part.cells, counts)
-        values = part.values.astype(np.complex128 if n_spin == 4 else np.float64)
-        matrices.append(places.spatial(values * ABACUS_RYDBERG_TO_EV))
-    if n_spin != 2:
-        return matrices[0]
-    return _collinear(*matrices, orbitals)
+def _placed(
+    parts: list[AbacusMatrix], basis: OrbitalBasis, symbols: tuple[str, ...], n_spin: int
+) -> tuple[BlockSparseMatrix | None, BlockSparseMatrix]:
+    """H(R) in eV (None without) and S(R) on the same pairs, in our order of orbitals and spins.
 
-
-def _collinear(up: BlockSparseMatrix, down: BlockSparseMatrix, orbitals: NDArray[np.int64]) -> BlockSparseMatrix:
-    """[[up, 0], [0, down]] on the pairs of both."""
-    pairs = np.unique(np.concatenate([up.atom_pairs, down.atom_pairs]), axis=0)
-    up, down = up.aligned_to(pairs, orbitals), down.aligned_to(pairs, orbitals)
-    full = BlockSparseMatrix.from_pairs(pairs, 2 * orbitals, dtype=np.complex128)
-    rows, columns = up.entry_positions()
-    n, m = up.chunk_shapes[up.pair_of_entry].T
-    place = full.chunk_boundaries[:-1][up.pair_of_entry] + rows.astype(np.int64) * 2 * m + columns
-    full.entries[place] = up.entries
-    full.entries[place + n * 2 * m + m] = down.entries
-    return full
-
-
-def _overlap(part: AbacusMatrix, orbitals: NDArray[np.int64], n_spin: int) -> BlockSparseMatrix:
-    """S(R); with nspin 4 the file has it for both spins, in rows 2 * orbital + spin (not that of a `get_S` without)."""
-    rows, columns, cell, values = part.rows, part.columns, part.cell, part.values
-    if n_spin == 4 and part.n_rows == 2 * orbitals.sum():
-        kept = (rows % 2 == 0) & (columns % 2 == 0)
-        rows, columns, cell, values = rows[kept] // 2, columns[kept] // 2, cell[kept], values[kept]
+    With nspin 4 the rows of an atom are 2 * orbital + spin; so they are in S, but for that of a `get_S` without spin.
+    """
+    sizes, orbitals = basis.orbitals_per_atom(symbols), orbital_map(basis, symbols, "abacus")
+    S = parts[-1]
+    elements = (S.rows, S.columns, S.cell, S.values.real)
+    if n_spin == 4 and S.n_rows == 2 * sizes.sum():
+        kept = (S.rows % 2 == 0) & (S.columns % 2 == 0)
+        rows, columns, cell, values = (array[kept] for array in elements)
+        elements = (rows // 2, columns // 2, cell, values)
     else:
-        _check_size(part, orbitals)
-    return entry_places(rows, columns, cell, part.cells, orbitals).spatial(np.ascontiguousarray(values.real))
+        _check_size(S, sizes)
+    places = [entry_places(*elements[:3], S.cells, sizes, orbitals)]
+    spinful = n_spin == 4
+    for part in parts[:-1]:
+        _check_size(part, 2 * sizes if spinful else sizes)
+        known = _both_spins(orbitals, sizes) if spinful else orbitals
+        counts = 2 * sizes if spinful else sizes
+        places.append(entry_places(part.rows, part.columns, part.cell, part.cells, counts, known))
+    pairs = united_pairs(*(place.atom_pairs for place in places))
+    places = [place.on(pairs) for place in places]
+    overlap = places[0].spatial(elements[3])
+    if len(parts) == 1:
+        return None, overlap
+    H = [part.values * ABACUS_RYDBERG_TO_EV for part in parts[:-1]]
+    if n_spin == 2:
+        return _collinear(*(place.spatial(values) for place, values in zip(places[1:], H, strict=True))), overlap
+    return places[1].spatial(H[0].astype(np.complex128) if spinful else H[0]), overlap
+
+
+def _both_spins(
+    orbitals: tuple[NDArray[np.int64], NDArray[np.float64]], sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Index and factor of each row 2 * orbital + spin: of an atom all up, then all down."""
+    index, factor = orbitals
+    first, n = (np.repeat(values, sizes) for values in (np.cumsum(sizes) - sizes, sizes))
+    up = index + first
+    return np.stack([up, up + n], axis=1).ravel(), np.repeat(factor, 2)
+
+
+def _collinear(up: BlockSparseMatrix, down: BlockSparseMatrix) -> BlockSparseMatrix:
+    """[[up, 0], [0, down]] of blocks of the same pairs."""
+    n, m = up.chunk_shapes.T
+    boundaries = np.concatenate([[0], np.cumsum(4 * n * m)])
+    entries = np.zeros(boundaries[-1], dtype=np.complex128)
+    rows, columns = up.entry_positions()
+    n, m = n[up.pair_of_entry], m[up.pair_of_entry]
+    place = boundaries[:-1][up.pair_of_entry] + rows.astype(np.int64) * 2 * m + columns
+    entries[place] = up.entries
+    entries[place + n * 2 * m + m] = down.entries
+    return BlockSparseMatrix(up.atom_pairs, 2 * up.chunk_shapes, boundaries, entries)
 
 
 def _check_size(part: AbacusMatrix, orbitals: NDArray[np.int64]) -> None:

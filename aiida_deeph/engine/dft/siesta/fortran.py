@@ -87,10 +87,10 @@ class FortranRecords:
         before = after - lengths // 4 - 2
         if (words[before] != lengths).any() or (words[after - 1] != lengths).any():
             raise DataError("file is damaged", where=f"{self.path}, byte {self._place}", expected="rows of the matrix")
-        kept = np.ones(len(words), dtype=bool)
-        kept[before] = kept[after - 1] = False
         self._place = int(ends[-1])
-        return words[kept].view(dtype)
+        # Copies of whole rows: many times faster than a mask of single words.
+        kept = [words[a:b] for a, b in zip((before + 1).tolist(), (after - 1).tolist(), strict=True)]
+        return np.concatenate(kept).view(dtype)
 
     def _length(self, place: int) -> int | None:
         if place < 0 or place + 4 > len(self._content):

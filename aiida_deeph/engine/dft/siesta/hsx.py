@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.siesta.fortran import FortranRecords
-from aiida_deeph.engine.dft.siesta.matrices import SiestaMatrices
+from aiida_deeph.engine.dft.siesta.matrices import SiestaMatrices, read_elements
 from aiida_deeph.engine.errors import DataError, InputError
 
 K_MESH_BYTES = 9 * 4 + 3 * 8
@@ -54,10 +54,7 @@ def _read_0(records: FortranRecords) -> SiestaMatrices:
     gamma = bool(records.integers(1)[0])
     if not gamma:
         records.raw(4 * n_supercell)  # orbital of the cell that each column is an image of
-    counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4") - 1
-    hamiltonian = np.stack([records.rows(counts, "<f4").astype(np.float64, copy=False) for _ in range(n_components)])
-    overlap = records.rows(counts, "<f4").astype(np.float64, copy=False)
+    counts, columns, values = read_elements(records, n_orbitals, n_components + 1, "<f4")
     n_electrons = float(records.reals(2)[0])
     displacements = records.rows(3 * counts, "<f4").astype(np.float64).reshape(-1, 3)
     labels, sizes = _species(records, int(records.integers(1)[0]))
@@ -67,14 +64,14 @@ def _read_0(records: FortranRecords) -> SiestaMatrices:
     records.raw(8 * n_orbitals)
     _check_species(records.path, species, sizes)
     return SiestaMatrices(
-        path=records.path,
-        layout="HSX 0",
-        counts=counts,
-        columns=columns,
-        hamiltonian=hamiltonian,
-        overlap=overlap,
-        n_images=n_supercell // n_orbitals,
-        n_electrons=n_electrons,
+        records.path,
+        "HSX 0",
+        counts,
+        columns,
+        values[:-1],
+        values[-1],
+        n_supercell // n_orbitals,
+        n_electrons,
         displacements=displacements,
         orbitals_per_atom=np.array(sizes)[species],
         species=species,
@@ -104,23 +101,19 @@ def _read_1(records: FortranRecords, version: int) -> SiestaMatrices:
     # A converter that comes with SIESTA 5 calls layout 2 version 1: the record of the k-mesh gives it away.
     if version == 2 or (records.peek() == K_MESH_BYTES and n_orbitals * 4 != K_MESH_BYTES):
         records.raw(K_MESH_BYTES)
-    counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4") - 1
-    real = "<f8" if double else "<f4"
-    hamiltonian = np.stack([records.rows(counts, real).astype(np.float64, copy=False) for _ in range(n_components)])
-    overlap = records.rows(counts, real).astype(np.float64, copy=False)
+    counts, columns, values = read_elements(records, n_orbitals, n_components + 1, "<f8" if double else "<f4")
     orbitals_per_atom = np.diff(last, prepend=0)
     if not np.array_equal(orbitals_per_atom, np.array(sizes)[species]):
         raise DataError("numbers of orbitals do not fit the species", where=records.path)
     return SiestaMatrices(
-        path=records.path,
-        layout=f"HSX {version}",
-        counts=counts,
-        columns=columns,
-        hamiltonian=hamiltonian,
-        overlap=overlap,
-        n_images=n_images,
-        n_electrons=n_electrons,
+        records.path,
+        f"HSX {version}",
+        counts,
+        columns,
+        values[:-1],
+        values[-1],
+        n_images,
+        n_electrons,
         images=images,
         cell=cell_and_energies[:9].reshape(3, 3),
         positions=positions,

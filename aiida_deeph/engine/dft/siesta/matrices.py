@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.siesta.fortran import FortranRecords
 from aiida_deeph.engine.errors import DataError
 
 Real = NDArray[np.float64]
@@ -77,3 +78,20 @@ class SiestaMatrices:
     def rows(self) -> NDArray[np.int32]:
         """Orbital of the cell of each element, shape (n_elements,)."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
+
+
+def read_elements(
+    records: FortranRecords, n_orbitals: int, n_matrices: int, dtype: str = "<f8"
+) -> tuple[Integers, NDArray[np.int32], Real]:
+    """What HSX and TSHS hold alike: elements of each row, their columns, then several matrices row by row.
+
+    :return: counts, shape (n_orbitals,); columns counted from 0, shape (n_elements,); values, shape (n_matrices,
+        n_elements).
+    :raises DataError: the file is cut off or damaged.
+    """
+    counts = records.integers(n_orbitals)
+    columns = records.rows(counts, "<i4")
+    values = np.empty((n_matrices, len(columns)))
+    for row in values:
+        row[:] = records.rows(counts, dtype)
+    return counts, columns - np.int32(1), values

@@ -23,7 +23,7 @@ from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.domain.transforms import from_convention
+from aiida_deeph.engine.domain.transforms import orbital_map
 from aiida_deeph.engine.errors import DataError, InputError
 
 SPINS = {1: SpinMode.NONE, 2: SpinMode.COLLINEAR, 4: SpinMode.NONCOLLINEAR, 8: SpinMode.NONCOLLINEAR}
@@ -60,9 +60,10 @@ class SiestaReader:
         assert raw.orbitals_per_atom is not None and raw.cell is not None and raw.positions is not None
         symbols, basis = _species(raw, directory, label)
         cells, columns, cell_vectors = images_of_elements(raw, _orbital_index(directory, label))
-        places = entry_places(raw.rows, columns, cells, cell_vectors, raw.orbitals_per_atom.astype(np.int64))
+        sizes = raw.orbitals_per_atom.astype(np.int64)
+        places = entry_places(raw.rows, columns, cells, cell_vectors, sizes, orbital_map(basis, symbols, "siesta"))
         units = output.units
-        data = RealSpaceHamiltonian(
+        return RealSpaceHamiltonian(
             Structure(symbols, raw.positions * units.bohr, raw.cell * units.bohr),
             basis,
             SPINS[len(raw.hamiltonian)],
@@ -84,7 +85,6 @@ class SiestaReader:
                 "energy_eV": output.energy,
             },
         )
-        return from_convention(data, "siesta")
 
 
 def find_label(directory: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aiida_deeph.engine.dft.siesta.fortran import FortranRecords
-from aiida_deeph.engine.dft.siesta.matrices import SiestaMatrices
+from aiida_deeph.engine.dft.siesta.matrices import SiestaMatrices, read_elements
 from aiida_deeph.engine.errors import DataError, InputError
 
 
@@ -37,25 +37,23 @@ def read_tshs(path: Path) -> SiestaMatrices:
     fermi_energy, n_electrons, _ = (float(x) for x in records.reals(3))
     records.raw(8)
     last = records.integers(n_atoms + 1)
-    counts = records.integers(n_orbitals)
-    columns = records.rows(counts, "<i4") - 1
-    overlap = records.rows(counts, "<f8").astype(np.float64, copy=False)
-    hamiltonian = np.stack([records.rows(counts, "<f8").astype(np.float64, copy=False) for _ in range(n_components)])
+    counts, columns, values = read_elements(records, n_orbitals, n_components + 1)
     images = np.zeros((1, 3), dtype=np.int64)
     if not gamma:
         images = records.integers(3 * n_images).reshape(-1, 3)
+    cell, positions = np.split(geometry.reshape(-1, 3), [3])
     return SiestaMatrices(
-        path=path,
-        layout="TSHS 1",
-        counts=counts,
-        columns=columns,
-        hamiltonian=hamiltonian,
-        overlap=overlap,
-        n_images=n_images,
-        n_electrons=n_electrons,
+        path,
+        "TSHS 1",
+        counts,
+        columns,
+        values[1:],
+        values[0],
+        n_images,
+        n_electrons,
         images=images,
-        cell=geometry[:9].reshape(3, 3),
-        positions=geometry[9:].reshape(-1, 3),
+        cell=cell,
+        positions=positions,
         orbitals_per_atom=np.diff(last),
         fermi_energy=fermi_energy,
     )
