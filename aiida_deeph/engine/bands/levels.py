@@ -37,7 +37,15 @@ def guess_level(matrices: BlochMatrices, filling: float) -> tuple[float, float, 
     near = near[:CLUSTER_ROWS] if len(near) > 2 * CLUSTER_ROWS else near
     # Whole atoms: part of an atom's orbitals is no subsystem.
     rows = np.flatnonzero(np.isin(matrices.atom_of_row, matrices.atom_of_row[near]))
-    energies = la.eigvalsh(h[rows][:, rows].toarray(), s[rows][:, rows].toarray())
+    try:
+        energies = la.eigvalsh(h[rows][:, rows].toarray(), s[rows][:, rows].toarray())
+    except la.LinAlgError as error:
+        raise DataError(
+            "overlap is not positive definite",
+            where=f"{len(rows)} orbitals around the first atom",
+            found=str(error).partition(".")[0],
+            expected="only positive eigenvalues of S",
+        ) from None
     place = min(max(round(filling * len(rows)), 1), len(rows) - 1)
     level = (energies[place - 1] + energies[place]) / 2
     around = np.count_nonzero(np.abs(energies - level) < 2.0) / 4.0
