@@ -46,12 +46,14 @@ class HproConfig(Config):
     """What `parameters` of the job hold.
 
     :param cutoff: of the orbitals' Fourier transforms, Rydberg; that of pw.x is a good one.
+    :param spin_orbit: whether pw.x took spin-orbit coupling into account; its pseudopotentials then have it all.
     :param n_kpoints: of the SCF's mesh, at which the bands are compared with those of pw.x.
     :param max_error: mean error of the occupied bands from which on the label is refused, eV.
     :param warn_error: mean error from which on there is a warning, eV.
     """
 
     cutoff: float = Field(gt=0)
+    spin_orbit: bool = False
     n_kpoints: int = Field(default=32, ge=1)
     max_error: float = Field(default=0.2, gt=0)
     warn_error: float = Field(default=0.05, gt=0)
@@ -97,14 +99,16 @@ class HproCalculation(CalcJob):
         message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
         if message is None and set(cls.spec().inputs) <= set(namespace):
             try:
-                hpro_files(atom_symbols(inputs["structure"]), inputs["pseudos"], inputs["orbitals"])
+                spin_orbit = bool(inputs["parameters"].get_dict().get("spin_orbit", False))
+                hpro_files(atom_symbols(inputs["structure"]), inputs["pseudos"], inputs["orbitals"], spin_orbit)
             except DeepHError as error:
                 message = str(error)
         return message
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         config = HproConfig.model_validate(self.inputs.parameters.get_dict())
-        files = hpro_files(atom_symbols(self.inputs.structure), self.inputs.pseudos, self.inputs.orbitals)
+        symbols = atom_symbols(self.inputs.structure)
+        files = hpro_files(symbols, self.inputs.pseudos, self.inputs.orbitals, config.spin_orbit)
         files[DRIVER_FILE] = Path(hpro_driver.__file__).read_text(encoding="utf-8")
         values = {
             "potential": POTENTIAL_FILE,
@@ -114,6 +118,7 @@ class HproCalculation(CalcJob):
             "output": DEEPH_FOLDER,
             "result": RESULT_FILE,
             "cutoff": config.cutoff / 2,  # Hartree
+            "spin_orbit": config.spin_orbit,
             "n_kpoints": config.n_kpoints,
             "names": {symbol: node.name for symbol, node in sorted(self.inputs.orbitals.items())},
         }
@@ -140,7 +145,7 @@ class HproCalculation(CalcJob):
 
 
 def hpro_files(
-    symbols: tuple[str, ...], pseudos: Mapping[str, UpfData], orbitals: Mapping[str, PaoData]
+    symbols: tuple[str, ...], pseudos: Mapping[str, UpfData], orbitals: Mapping[str, PaoData], spin_orbit: bool = False
 ) -> dict[str, str]:
     """Projectors and orbitals as HPRO reads them: path in the job's folder -> text.
 
@@ -163,6 +168,14 @@ def hpro_files(
                 where=symbol,
                 found=f"{valence:g} valence electrons in {pao.filename}, {pseudo.valence:g} in {upf.filename}",
                 expected="the same number",
+            )
+        if (pseudo.js is not None) != spin_orbit:
+            kinds = ("scalar relativistic", "fully relativistic")
+            raise InputError(
+                "pseudopotential does not fit the spins",
+                where=f"{symbol}: {upf.filename}",
+                found=kinds[pseudo.js is not None],
+                expected=f"{kinds[spin_orbit]}, {'with' if spin_orbit else 'without'} spin-orbit coupling",
             )
         files[f"{PSEUDO_FOLDER}/{symbol}.upf"] = hpro_upf(pseudo)
         files[f"{ORBITAL_FOLDER}/{symbol}.ion"] = hpro_ion(symbol, pseudo.valence, shells, pao.filename)

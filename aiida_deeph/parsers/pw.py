@@ -22,6 +22,8 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (r"No space left on device|Disk quota exceeded|error writing to file", "ERROR_NO_SPACE"),
     (r"convergence NOT achieved", "ERROR_SCF_NOT_CONVERGED"),
     (r"Error in routine +(read_namelists|card_|iosys|set_cutoff|readpp|read_upf|upf|setup|input|checkallsym)", "INPUT"),
+    # pw2bgw.x up to 6.7 cannot write the potential of a run with spin-orbit coupling.
+    (r"BGW cannot use spinors", "INPUT"),
     (r"bad line in namelist|from read_namelists|Error in routine .*(psp|pseudo|species)", "INPUT"),
     (r"Error in routine|Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|SIGSEGV", "ERROR_CRASHED"),
     (r"command not found|error while loading shared libraries|Permission denied|No such file", "ERROR_CRASHED"),

@@ -55,7 +55,8 @@ class QeLabelConfig(Config):
         :raises InputError: one of them cannot be.
         """
         namelists = checked_namelists(self.namelists, "parameters.namelists")
-        values = {"cutoff": namelists["SYSTEM"]["ecutwfc"], **self.hpro}
+        system = namelists["SYSTEM"]
+        values = {"cutoff": system["ecutwfc"], "spin_orbit": bool(system.get("lspinorb")), **self.hpro}
         return namelists, parse_config(HproConfig, values, "parameters.hpro")
 
 

@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import scipy.linalg
@@ -20,6 +22,7 @@ from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.dft.qe.render import PwRun, checked_namelists, pw2bgw_input, pw_input
 from aiida_deeph.engine.dft.qe.upf import hpro_upf, read_upf
 from aiida_deeph.engine.dft.qe.xml_output import element_of, read_pw_xml
+from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
@@ -102,7 +105,8 @@ def changed(run: Path, name: str, old: str, new: str) -> None:
         ("data-file-schema.xml", "6.7MaX", "9.1", r"unknown version of pw.x.*found 9.1; expected 6.5 to 7.5"),
         ("hpro_result.json", "0.3.1.post1", "1.0", r"unknown version of HPRO.*found 1.0; expected 0.3"),
         ("data-file-schema.xml", "achieved>true", "achieved>false", "density did not converge.*12 cycles"),
-        ("data-file-schema.xml", "<noncolin>false", "<noncolin>true", "spin is not supported.*noncollinear"),
+        ("data-file-schema.xml", "<noncolin>false", "<noncolin>true", "magnets are not supported"),
+        ("data-file-schema.xml", "<lsda>false", "<lsda>true", "magnets are not supported.*collinear spins"),
         ("data-file-schema.xml", '<atom name="H" index="3">', '<atom name="C" index="3">', "files of different runs"),
         ("data-file-schema.xml", '<atom name="C" index="2">', '<atom name="H" index="2">', "files of different runs"),
         ("data-file-schema.xml", '<atom name="H" index="4">', '<atom name="C" index="4">', "not grouped by element"),
@@ -114,6 +118,30 @@ def test_refused(run, name, old, new, message):
     changed(run, name, old, new)
     with pytest.raises((InputError, DataError), match=message):
         QeReader().read(run)
+
+
+def test_overlaps_that_carry_spin(run):
+    """With spin-orbit coupling HPRO writes S for both spins too; here a run without, doubled by hand."""
+    expected = QeReader().read(run)
+    info = json.loads((run / "deeph" / "info.json").read_text())
+    (run / "deeph" / "info.json").write_text(json.dumps({**info, "spinful": True}))
+    for name, dtype in (("hamiltonian", complex), ("overlap", float)):
+        path = run / "deeph" / f"{name}.h5"
+        with h5py.File(path, "r+") as file:
+            bounds, shapes = file["chunk_boundaries"][...], file["chunk_shapes"][...]
+            blocks = [file["entries"][a:b].reshape(n) for (a, b), n in zip(pairwise(bounds), shapes, strict=True)]
+            doubled = np.concatenate([np.kron(np.eye(2), block).ravel() for block in blocks]).astype(dtype)
+            for key, values in (("chunk_boundaries", 4 * bounds), ("chunk_shapes", 2 * shapes), ("entries", doubled)):
+                del file[key]
+                file[key] = values
+    with pytest.raises(DataError, match=r"files of different runs.*found spin noncollinear"):
+        QeReader().read(run)
+    for flag in ("noncolin", "spinorbit"):
+        changed(run, "data-file-schema.xml", f"<{flag}>false", f"<{flag}>true")
+    data = QeReader().read(run)
+    assert data.spin is SpinMode.NONCOLLINEAR and np.array_equal(data.overlap.entries, expected.overlap.entries)
+    k = (0.1, 0.2, 0.3)
+    assert levels(data, k) == pytest.approx(np.repeat(levels(expected, k), 2), abs=1e-9)
 
 
 def test_version_with_a_patch_level_is_known(run):
@@ -149,6 +177,7 @@ def test_input_of_pw():
     [
         ({"SYSTEM": {"ecutwfc": 60, "nspin": 2}}, r"not supported; in parameters.SYSTEM.nspin; found magnets"),
         ({"SYSTEM": {"ecutwfc": 60, "starting_magnetization(1)": 0.5}}, "found magnets"),
+        ({"SYSTEM": {"ecutwfc": 60, "noncolin": True}}, "not supported.*one of noncolin and lspinorb"),
         ({"SYSTEM": {"ecutwfc": 60, "ibrav": 2}}, r"not the user's; in parameters.SYSTEM.ibrav"),
         ({"CONTROL": {"outdir": "/x"}, "SYSTEM": {"ecutwfc": 60}}, r"not the user's; in parameters.CONTROL.outdir"),
         ({"IONS": {}}, "unknown namelist.*found IONS"),
@@ -222,7 +251,7 @@ def test_projectors_on_a_logarithmic_grid():
         ('<UPF version="2.0.1">', "<PP_INFO>", "not a UPF of version 2"),
         ('pseudo_type="NC"', 'pseudo_type="US"', "not norm-conserving.*found US"),
         ('is_paw="F"', 'is_paw="T"', "not norm-conserving"),
-        ('has_so="F"', 'has_so="T"', "spin-orbit coupling is not supported"),
+        ('has_so="F"', 'has_so="T"', "pseudopotential is damaged.*no jjj of PP_RELBETA.1"),
         ("</PP_BETA.1>", "", "pseudopotential is damaged.*no PP_BETA.1"),
         ('number_of_proj="1"', 'number_of_proj="2"', "pseudopotential is damaged.*no PP_BETA.2"),
     ],

@@ -42,6 +42,7 @@ def main(path):
         vscdir=config["potential"],
         upfdir=config["pseudos"],
         ecutwfn=config["cutoff"],
+        spinful=config["spin_orbit"],
     )
     kernel.run_pw2ao_rs(config["output"], analyze_hdecay=False)
     from mpi4py import MPI

@@ -21,9 +21,19 @@ from aiida_deeph.engine.dft.qe.constants import (
 )
 from aiida_deeph.engine.dft.qe.render import grouping
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, read_pw_xml
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.deeph import read_deeph
+from aiida_deeph.engine.io.deeph import (
+    HAMILTONIAN_FILE,
+    OVERLAP_FILE,
+    read_deeph,
+    read_deeph_structure,
+    read_info,
+    read_matrix,
+)
 from aiida_deeph.engine.units import HARTREE_TO_EV
 
 # Largest difference of positions or lattice vectors between the two programs, Angstrom: constants differ in the ninth
@@ -63,19 +73,47 @@ class QeReader:
                 expected="convergence_achieved",
                 remedy="raise electron_maxstep or change the mixing",
             )
-        if output.lsda or output.noncollinear:
+        if output.lsda or output.magnetization > 1e-2 or output.noncollinear != output.spin_orbit:
             raise InputError(
-                "spin is not supported",
+                "magnets are not supported",
                 where=directory / XML_FILE,
-                found="collinear spins" if output.lsda else "noncollinear spins",
-                expected="a run without spin",
+                found="collinear spins" if output.lsda else f"{output.magnetization:g} Bohr magnetons",
+                expected="a run without spin, or one with spin-orbit coupling and time reversal",
             )
         return replace(
-            _on_atoms_of(read_deeph(directory / DEEPH_FOLDER), output, directory),
+            _on_atoms_of(read_hpro(directory / DEEPH_FOLDER), output, directory),
             fermi_energy=output.fermi_energy,
             n_electrons=output.n_electrons,
             metadata=_metadata(output, result),
         )
+
+
+def read_hpro(folder: Path) -> RealSpaceHamiltonian:
+    """The DeepH folder of HPRO, whose overlaps carry spin where H does.
+
+    :raises InputError: not a DeepH folder.
+    :raises DataError: a file is damaged or does not fit the others.
+    """
+    info = read_info(folder)
+    if not info.get("spinful"):
+        return read_deeph(folder)
+    try:
+        basis = OrbitalBasis({symbol: tuple(ls) for symbol, ls in info["elements_orbital_map"].items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError("info.json has a missing or wrong field", where=folder, found=error) from None
+    doubled = read_matrix(folder / OVERLAP_FILE, np.dtype(np.complex128))
+    shapes = doubled.chunk_shapes // 2
+    rows, columns = doubled.entry_positions()
+    n, m = shapes[doubled.pair_of_entry].T
+    up = doubled.entries[(rows < n) & (columns < m)].real
+    bounds = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))])
+    return RealSpaceHamiltonian(
+        read_deeph_structure(folder),
+        basis,
+        SpinMode.NONCOLLINEAR,
+        read_matrix(folder / HAMILTONIAN_FILE, np.dtype(np.complex128)),
+        BlockSparseMatrix(doubled.atom_pairs, shapes, bounds, np.ascontiguousarray(up)),
+    )
 
 
 def read_result(directory: Path) -> dict[str, Any]:
@@ -117,6 +155,8 @@ def _on_atoms_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) 
             found=" ".join(structure.symbols)[:80],
             expected="each element in one piece: else HPRO mistakes them",
         )
+    if (data.spin is not SpinMode.NONE) != output.noncollinear:
+        raise _different_runs(directory, f"spin {data.spin.value}", f"noncolin {output.noncollinear}")
     if data.structure.symbols != structure.symbols:
         raise _different_runs(directory, " ".join(data.structure.symbols), " ".join(structure.symbols))
     for mine, theirs in ((data.structure.cell, structure.cell), (data.structure.positions, structure.positions)):

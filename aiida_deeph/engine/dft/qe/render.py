@@ -28,8 +28,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "nspin": "magnets",
     "starting_magnetization": "magnets",
     "tot_magnetization": "magnets",
-    "noncolin": "noncollinear spins",
-    "lspinorb": "spin-orbit coupling",
     "lda_plus_u": "Hubbard corrections",
     "hubbard_u": "Hubbard corrections",
     "input_dft": "another functional than that of the pseudopotentials",
@@ -58,6 +56,13 @@ def checked_namelists(given: Mapping[str, Any], where: str = "parameters") -> di
                 )
             fortran(value, here)
             found[name.upper()][key.lower()] = value
+    if bool(found["SYSTEM"].get("noncolin")) != bool(found["SYSTEM"].get("lspinorb")):
+        raise InputError(
+            "not supported",
+            where=f"{where}.SYSTEM",
+            found="one of noncolin and lspinorb",
+            expected="both for spin-orbit coupling, or none",
+        )
     if "ecutwfc" not in found["SYSTEM"]:
         raise InputError("cutoff is missing", where=f"{where}.SYSTEM", expected="ecutwfc, in Rydberg")
     return found

@@ -33,6 +33,8 @@ class Pseudopotential:
     :param ls: l of each projector.
     :param betas: r beta(r) of each projector, shape (n_projectors, n_r).
     :param strengths: D_ij, Rydberg, shape (n_projectors, n_projectors).
+    :param js: total angular momentum of each projector of a fully relativistic one, which takes spin-orbit coupling
+        into account; None of others.
     """
 
     element: str
@@ -42,12 +44,13 @@ class Pseudopotential:
     ls: tuple[int, ...]
     betas: Real
     strengths: Real
+    js: tuple[float, ...] | None = None
 
 
 def read_upf(text: str, where: object) -> Pseudopotential:
     """A pseudopotential that HPRO can project with.
 
-    :raises InputError: it is none of version 2, not norm-conserving, or has spin-orbit coupling.
+    :raises InputError: it is none of version 2, or not norm-conserving.
     :raises DataError: the file is damaged.
     """
     head = re.search(r"<PP_HEADER(.*?)/?>", text, re.DOTALL)
@@ -65,10 +68,7 @@ def read_upf(text: str, where: object) -> Pseudopotential:
             expected="NC",
             remedy="take one of PseudoDojo or SG15, or make GTH's: `aiida-deeph data gth`",
         )
-    if _true(fields.get("has_so", "F")) or fields.get("relativistic", "").lower() == "full":
-        raise InputError(
-            "spin-orbit coupling is not supported", where=where, found="fully relativistic", expected="scalar"
-        )
+    relativistic = _true(fields.get("has_so", "F")) or fields.get("relativistic", "").lower() == "full"
     try:
         count = int(fields["number_of_proj"])
         r = _array(text, "PP_R")
@@ -82,7 +82,14 @@ def read_upf(text: str, where: object) -> Pseudopotential:
         if not (np.diff(r) > 0).all():
             raise ValueError("radial grid does not increase")
         return Pseudopotential(
-            fields["element"], float(fields["z_valence"]), fields.get("functional", ""), r, ls, betas, strengths
+            fields["element"],
+            float(fields["z_valence"]),
+            fields.get("functional", ""),
+            r,
+            ls,
+            betas,
+            strengths,
+            tuple(_total(text, n + 1) for n in range(count)) if relativistic else None,
         )
     except (KeyError, ValueError) as error:
         raise DataError("pseudopotential is damaged", where=where, found=error) from None
@@ -93,13 +100,15 @@ def hpro_upf(pseudo: Pseudopotential) -> str:
     if not pseudo.ls:
         # HPRO needs a projector: one without strength (of hydrogen, whose potential is all local).
         gauss = pseudo.r * np.exp(-2 * pseudo.r**2)
-        pseudo = replace(pseudo, ls=(0,), betas=gauss[None], strengths=np.zeros((1, 1)))
+        js = None if pseudo.js is None else (0.5,)
+        pseudo = replace(pseudo, ls=(0,), betas=gauss[None], strengths=np.zeros((1, 1)), js=js)
     betas = [np.abs(beta) for beta in pseudo.betas]
     ends = [pseudo.r[np.flatnonzero(beta > NEGLIGIBLE * beta.max())[-1]] for beta in betas]
+    kind = "scalar" if pseudo.js is None else "full"
     r = np.arange(int(np.ceil(max(ends, default=1.0) / STEP)) + 2) * STEP
     lines = [
         '<UPF version="2.0.1">',
-        f'<PP_HEADER element="{pseudo.element}" relativistic="scalar" number_of_proj="{len(pseudo.ls)}"/>',
+        f'<PP_HEADER element="{pseudo.element}" relativistic="{kind}" number_of_proj="{len(pseudo.ls)}"/>',
         "<PP_MESH>",
         *_lines("PP_R", r),
         "</PP_MESH>",
@@ -108,7 +117,11 @@ def hpro_upf(pseudo: Pseudopotential) -> str:
     for n, (l, beta, end) in enumerate(zip(pseudo.ls, pseudo.betas, ends, strict=True), start=1):
         values = _on(r, pseudo.r, beta, end)
         lines += _lines(f"PP_BETA.{n}", values, f' angular_momentum="{l}" cutoff_radius="{min(end + STEP, r[-1]):.6f}"')
-    lines += [*_lines("PP_DIJ", pseudo.strengths.ravel()), "</PP_NONLOCAL>", "</UPF>"]
+    lines += [*_lines("PP_DIJ", pseudo.strengths.ravel()), "</PP_NONLOCAL>"]
+    if pseudo.js is not None:
+        pairs = enumerate(zip(pseudo.ls, pseudo.js, strict=True), start=1)
+        lines += ["<PP_SPIN_ORB>", *(f'<PP_RELBETA.{n} lll="{l}" jjj="{j}"/>' for n, (l, j) in pairs), "</PP_SPIN_ORB>"]
+    lines.append("</UPF>")
     return "\n".join(lines) + "\n"
 
 
@@ -132,6 +145,15 @@ def _block(text: str, tag: str) -> tuple[dict[str, str], Real]:
         raise ValueError(f"no {tag}")
     attributes = {name: value.strip() for name, _, value in _ATTRIBUTE.findall(match.group(1) or "")}
     return attributes, np.array(match.group(2).split(), dtype=np.float64)
+
+
+def _total(text: str, n: int) -> float:
+    """Total angular momentum of the n-th projector."""
+    match = re.search(rf"<PP_RELBETA\.{n}\s([^>]*)>", text)
+    fields = {name: value for name, _, value in _ATTRIBUTE.findall(match.group(1))} if match else {}
+    if "jjj" not in fields:
+        raise ValueError(f"no jjj of PP_RELBETA.{n}")
+    return float(fields["jjj"])
 
 
 def _array(text: str, tag: str) -> Real:
