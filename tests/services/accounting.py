@@ -91,6 +91,20 @@ class MariaDB:
         )
 
 
+# A node with cgroups tells that a job ran out of memory. One without kills the job just as well, but tells only that
+# signal 9 ended it (FAILED 0:9); here the database puts in what the cgroups would have told.
+FAILED, OUT_OF_MEMORY = 5, 11
+TRIGGER = """\
+create trigger {database}.memory before update on {database}.{cluster}_job_table for each row
+set new.state = if(new.state = {failed} and new.exit_code = 9, {out_of_memory}, new.state)
+"""
+
+
+def call_it_out_of_memory(storage: MariaDB, cluster: str) -> None:
+    """Make the accounting say OUT_OF_MEMORY of jobs that SLURM killed for their memory."""
+    storage.execute(TRIGGER.format(database=DATABASE, cluster=cluster, failed=FAILED, out_of_memory=OUT_OF_MEMORY))
+
+
 SLURMDBD = """\
 AuthType=auth/munge
 AuthInfo=socket={socket}

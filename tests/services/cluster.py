@@ -102,6 +102,7 @@ def _start_slurm(folder: Path) -> None:
     batch.write(socket, port)
     accountant.start()
     batch.add_cluster()
+    accounting.call_it_out_of_memory(storage, slurm.CLUSTER)
     parts = [batch.controller(), batch.node(slurm.NODE), batch.node(slurm.SPARE)]
     parts[0].start()
     for part in parts[1:]:
@@ -119,7 +120,7 @@ def stop(folder: Path) -> list[str]:
     """Cancel all jobs and end whatever was recorded in a folder, the last started first; its names."""
     batch = slurm.Slurm(folder / "slurm")
     if base.pid_of(batch.folder, "slurmctld") is not None:
-        batch.requeue_nothing()
+        batch.cancel_all()
         try:
             wait_until(lambda: not batch.jobs(), 20, "all jobs end")
         except ServiceError as error:

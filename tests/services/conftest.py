@@ -6,9 +6,11 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ with warnings.catch_warnings():
 
 from tests.services.cluster import Cluster, missing_programs
 from tests.services.production import Production, production_profile
-from tests.services.tiny import pipeline_builder
+from tests.services.tiny import label_builder, pipeline_builder, train_builder
 
 REQUIRE_ALL = os.environ.get("AIIDA_DEEPH_REQUIRE_ALL") == "1"
 
@@ -75,3 +77,28 @@ def engine(production: Production) -> orm.InstalledCode:
 def pipeline(production: Production, engine: orm.InstalledCode) -> orm.WorkChainNode:
     """The whole pipeline as it ended; the training has asked for one GPU."""
     return production.wait(production.submit(pipeline_builder(engine)), 400)
+
+
+@dataclass(frozen=True)
+class Overtime:
+    """Workflows whose first job SLURM ends at its walltime."""
+
+    training: orm.WorkChainNode
+    label: orm.WorkChainNode
+
+
+@pytest.fixture(scope="package")
+def overtime(production: Production, engine: orm.InstalledCode, pipeline: orm.WorkChainNode) -> Iterator[Overtime]:
+    """A training and a label with a minute of walltime, the least that SLURM knows, both made to idle through it."""
+    flag = production.cluster.folder / "overtime"
+    idle = f"[ -e {flag} ] || {{ touch {flag}; sleep 600; }}"
+    minute = {"max_wallclock_seconds": 60}
+    label = production.submit(label_builder(engine, **minute, prepend_text=idle))
+    # Without its own limit it would stop by itself in time.
+    training = production.submit(train_builder(engine, pipeline, {"max_seconds": 3600.0}, minute))
+    job = production.training_at(training, 1, 2)
+    number = job.get_job_id()
+    stopped = production.cluster.slurm.processes(number)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    yield Overtime(training, label)

@@ -64,7 +64,7 @@ class Production:
         """kill -9 of the whole daemon, its workers included, as when the machine goes down."""
         pid = self.daemon.get_daemon_pid()
         assert pid is not None
-        kill([pid, *self.worker_pids()])
+        kill([pid, *children(pid)])
 
     def setup_codes(self) -> None:
         """Register deeph-engine as the README says, and prove it."""
@@ -106,7 +106,7 @@ class Production:
         found = [child for child in node.called_descendants if isinstance(child, orm.CalcJobNode)]
         return sorted((job for job in found if label in (None, job.process_label)), key=lambda job: job.pk)
 
-    def running(self, node: orm.ProcessNode, label: str, seconds: float = 60) -> orm.CalcJobNode:
+    def running(self, node: orm.ProcessNode, label: str, seconds: float = 200) -> orm.CalcJobNode:
         """Wait for a CalcJob below a process whose SLURM job runs."""
         found: list[orm.CalcJobNode] = []
 
@@ -117,6 +117,22 @@ class Production:
 
         self.until(look, seconds, f"a job of {label} runs")
         return found[-1]
+
+    def epochs(self, job: orm.CalcJobNode) -> int:
+        """Epochs that a training has written down, running or not."""
+        file = self.file(job, "metrics.jsonl")
+        return len(file.read_text().splitlines()) if file.is_file() else 0
+
+    def training_at(self, node: orm.ProcessNode, number: int, epoch: int) -> orm.CalcJobNode:
+        """The n-th job of a training, once it has come so far."""
+        jobs: list[orm.CalcJobNode] = []
+
+        def look() -> bool:
+            jobs[:] = self.jobs(node, "TrainCalculation")
+            return len(jobs) >= number and bool(jobs[-1].get_remote_workdir()) and self.epochs(jobs[-1]) >= epoch
+
+        self.until(look, 200, f"run {number} reaches epoch {epoch}")
+        return jobs[-1]
 
     def slurm_state(self, job: orm.CalcJobNode) -> str:
         """State of a CalcJob's SLURM job, as the controller tells it."""
@@ -211,6 +227,13 @@ def production_profile(cluster: Cluster, name: str = "production") -> Iterator[P
                 os.environ.pop(key)
             else:
                 os.environ[key] = value
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def kill(pids: list[int]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +40,16 @@ TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
 SlurmdParameters=config_overrides
-MessageTimeout=60
+MessageTimeout=15
 ReturnToService=2
 SlurmdTimeout=300
-KillWait=5
+KillWait=30
 MinJobAge=3600
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=1000
+DefMemPerCPU=3000
 GresTypes=gpu
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost={loopback}
@@ -172,8 +174,15 @@ class Slurm:
         text = self.command("sacct", "-X", "-n", "-P", "-S", "now-1days", "-o", fields)
         return [line.split("|") for line in text.splitlines() if line]
 
-    def requeue_nothing(self) -> None:
-        """Cancel all jobs: processes of a job outlive the daemon of its node."""
-        if self.jobs():
-            self.command("scancel", "--full", "--signal=KILL", *self.jobs(), check=False)
-            self.command("scancel", *self.jobs(), check=False)
+    def processes(self, job: str) -> list[int]:
+        """Process ids of a running job."""
+        lines = self.command("scontrol", "listpids", job, check=False).splitlines()[1:]
+        return [int(line.split()[0]) for line in lines if line.split()[1:2] == [job]]
+
+    def cancel_all(self) -> None:
+        """Cancel all jobs, at once: processes of a job outlive the daemon of its node."""
+        for job in self.jobs():
+            for pid in self.processes(job):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.command("scancel", job, check=False)

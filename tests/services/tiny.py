@@ -8,6 +8,8 @@ import numpy as np
 from aiida import orm
 
 from aiida_deeph.workflows.full import FullWorkChain
+from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
+from aiida_deeph.workflows.train import TrainWorkChain
 
 
 def hydrogen_chain(n_atoms: int = 4) -> orm.StructureData:
@@ -67,3 +69,36 @@ def pipeline_builder(engine: orm.InstalledCode, **options: Any) -> Any:
     if "dos" in builder.bands:
         del builder.bands["dos"]
     return builder
+
+
+def label_builder(engine: orm.InstalledCode, **options: Any) -> Any:
+    """One label."""
+    overrides = {"kpoints": [1, 1, 1], "parameters": SCF, "options": {**WALLTIME, **options}}
+    return PyscfLabelWorkChain.get_builder_from_protocol(
+        engine, hydrogen_chain(2), protocol="fast", overrides=overrides
+    )
+
+
+def train_builder(
+    engine: orm.InstalledCode,
+    pipeline: orm.WorkChainNode,
+    parameters: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    **further: Any,
+) -> Any:
+    """A training on the pipeline's dataset; by default the same one once more."""
+    overrides = {
+        "train": {
+            "parameters": {**TRAINING, **(parameters or {})},
+            "metadata": {"options": {**WALLTIME, **(options or {})}},
+        },
+        "evaluate": {"metadata": {"options": WALLTIME}},
+        **further,
+    }
+    dataset, folder = pipeline.outputs.dataset, pipeline.outputs.dataset_folder
+    return TrainWorkChain.get_builder_from_protocol(engine, dataset, folder, protocol="fast", overrides=overrides)
+
+
+def weights(node: orm.ProcessNode) -> bytes:
+    """The trained weights, byte by byte."""
+    return node.outputs.model.base.repository.get_object_content("weights.safetensors", mode="rb")
