@@ -15,7 +15,7 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida_pseudo.data.pseudo.upf import UpfData
 
-from aiida_deeph.calculations.dft import DftCalculation, check_files
+from aiida_deeph.calculations.dft import DftCalculation, check_files, check_spin_orbit
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.abacus.keywords import TABLE
 from aiida_deeph.engine.dft.abacus.render import (
@@ -50,6 +50,7 @@ class AbacusCalculation(DftCalculation):
     STDERR_FILE = "abacus.err"
     KEYWORDS = TABLE
     EXAMPLE = "{dft_functional: pbe, ecutwfc: 100}"
+    RENDER = staticmethod(render_inputs)
     PSEUDOS = (UpfData,)
 
     @classmethod
@@ -58,18 +59,12 @@ class AbacusCalculation(DftCalculation):
         spec.input_namespace("orbitals", valid_type=PaoData, dynamic=True, help="File of orbitals of each element.")
 
     @classmethod
-    def check_run(cls, inputs: Mapping[str, Any]) -> None:
-        render_inputs(cls.run_of(inputs))
-
-    @classmethod
     def run_of(cls, inputs: Mapping[str, Any]) -> AbacusRun:
-        """What the input files say.
-
-        :raises InputError: inputs that do not fit each other.
-        """
+        """See the base class."""
         fields = cls.run_fields(inputs)
         elements = fields["structure"].elements
         check_files(inputs, elements, "orbitals", "pseudos")
+        check_spin_orbit(inputs, elements)
         species = {}
         for symbol in elements:
             orb, upf = inputs["orbitals"][symbol], inputs["pseudos"][symbol]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ class DftCalculation(CalcJob):
     """One SCF of one structure; H(R) and S(R) stay in the remote folder, numbers and bands return.
 
     A subclass names the program, its files, its keywords and its kinds of pseudopotentials, adds the ports of its basis
-    in `define`, checks all inputs together in `check_run`, and writes the job in `prepare_for_submission`.
+    in `define`, says what the input files say (`run_of`), and writes the job in `prepare_for_submission`.
     """
 
     PROGRAM: ClassVar[str]
@@ -48,6 +48,8 @@ class DftCalculation(CalcJob):
     KEYWORDS: ClassVar[KeywordTable]
     EXAMPLE: ClassVar[str]
     PSEUDOS: ClassVar[tuple[type, ...]]
+    # Text of the input, or of several files by name, from what `run_of` returns.
+    RENDER: ClassVar[Callable[[Any], Any]]
 
     @classmethod
     def define(cls, spec) -> None:
@@ -139,12 +141,20 @@ class DftCalculation(CalcJob):
         return message
 
     @classmethod
-    @abstractmethod
+    def run_of(cls, inputs: Mapping[str, Any]) -> Any:
+        """What the input files say.
+
+        :raises InputError: inputs that do not fit each other.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def check_run(cls, inputs: Mapping[str, Any]) -> None:
-        """Refuse inputs that do not fit each other.
+        """Refuse inputs that do not fit each other, by writing the input files.
 
         :raises InputError: they do not.
         """
+        cls.RENDER(cls.run_of(inputs))
 
     @classmethod
     def run_fields(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +212,30 @@ def check_files(inputs: Mapping[str, Any], symbols: tuple[str, ...], *names: str
             node = given[symbol]
             if isinstance(node, SinglefileData) and node.element != symbol:
                 raise InputError("file of another element", where=f"{symbol}: {node.filename}", found=node.element)
+
+
+# What a pseudopotential file says that was made without spin-orbit coupling.
+_SCALAR = re.compile(
+    r"""has_so\s*=\s*["']\s*\.?[Ff]|relativity\s*=\s*["'](?:no|scalar)|\A\s*[A-Z][a-z]?\s+\S+\s+(?:nrl|isp)\s"""
+)
+
+
+def check_spin_orbit(inputs: Mapping[str, Any], symbols: tuple[str, ...]) -> None:
+    """Spin-orbit coupling is in the pseudopotentials: of those without it a program would make nothing of it.
+
+    :raises InputError: one says that it has none.
+    """
+    for symbol in symbols if inputs["spin_orbit"].value else ():
+        node = inputs["pseudos"][symbol]
+        found = _SCALAR.search(node.get_content(mode="rb").decode("utf-8", errors="replace")[:20000])
+        if found:
+            raise InputError(
+                "pseudopotential without spin-orbit coupling",
+                where=f"{symbol}: {node.filename}",
+                found=" ".join(found[0].split()),
+                expected="a fully relativistic one",
+                remedy="choose another family: parameters.pseudos_family",
+            )
 
 
 def _moments(inputs: Mapping[str, Any]) -> np.ndarray | None:

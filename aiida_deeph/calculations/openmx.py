@@ -36,6 +36,7 @@ class OpenmxCalculation(DftCalculation):
     STDERR_FILE = f"{NAME}.err"
     KEYWORDS = TABLE
     EXAMPLE = "{scf: {XcType: GGA-PBE}}"
+    RENDER = staticmethod(render_input)
     PSEUDOS = (VpsData,)
 
     @classmethod
@@ -45,15 +46,8 @@ class OpenmxCalculation(DftCalculation):
         spec.input_namespace("orbitals", valid_type=PaoData, dynamic=True, help="File of orbitals of each element.")
 
     @classmethod
-    def check_run(cls, inputs: Mapping[str, Any]) -> None:
-        render_input(cls.run_of(inputs))
-
-    @classmethod
     def run_of(cls, inputs: Mapping[str, Any]) -> OpenmxRun:
-        """What the input file says.
-
-        :raises InputError: inputs that do not fit each other.
-        """
+        """See the base class."""
         fields = cls.run_fields(inputs)
         return OpenmxRun(**fields, species=_species(inputs, fields["structure"].elements))
 

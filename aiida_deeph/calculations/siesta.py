@@ -17,7 +17,7 @@ from aiida.orm import Dict, to_aiida_type
 from aiida_pseudo.data.pseudo.psf import PsfData
 from aiida_pseudo.data.pseudo.psml import PsmlData
 
-from aiida_deeph.calculations.dft import DftCalculation, check_files
+from aiida_deeph.calculations.dft import DftCalculation, check_files, check_spin_orbit
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.siesta.keywords import TABLE
 from aiida_deeph.engine.dft.siesta.render import LABEL, SiestaRun, checked_basis, render_input
@@ -43,6 +43,7 @@ class SiestaCalculation(DftCalculation):
     STDERR_FILE = f"{LABEL}.err"
     KEYWORDS = TABLE
     EXAMPLE = "{MeshCutoff: 300 Ry, PAO: {EnergyShift: 100 meV}}"
+    RENDER = staticmethod(render_input)
     PSEUDOS = (PsmlData, PsfData)
 
     @classmethod
@@ -58,18 +59,12 @@ class SiestaCalculation(DftCalculation):
         )
 
     @classmethod
-    def check_run(cls, inputs: Mapping[str, Any]) -> None:
-        render_input(cls.run_of(inputs))
-
-    @classmethod
     def run_of(cls, inputs: Mapping[str, Any]) -> SiestaRun:
-        """What the input file says.
-
-        :raises InputError: inputs that do not fit each other.
-        """
+        """See the base class."""
         fields = cls.run_fields(inputs)
         elements = fields["structure"].elements
         check_files(inputs, elements, "basis", "pseudos")
+        check_spin_orbit(inputs, elements)
         basis = {symbol: checked_basis(symbol, inputs["basis"][symbol]) for symbol in elements}
         valences = {symbol: getattr(inputs["pseudos"][symbol], "z_valence", None) for symbol in elements}
         return SiestaRun(**fields, basis=basis, valences=valences)

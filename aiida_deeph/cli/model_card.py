@@ -13,6 +13,7 @@ CITATIONS = {
     "deephe3": "DeepH-E3: Gong et al., Nat. Commun. 14, 2848 (2023), doi:10.1038/s41467-023-38468-8",
     "aiida": "AiiDA: Huber et al., Sci. Data 7, 300 (2020), doi:10.1038/s41597-020-00638-4",
     "abacus": "ABACUS: Li et al., Comput. Mater. Sci. 112, 503 (2016), doi:10.1016/j.commatsci.2015.07.004",
+    "aims": "FHI-aims: Blum et al., Comput. Phys. Commun. 180, 2175 (2009), doi:10.1016/j.cpc.2009.06.022",
     "cp2k": "CP2K: Kuehne et al., J. Chem. Phys. 152, 194103 (2020), doi:10.1063/5.0007045",
     "openmx": "OpenMX: Ozaki, Phys. Rev. B 67, 155108 (2003), doi:10.1103/PhysRevB.67.155108",
     "pyscf": "PySCF: Sun et al., J. Chem. Phys. 153, 024109 (2020), doi:10.1063/5.0006074",

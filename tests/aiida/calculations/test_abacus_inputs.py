@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aiida import orm
 from aiida.common.folders import SandboxFolder
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
+from aiida.plugins import DataFactory
 
 from aiida_deeph.calculations.abacus import AbacusCalculation
 from aiida_deeph.engine.dft.abacus.stru import read_stru
@@ -257,3 +259,12 @@ def test_inputs_that_do_not_fit_each_other(prepare_abacus, changes, message):
         changes = {"orbitals": {symbol: orb(name) for symbol, name in changes["orbitals"].items()}}
     with pytest.raises(ValueError, match=message):
         prepare_abacus(inputs_of("graphene", **changes))
+
+
+def test_pseudopotential_without_spin_orbit_coupling(prepare_abacus):
+    changes = {"spin": orm.Str("noncollinear"), "spin_orbit": orm.Bool(True)}
+    prepare_abacus(inputs_of("graphene", **changes))
+    text = upf("C").get_content().replace("/>", ' has_so="F"\n/>')
+    node = DataFactory("pseudo.upf")(io.BytesIO(text.encode()), filename="C.upf")
+    with pytest.raises(ValueError, match=r"pseudopotential without spin-orbit coupling; in C: C.upf; found has_so"):
+        prepare_abacus(inputs_of("graphene", **changes, pseudos={"C": node}))

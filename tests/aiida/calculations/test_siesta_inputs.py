@@ -238,3 +238,10 @@ def test_inputs_that_do_not_fit_each_other(prepare_siesta, changes, message):
         changes = {"pseudos": {symbol: psml(of) for symbol, of in changes["pseudos"].items()}}
     with pytest.raises(ValueError, match=message):
         prepare_siesta(graphene_inputs(**changes))
+
+
+def test_pseudopotential_without_spin_orbit_coupling(prepare_siesta):
+    changes = {"spin": orm.Str("noncollinear"), "spin_orbit": orm.Bool(True)}
+    prepare_siesta(graphene_inputs(**changes))
+    with pytest.raises(ValueError, match=r"pseudopotential without spin-orbit coupling; in C: C.psf; found C pb nrl"):
+        prepare_siesta(graphene_inputs(**changes, pseudos={"C": psf("C")}))
