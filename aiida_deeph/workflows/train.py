@@ -270,12 +270,19 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """
         inputs = cls.get_protocol_inputs(protocol, overrides, where)
         train, test = inputs.get("train", {}), inputs.get("evaluate", {})
-        wanted = merge(train.get("metadata", {}).get("options", {}), options)
+        of_train, of_test = (own_options(options, overrides, step) for step in ("train", "evaluate"))
+        wanted = merge(train.get("metadata", {}).get("options", {}), of_train)
         return {
             **inputs,
-            "train": job_inputs(code, on_all_gpus(train, wanted), one_process_per_node(options)),
-            "evaluate": job_inputs(code, test, on_one_gpu(options)),
+            "train": job_inputs(code, on_all_gpus(train, wanted), one_process_per_node(of_train)),
+            "evaluate": job_inputs(code, test, on_one_gpu(of_test)),
         }
+
+
+def own_options(options: Mapping[str, Any] | None, overrides: Mapping[str, Any] | None, step: str) -> dict[str, Any]:
+    """Options of one step: those of all steps, and over them what the overrides say of this one."""
+    own = ((overrides or {}).get(step) or {}).get("metadata", {}).get("options", {})
+    return merge(options or {}, own)
 
 
 def on_all_gpus(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,6 +182,20 @@ def test_options_reach_every_job(engine_code, make_manifest, make_remote):
     assert "account" not in builder.evaluate.metadata.options
 
 
+def test_options_of_a_step_are_stronger_than_those_of_all(engine_code, make_manifest, make_remote):
+    builder = TrainWorkChain.get_builder_from_protocol(
+        engine_code,
+        DatasetData(make_manifest()),
+        make_remote(),
+        options={"queue_name": "cpu", "max_wallclock_seconds": 60},
+        overrides={"train": {"metadata": {"options": {"queue_name": "gpu", "gpus_per_node": 2}}}},
+    )
+    assert builder.train.metadata.options.queue_name == "gpu"
+    assert builder.train.metadata.options.max_wallclock_seconds == 60
+    assert builder.train.parameters["processes_per_node"] == 2
+    assert builder.evaluate.metadata.options.queue_name == "cpu"
+
+
 def test_wrong_settings_are_refused(engine_code, make_manifest, make_remote):
     with pytest.raises(Exception, match="learning_rat"):
         TrainWorkChain.get_builder_from_protocol(
