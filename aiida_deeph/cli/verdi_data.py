@@ -37,10 +37,34 @@ def hamiltonian_show(datum: Any, as_json: bool) -> None:
 @hamiltonian.command("export")
 @arguments.DATUM(type=HAMILTONIAN)
 @FOLDER
+@click.option("--format", "kind", type=click.Choice(["deeph", "wannier90"]), default="deeph", show_default=True)
+@click.option(
+    "--mesh", type=click.IntRange(min=1), nargs=3, help="k-mesh of the orthogonalised H(R) of --format wannier90."
+)
 @decorators.with_dbenv()
-def hamiltonian_export(datum: Any, folder: Path) -> None:
-    """Write the DeepH folder, which other DeepH tools read."""
-    export(datum, folder)
+def hamiltonian_export(datum: Any, folder: Path, kind: str, mesh: tuple[int, int, int] | None) -> None:
+    """Write the DeepH folder, which other DeepH tools read, or Wannier90's files without overlap.
+
+    TBmodels, PythTB and sisl read the latter: FOLDER/wannier90_hr.dat, _centres.xyz and .win, orbitals orthogonalised.
+    """
+    if kind == "deeph":
+        if mesh is not None:
+            raise click.UsageError("--mesh only with --format wannier90")
+        export(datum, folder)
+        return
+    if mesh is None:
+        raise click.UsageError("--format wannier90 needs --mesh N N N")
+    from aiida_deeph.engine.bands.loewdin import orthogonalise, write_wannier90
+
+    try:
+        data = datum.load()
+        channels = orthogonalise(data, mesh, f"node {datum.pk}")
+        folder.mkdir(parents=True, exist_ok=True)
+        written = write_wannier90(folder / "wannier90", data, channels)
+    except (DeepHError, OSError) as error:
+        echo.echo_critical(str(error))
+    for path, part in written:
+        echo.echo_success(f"{path}: bands differ by {1e3 * part.error:.3g} meV at most half-way between the k-points")
 
 
 @verdi_data.group("deeph-model")

@@ -43,6 +43,19 @@ def test_hamiltonian_export(run, deeph_folder, tmp_path):
     assert again.exit_code != 0 and "new or empty folder" in again.output
 
 
+def test_hamiltonian_export_without_overlap(run, deeph_folder, tmp_path):
+    node = HamiltonianData(deeph_folder).store()
+    options = ("--format", "wannier90", "--mesh", 2, 1, 1)
+    result = run("deeph-hamiltonian", "export", node.pk, tmp_path / "out", *options)
+    assert result.exit_code == 0 and "half-way between the k-points" in result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"wannier90{suffix}" for suffix in ("_hr.dat", "_centres.xyz", ".win")
+    }
+    for options, message in ((("--format", "wannier90"), "needs --mesh"), (("--mesh", 1, 1, 1), "only with --format")):
+        result = run("deeph-hamiltonian", "export", node.pk, tmp_path / "no", *options)
+        assert result.exit_code != 0 and message in result.output
+
+
 def test_model_show(run, make_model_folder):
     node = DeepHModelData(make_model_folder(training={"epochs": 12})).store()
     result = run("deeph-model", "show", node.pk)
