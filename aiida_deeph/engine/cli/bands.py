@@ -62,7 +62,10 @@ def resolve(cls: type[Any], target: str, options: dict[str, Any]) -> Any:
 def command(
     target: str, kpoints_file: str | None, show_progress: bool | None, around: str | None, **options: Any
 ) -> None:
-    """Eigenvalues of a DeepH folder, or those that a CONFIG file (JSON or YAML) describes."""
+    """Eigenvalues of a DeepH folder, or those that a CONFIG file (JSON or YAML) describes.
+
+    Several ranks, started by mpirun, srun or torchrun, share the k-points.
+    """
     if around is not None:
         options["around"] = around if around == "fermi" else _number(around)
     options["wavefunctions"] = options["wavefunctions"] or None
