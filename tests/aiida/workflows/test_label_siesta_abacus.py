@@ -103,7 +103,7 @@ def test_spin_and_moments_reach_the_job(start, step, code_of, name):
     process = started(start, step, code_of(name), iron(), "fast", spin="noncollinear", spin_orbit=True, moments=moments)
     inputs = process.ctx.inputs
     assert inputs["spin"].value == "noncollinear" and inputs["spin_orbit"].value is True
-    assert list(inputs["moments"]) == ["Fe"] and list(inputs["moments"]["Fe"]) == [0.0, 1.0, 2.0]
+    assert {kind: list(vector) for kind, vector in inputs["moments"].get_dict().items()} == {"Fe": [0.0, 1.0, 2.0]}
 
 
 def test_siesta_basis_by_lines(start, step, code_of):
