@@ -24,6 +24,9 @@ from aiida_deeph.engine.cli.bands import resolve, use_threads
 @click.option("--atom", "atoms", type=int, multiple=True, help="Atom (from 0) whose local DOS is wanted; repeatable.")
 @click.option("--vectors", "n_vectors", type=int, help="Random vectors of kpm. [default: 16]")
 @click.option(
+    "--precision", type=click.Choice(["auto", "single", "double"]), help="Of the moments in a window. [default: auto]"
+)
+@click.option(
     "--electrons", "n_electrons", type=float, help="Valence electrons in the cell, if the folder does not record them."
 )
 @click.option("--workers", type=int, help="Processes that share k-points or random vectors. [default: 1]")
