@@ -117,6 +117,15 @@ def test_evaluate(prepare, dataset, make_model_folder):
     assert "evaluate.json" in job.retrieved
 
 
+def test_evaluation_of_bands(prepare, dataset, make_model_folder):
+    parameters = orm.Dict({"bands": {"spacing": 0.3, "window": [-4, 2]}})
+    inputs = {**dataset, "model": DeepHModelData(make_model_folder())}
+    bands = prepare("deeph.evaluate", {**inputs, "parameters": parameters}).config["bands"]
+    assert (bands["spacing"], bands["window"], bands["align"]) == (0.3, [-4, 2], "gauge")
+    with pytest.raises(ValueError, match="exactly one of kpoints, kpath, mesh and spacing"):
+        prepare("deeph.evaluate", {**inputs, "parameters": orm.Dict({"bands": {"window": [-4, 2]}})})
+
+
 def test_overlap(prepare, chain, make_model_folder):
     job = prepare(
         "deeph.overlap",
@@ -188,6 +197,16 @@ def test_bands_of_a_job_that_was_killed(prepare, make_remote, deeph_folder):
     job = prepare("deeph.bands", inputs)
     assert job.config["restart"] == "restart"
     assert job.links == {"restart": remote.get_remote_path() + "/bands.json.partial"}
+
+
+def test_bands_joined_from_shares(prepare, make_remote, deeph_folder):
+    remotes = {name: make_remote(name, creator="deeph.bands") for name in ("s1", "s0", "killed")}
+    shares = {name: remotes[name] for name in ("s1", "s0")}
+    inputs = {"hamiltonian": HamiltonianData(deeph_folder), "kpoints": mesh(1, 1, 3), "share_folders": shares}
+    job = prepare("deeph.bands", {**inputs, "restart_folder": remotes["killed"]})
+    assert job.config["restart"] == ["restart", "shares/s0", "shares/s1"]
+    assert job.links["shares/s1"] == remotes["s1"].get_remote_path() + "/bands.json.partial"
+    assert prepare("deeph.bands", inputs).config["restart"] == ["shares/s0", "shares/s1"]
 
 
 def test_bands_of_a_mesh_in_the_folder_of_a_prediction(prepare, make_remote):
