@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -136,8 +135,3 @@ def stop(folder: Path) -> list[str]:
     ):
         ended += [name for name in names if base.stop(folder / part, name)]
     return ended
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder whose services have ended."""
-    shutil.rmtree(folder, ignore_errors=True)

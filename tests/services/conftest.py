@@ -49,11 +49,13 @@ def services() -> Iterator[Cluster]:
         pytest.skip(message)
     # Not below pytest's folder, which only its owner may enter: PostgreSQL runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="deeph-"))
-    cluster = Cluster.start(folder)
     try:
-        yield cluster
+        cluster = Cluster.start(folder)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
     finally:
-        cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 from pathlib import Path
 
@@ -62,8 +61,3 @@ def create_database(address: dict[str, object], name: str) -> None:
         *("psql", "-h", str(address["hostname"]), "-p", str(address["port"]), "-U", str(address["username"])),
         *("-d", "postgres", "-q", "-c", f'create database "{name}"'),
     )
-
-
-def remove(folder: Path) -> None:
-    """Delete what the server left; another user owns it."""
-    shutil.rmtree(folder, ignore_errors=True)

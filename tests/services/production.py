@@ -28,7 +28,7 @@ WORKERS = 2
 # AiiDA asks as often as the tests want to know.
 OPTIONS = {
     "daemon.timeout": 30,
-    "runner.poll.interval": 1,
+    "runner.poll.interval": 5,
     "transport.task_retry_initial_interval": 1,
     "transport.task_maximum_attempts": 3,
     "warnings.rabbitmq_version": False,
@@ -253,7 +253,7 @@ def make_computer(workdir: Path) -> orm.Computer:
         scheduler_type="core.slurm",
         workdir=str(workdir),
     ).store()
-    computer.set_minimum_job_poll_interval(0.5)
+    computer.set_minimum_job_poll_interval(1.0)
     computer.set_default_mpiprocs_per_machine(1)
     computer.configure(safe_interval=0, use_login_shell=False)
     return computer

@@ -64,8 +64,8 @@ JobCompType=jobcomp/none
 NodeName={node} NodeHostname={host} NodeAddr={loopback} Port={port} CPUs={cpus} Boards=1 SocketsPerBoard=1 \
 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=16000 Gres=gpu:{gpus} State=UNKNOWN
 NodeName={spare} NodeHostname={host} NodeAddr={loopback} Port={spare_port} CPUs=1 RealMemory=16000 State=UNKNOWN
-PartitionName={main} Nodes={node} Default=YES MaxTime=01:00:00 State=UP
-PartitionName={spare_partition} Nodes={spare} MaxTime=01:00:00 State=UP
+PartitionName={main} Nodes={node} Default=YES MaxTime=2-00:00:00 State=UP
+PartitionName={spare_partition} Nodes={spare} MaxTime=2-00:00:00 State=UP
 """
 
 
