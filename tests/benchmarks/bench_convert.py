@@ -4,7 +4,7 @@ python tests/benchmarks/bench_convert.py [--repeats 10 20 ..]
 
 Graphene of 2 n^2 atoms for each of the repeats: the files of the fixtures' runs, repeated n times along both lattice
 vectors and written as SIESTA (HSX 2) and ABACUS (CSR) would. CPU seconds of reading, up to H(R) and S(R) in memory, and
-of what ABACUS's text costs of it. Prints rows of a table in Markdown.
+of what ABACUS's text costs of it; what a pair is in bytes of the files. Prints rows of a table in Markdown.
 """
 
 from __future__ import annotations
@@ -124,8 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, nargs="*", default=[5, 15, 30])
     arguments = parser.parse_args()
-    print("| code | atoms | pairs | entries | MB | CPU s | pairs per s | of it text, CPU s |", flush=True)
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| code | atoms | pairs | MB | kB per pair | CPU s | pairs per s | MB per s | of it text, CPU s |", flush=True
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for name in ("siesta", "abacus"):
@@ -143,11 +145,12 @@ def main() -> None:
                 text = 0.0
                 if name == "abacus":
                     text = sum(cpu_seconds(read_csr, path)[0] for path in folder.glob("*.csr"))
-                seconds, data = cpu_seconds(reader.read, folder)
-                matrix = data.hamiltonian  # type: ignore[attr-defined]
+                # The better of two: the first one also fills the memory.
+                seconds, data = min((cpu_seconds(reader.read, folder) for _ in range(2)), key=lambda pair: pair[0])
+                n_pairs = len(data.hamiltonian)  # type: ignore[attr-defined]
                 print(
-                    f"| {name} | {2 * n * n} | {len(matrix)} | {len(matrix.entries)} | {size:.0f} | {seconds:.2f} "
-                    f"| {len(matrix) / seconds:.0f} | {text:.2f} |",
+                    f"| {name} | {2 * n * n} | {n_pairs} | {size:.0f} | {1000 * size / n_pairs:.1f} | {seconds:.2f} "
+                    f"| {n_pairs / seconds:.0f} | {size / seconds:.0f} | {text:.2f} |",
                     flush=True,
                 )
 
