@@ -9,7 +9,7 @@ import pytest
 from tests.services.tiny import N_LABELS, pipeline_builder, weights
 
 # What takes longest by the clock, and no CPU, starts first.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), pytest.mark.usefixtures("overtime")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800), pytest.mark.usefixtures("overtime")]
 
 
 def test_pipeline_survives_kills_in_every_phase_without_doing_anything_twice(production, engine, pipeline):

@@ -12,7 +12,7 @@ from aiida_deeph.workflows.dataset import DatasetWorkChain
 from tests.services import base, slurm
 from tests.services.tiny import SCF, WALLTIME, hydrogen_chain, label_builder
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def hang_once(flag: Path) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.services.tiny import GPU_FILE, N_LABELS
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def test_pipeline_ends_well(production, pipeline):

@@ -17,7 +17,7 @@ from safetensors.numpy import load as load_tensors
 from aiida_deeph.workflows.train import TrainWorkChain
 from tests.services.tiny import TRAINING, WALLTIME, train_builder, weights
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 # Takes 1500 MiB unless the edges are taken in small enough portions.
 HUNGRY = """\

@@ -6,7 +6,7 @@ import pytest
 
 from tests.services.tiny import TRAINING, weights
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 def test_training_goes_on_from_the_checkpoint_that_it_wrote_at_its_walltime(production, pipeline, overtime):
