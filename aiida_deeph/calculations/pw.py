@@ -76,12 +76,12 @@ class PwCalculation(CalcJob):
     def _define_exit_codes(cls, spec) -> None:
         """As those of OpenMX."""
         for status, label, message in (
-            (210, "ERROR_INPUT_REFUSED", "pw.x refused its input: {message}"),
-            (310, "ERROR_CRASHED", "pw.x or pw2bgw.x crashed: {message}"),
+            (210, "ERROR_INPUT_REFUSED", "The program refused its input: {message}"),
+            (310, "ERROR_CRASHED", "The program crashed: {message}"),
             (320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}"),
             (400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}"),
             (420, "ERROR_OUT_OF_WALLTIME", "The job ran out of walltime: {message}"),
-            (430, "ERROR_OUT_OF_MEMORY", "pw.x ran out of memory: {message}"),
+            (430, "ERROR_OUT_OF_MEMORY", "The program ran out of memory: {message}"),
             (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
         ):
             spec.exit_code(status, label, message, invalidates_cache=True)
