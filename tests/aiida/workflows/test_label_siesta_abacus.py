@@ -211,7 +211,7 @@ def test_out_of_walltime(name, start, step, code_of, ended_job, remote, status):
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-@pytest.mark.parametrize("status", [210, 220, 230, 310, 320])
+@pytest.mark.parametrize("status", [220, 310])
 def test_what_would_fail_again_is_not_tried_again(name, start, step, code_of, ended_job, status):
     process = started(start, step, code_of(name), graphene())
     assert inspect(process, step, ended_job(f"deeph.{name}", status)) == process.exit_codes.ERROR_UNHANDLED_FAILURE
@@ -432,7 +432,8 @@ def test_siesta_label_dataset_and_overlap(siesta_stand_in, engine_code, tmp_path
     assert ours.n_electrons == 8.0
 
 
-def test_siesta_run_without_its_matrices(siesta_stand_in, tmp_path):
+def test_siesta_run_without_its_matrices(siesta_stand_in, tmp_path, monkeypatch):
+    monkeypatch.setattr(SiestaLabelWorkChain, "max_retries", 0)
     (tmp_path / "without").write_text("siesta.HSX siesta.TSHS")
     _, node = run_get_node(iron_label(siesta_stand_in))
     assert node.exit_status == 330 and "siesta.[HT]S*" in node.exit_message
