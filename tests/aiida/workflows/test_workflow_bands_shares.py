@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from aiida.engine import run_get_node
 
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.engine.bands.config import BandsConfig
+from aiida_deeph.engine.bands.fermi import gamma_mesh
 from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.workflows.bands import BandsWorkChain
 
@@ -48,6 +50,53 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
     # Nothing was left for the job that joined them, and it leaves nothing behind.
     assert "bands.json.partial" in links["share_000"].outputs.remote_folder.listdir()
     assert "bands.json.partial" not in links["bands"].outputs.remote_folder.listdir()
+
+
+KILLED = """#!{python}
+import os, signal
+from aiida_deeph.engine.bands import kloop, solvers
+from aiida_deeph.engine.cli.main import main
+
+kloop.WORTH_KEEPING = 0.0
+solve, count = solvers.solve_dense, 0
+def counted(*args, **options):
+    global count
+    if count == 2 and not os.path.exists("restart"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    count += 1
+    return solve(*args, **options)
+solvers.solve_dense = counted
+try:
+    main()
+finally:
+    print("solved", count)
+"""
+
+
+def test_job_that_was_killed_loses_one_kpoint(aiida_code_installed, deeph_folder, tmp_path):
+    """The engine is killed for real at its third k-point; the next job solves that one and those after it."""
+    script = tmp_path / "killed"
+    script.write_text(KILLED.format(python=sys.executable))
+    script.chmod(0o755)
+    code = aiida_code_installed(
+        label="killed", default_calc_job_plugin="deeph.bands", filepath_executable=str(script), use_double_quotes=False
+    )
+    overrides = {"points_per_segment": 4, "dos": None}
+    builder = BandsWorkChain.get_builder_from_protocol(
+        code, HamiltonianData(deeph_folder), "fast", overrides, kpath="G-X"
+    )
+    results, process = run_get_node(builder)
+    assert process.is_finished_ok, process.exit_message
+    first, second = sorted(process.called_descendants[-2:], key=lambda job: job.pk)
+    assert (first.exit_status, second.exit_status) == (400, 0)
+    config = BandsConfig(
+        folder=str(deeph_folder), kpath="G-X", points_per_segment=4, output=str(tmp_path / "bands.json")
+    )
+    whole = json.loads(run_bands(config).read_text())
+    np.testing.assert_allclose(results["bands"].get_bands(), whole["energies"][0], atol=1e-9)
+    solved = int(second.outputs.retrieved.base.repository.get_object_content("deeph.out").split()[-1])
+    n_mesh = len(gamma_mesh(whole["fermi"]["mesh"])[0])
+    assert solved == len(whole["kpoints"]) + n_mesh - 2
 
 
 def test_killed_share_goes_on_alone(start, step, builder, ended_job, remote):
