@@ -249,12 +249,17 @@ def main() -> None:
     # However this ends, no daemon is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     meter = Meter()
+    from aiida.engine.daemon.client import DaemonException
+
     try:
         warm_up, _ = run_trivial(meter, bash, 5, arguments.in_flight)
         trivial, submission = run_trivial(meter, bash, arguments.trivial, arguments.in_flight)
         labels, node = run_labels(meter, (engine, stand_in), sorted(arguments.labels), arguments.in_flight, deadline)
     finally:
-        meter.client.stop_daemon(wait=True)
+        try:
+            meter.client.stop_daemon(wait=True, timeout=60)
+        except DaemonException as error:
+            print(f"the daemon did not stop: {error}", file=sys.stderr)
     bare = (trivial[-1].cpu - trivial[0].cpu) / arguments.trivial
     whole = (labels[-1].cpu - labels[0].cpu) / labels[-1].done
     growth = slope(labels[1:-1], "cpu")
