@@ -25,7 +25,8 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     # pw2bgw.x up to 6.7 cannot write the potential of a run with spin-orbit coupling.
     (r"BGW cannot use spinors", "INPUT"),
     (r"bad line in namelist|from read_namelists|Error in routine .*(psp|pseudo|species)", "INPUT"),
-    (r"Error in routine|Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|SIGSEGV", "ERROR_CRASHED"),
+    (r"Error in routine", "ERROR_CRASHED"),
+    (r"Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|SIGSEGV", "ERROR_CRASHED"),
     (r"command not found|error while loading shared libraries|Permission denied|No such file", "ERROR_CRASHED"),
 )
 _CYCLE = re.compile(r"estimated scf accuracy\s+<\s+(\S+)")
@@ -57,14 +58,14 @@ class PwParser(EngineParser):
             last = f", accuracy {cycles[-1]} Ry" if cycles else ""
             return self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(message=f"{len(cycles)} cycles{last}")
         if xml is None or DONE not in stdout:
-            return self.failure("the end of pw.x's output")
+            return self.failure("the end of pw.x's output is missing")
         output = parse_pw_xml(xml, XML_FILE)
         self._attach_numbers(output)
         if scf:
             if not output.converged:
                 return self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(message=f"{output.scf_cycles} cycles")
             if "pw2bgw" in self.node.inputs and DONE not in (self._text(POTENTIAL_STDOUT) or ""):
-                return self.failure("the potential of pw2bgw.x")
+                return self.failure("the potential of pw2bgw.x is missing")
             return None
         return self._attach_bands(output)
 
@@ -98,16 +99,16 @@ class PwParser(EngineParser):
 
     def failure(self, missing: str) -> ExitCode:
         """The exit code of a run that did not come to its end."""
-        names = (STDERR_FILE, POTENTIAL_STDERR, self.node.get_option("scheduler_stderr"), STDOUT_FILE, POTENTIAL_STDOUT)
-        texts = [self._text(name) or "" for name in names if name]
-        text = "\n".join(texts)
+        errors = (STDERR_FILE, POTENTIAL_STDERR, self.node.get_option("scheduler_stderr"))
+        said = "\n".join(self._text(name) or "" for name in errors if name)
+        text = "\n".join([said, *(self._text(name) or "" for name in (STDOUT_FILE, POTENTIAL_STDOUT))])
         for pattern, label in MESSAGES:
             match = re.search(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)
             if match:
                 label = "ERROR_INPUT_REFUSED" if label == "INPUT" else label
                 return self.exit_codes[label].format(message=_with_reason(text, match))
-        lines = [line.strip() for line in "\n".join(texts[:3]).splitlines() if line.strip()]
-        message = f"{missing} is missing; last on stderr: {lines[-1]}" if lines else f"{missing} is missing"
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        message = f"{missing}; last on stderr: {lines[-1]}" if lines else f"{missing} and stderr is silent"
         return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)
 
 
