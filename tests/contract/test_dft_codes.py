@@ -18,7 +18,7 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.workflows.label.base import LabelWorkChain
 from aiida_deeph.workflows.label.registry import label_class, label_entry_points
-from tests.aiida import lcao_files, openmx_files
+from tests.aiida import lcao_files, openmx_files, qe_files
 
 PROTOCOLS = ("fast", "balanced", "stringent")
 
@@ -28,6 +28,7 @@ def _profile(aiida_profile, tmp_path):
     """A profile for all tests, with the families that the protocols name."""
     openmx_files.install_families(tmp_path / "pao", ("H5.0", "H6.0", "H7.0"), ("H_PBE19",))
     lcao_files.install_families(tmp_path / "orb", ("H",))
+    qe_files.install_families("H")
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def code_of(aiida_code_installed):
 
     def make(workchain: type[LabelWorkChain]) -> orm.InstalledCode:
         plugin = workchain.plugin
+        if plugin == "deeph.pw":
+            qe_files.other_codes(aiida_code_installed)
         return aiida_code_installed(
             label=f"contract-{plugin}", default_calc_job_plugin=plugin, filepath_executable="/bin/true"
         )

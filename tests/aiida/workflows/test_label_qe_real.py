@@ -11,25 +11,40 @@ import scipy.linalg
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.cli.proofs import prove_quantum_espresso
 from aiida_deeph.engine.dft.qe.reader import QeReader
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.label.qe import QeLabelWorkChain
 from tests.aiida.qe_files import diamond, hpro_python, install_families
 
 pytestmark = [pytest.mark.integration, pytest.mark.requires("pw.x", "pw2bgw.x"), pytest.mark.timeout(600)]
 
 
-def test_bands_of_a_distorted_cell_of_diamond(aiida_profile_clean, aiida_code_installed):
-    """Occupied bands within 10 meV on average: what the basis lacks, for its matrix elements are those of pw.x."""
-    python = hpro_python()
-    codes = {
+@pytest.fixture
+def codes(aiida_profile_clean, aiida_code_installed):
+    """pw.x, pw2bgw.x and the Python of HPRO."""
+    found = {
         name: aiida_code_installed(label=name, default_calc_job_plugin=plugin, filepath_executable=path)
         for name, plugin, path in (
             ("pw", "deeph.pw", shutil.which("pw.x")),
             ("pw2bgw", "deeph.pw", shutil.which("pw2bgw.x")),
-            ("hpro", "deeph.hpro", python),
+            ("hpro", "deeph.hpro", hpro_python()),
         )
     }
-    codes["pw"].computer.set_minimum_job_poll_interval(0.5)
+    found["pw"].computer.set_minimum_job_poll_interval(0.5)
+    return found
+
+
+def test_setup_proves_the_programs(codes, capsys):
+    prove_quantum_espresso(codes)
+    said = capsys.readouterr().out
+    assert "pw.x run of a hydrogen molecule: PwCalculation" in said and "projection by HPRO: HproCalculation" in said
+    with pytest.raises(InputError, match=r"pw.x is missing.*found hpro.*--pw-path"):
+        prove_quantum_espresso({"hpro": codes["hpro"]})
+
+
+def test_bands_of_a_distorted_cell_of_diamond(codes):
+    """Occupied bands within 10 meV on average: what the basis lacks, for its matrix elements are those of pw.x."""
     # Shorter tables than by default cost HPRO half the time, and the bands half a meV.
     install_families("C", bases=("gth-dzvp-molopt-sr",), radius=8.0)
     structure, points = diamond(), orm.KpointsData()
