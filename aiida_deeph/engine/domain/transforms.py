@@ -64,6 +64,8 @@ CONVENTIONS: Mapping[str, OrbitalConvention] = {
     "abacus": OrbitalConvention("alternating", negated="odd"),
     "siesta": OrbitalConvention(negated="odd"),
     "aims": OrbitalConvention(negated="odd_positive"),
+    # HPRO, which makes the matrices of Quantum ESPRESSO, writes DeepH folders.
+    "qe": OrbitalConvention(),
 }
 
 
