@@ -115,7 +115,10 @@ class Production:
             found[:] = [job for job in jobs if self.slurm_state(job) == "RUNNING" and not job.is_terminated]
             return bool(found)
 
-        self.until(look, seconds, f"a job of {label} runs")
+        try:
+            self.until(look, seconds, f"a job of {label} runs")
+        except Exception as error:
+            raise AssertionError(f"{error}\n{self.tree(node)}\n{self.log()}") from None
         return found[-1]
 
     def epochs(self, job: orm.CalcJobNode) -> int:

@@ -92,7 +92,7 @@ def faulty(production, engine, pipeline, tmp_path_factory) -> dict[str, Any]:
         builder = CalculationFactory("deeph.train").get_builder()
         builder.code, builder.dataset, builder.dataset_folder = engine, pipeline.outputs.dataset, remote
         builder.parameters = orm.Dict(TRAINING)
-        builder.metadata.options = WALLTIME
+        builder.metadata.options = {**WALLTIME, "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}}
         made[fault] = production.submit(builder)
     return made
 
