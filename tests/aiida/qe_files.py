@@ -26,14 +26,15 @@ def install_families(*elements: str, label: str = FAMILY, **options) -> None:
         install_gth(missing, label, **options)
 
 
-def other_codes(make: Callable[..., orm.InstalledCode]) -> dict[str, orm.InstalledCode]:
-    """Codes of pw2bgw.x and of HPRO's Python that are never run.
+def other_codes(make: Callable[..., orm.InstalledCode], label: str = "qe", **options) -> dict[str, orm.InstalledCode]:
+    """Codes of pw2bgw.x and of HPRO's Python that are never run; on a computer they have to be the only ones.
 
     :param make: the fixture `aiida_code_installed`.
     """
+    programs = {"pw2bgw": ("deeph.pw", "/bin/pw2bgw.x"), "hpro": ("deeph.hpro", "/bin/true")}
     return {
-        "pw2bgw": make(label="qe-pw2bgw", default_calc_job_plugin="deeph.pw", filepath_executable="/bin/pw2bgw.x"),
-        "hpro": make(label="qe-hpro", default_calc_job_plugin="deeph.hpro", filepath_executable="/bin/true"),
+        name: make(label=f"{label}-{name}", default_calc_job_plugin=plugin, filepath_executable=path, **options)
+        for name, (plugin, path) in programs.items()
     }
 
 

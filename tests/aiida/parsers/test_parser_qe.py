@@ -12,6 +12,7 @@ import pytest
 from aiida import orm
 
 from aiida_deeph.engine.dft.qe.xml_output import parse_pw_xml
+from tests.aiida.qe_files import other_codes
 
 ARCHIVE = Path(__file__).parents[2] / "fixtures" / "qe" / "polyacetylene.tar.xz"
 
@@ -55,7 +56,7 @@ def parse_pw(parse, files, *, points=None, **inputs):
 
 @pytest.fixture
 def pw2bgw(aiida_code_installed):
-    return aiida_code_installed(label="parser-pw2bgw", filepath_executable="/bin/pw2bgw.x")
+    return other_codes(aiida_code_installed)["pw2bgw"]
 
 
 def test_scf(parse, pw2bgw):

@@ -21,17 +21,21 @@ pytestmark = [pytest.mark.integration, pytest.mark.requires("pw.x", "pw2bgw.x"),
 
 
 @pytest.fixture
-def codes(aiida_profile_clean, aiida_code_installed):
-    """pw.x, pw2bgw.x and the Python of HPRO."""
+def codes(aiida_profile, aiida_code_installed, aiida_computer_local):
+    """pw.x, pw2bgw.x and the Python of HPRO, on a computer of their own: the only codes are found by themselves."""
+    computer = aiida_computer_local()
+    options = {"computer": computer}
+    computer.set_minimum_job_poll_interval(0.5)
     found = {
-        name: aiida_code_installed(label=name, default_calc_job_plugin=plugin, filepath_executable=path)
+        name: aiida_code_installed(
+            label=f"{computer.label}-{name}", default_calc_job_plugin=plugin, filepath_executable=path, **options
+        )
         for name, plugin, path in (
             ("pw", "deeph.pw", shutil.which("pw.x")),
             ("pw2bgw", "deeph.pw", shutil.which("pw2bgw.x")),
             ("hpro", "deeph.hpro", hpro_python()),
         )
     }
-    found["pw"].computer.set_minimum_job_poll_interval(0.5)
     return found
 
 
@@ -46,11 +50,12 @@ def test_setup_proves_the_programs(codes, capsys):
 def test_bands_of_a_distorted_cell_of_diamond(codes):
     """Occupied bands within 10 meV on average: what the basis lacks, for its matrix elements are those of pw.x."""
     # Shorter tables than by default cost HPRO half the time, and the bands half a meV.
-    install_families("C", bases=("gth-dzvp-molopt-sr",), radius=8.0)
+    install_families("C", label="gth-8", bases=("gth-dzvp-molopt-sr",), radius=8.0)
+    overrides = {"kpoints": [3, 3, 3], "parameters": {"orbitals_family": "gth-8", "pseudos_family": "gth-8"}}
     structure, points = diamond(), orm.KpointsData()
     points.set_kpoints([[0.0, 0.0, 0.0], [0.1, 0.23, 0.31], [0.37, 0.5, -0.12], [0.45, 0.05, 0.2]])
     builder = QeLabelWorkChain.get_builder_from_protocol(
-        codes["pw"], structure, "balanced", {"kpoints": [3, 3, 3]}, {"withmpi": False}, points
+        codes["pw"], structure, "balanced", overrides, {"withmpi": False}, points
     )
     assert {name: code.pk for name, code in builder.codes.items()} == {n: codes[n].pk for n in ("pw2bgw", "hpro")}
     outputs, node = run_get_node(builder)
