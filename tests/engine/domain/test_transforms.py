@@ -37,6 +37,7 @@ ORBITALS = {
     "abacus": ("z -x -y", "z2 -xz -yz x2-y2 xy"),
     "siesta": ("-y z -x", "xy -yz z2 -xz x2-y2"),
     "aims": ("y z -x", "xy yz z2 -xz x2-y2"),
+    "qe": ("y z x", "xy yz z2 xz x2-y2"),
 }
 POINT = np.array([0.3, -0.5, 0.8])
 
