@@ -25,3 +25,8 @@ def command(config: Path) -> None:
         f"{settings.output}: {report['n_members']} members, {report['n_entries']} entries, "
         f"MAE {1000 * report['mae_eV']:.3f} meV, largest error {1000 * report['max_eV']:.3f} meV"
     )
+    if report.get("bands_mean_eV") is not None:
+        click.echo(
+            f"bands: mean deviation {1000 * report['bands_mean_eV']:.3f} meV, largest "
+            f"{1000 * report['bands_max_eV']:.3f} meV; {report['n_unexplained']} members not explained by their H"
+        )

@@ -124,7 +124,7 @@ class EvaluateConfig(Config):
     :param strict: predict each direction by itself instead of averaging both to a Hermitian H.
     :param bands: k-points and window in which the bands of every member are compared with those of its label: table
         `bands` (deviations, gaps, velocities, and whether the errors of H explain them), `bands_mean_eV`,
-        `bands_max_eV`, `n_unexplained`.
+        `bands_max_eV`, `n_unexplained`, `n_bands_failed` (the table holds the `error` of those).
     """
 
     dataset: str

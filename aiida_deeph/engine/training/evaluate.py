@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aiida_deeph.engine.bands.deviation import compare_hamiltonians
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.device import find_device
@@ -71,12 +71,15 @@ def bands_of_member(comparison: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def bands_summary(bands: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
-    """Mean and largest deviation over the members, and how many of them the errors of H do not explain."""
+def bands_summary(bands: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int | None]:
+    """Mean and largest deviation over the members, how many of them the errors of H do not explain, and how many could
+    not be compared."""
+    done = [entry for entry in bands.values() if "error" not in entry]
     return {
-        "bands_mean_eV": sum(entry["mean_eV"] for entry in bands.values()) / len(bands),
-        "bands_max_eV": max(entry["max_eV"] for entry in bands.values()),
-        "n_unexplained": sum(not entry["explained"] for entry in bands.values()),
+        "bands_mean_eV": sum(entry["mean_eV"] for entry in done) / len(done) if done else None,
+        "bands_max_eV": max((entry["max_eV"] for entry in done), default=None),
+        "n_unexplained": sum(not entry["explained"] for entry in done),
+        "n_bands_failed": len(bands) - len(done),
     }
 
 
@@ -119,9 +122,12 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
             predicted = predicted.hermitian_part()
         tables.add(member.name, data.structure, predicted, label)
         if config.bands is not None:
-            found = replace(data, hamiltonian=predicted)
+            found = replace(data, hamiltonian=predicted.hermitian_part())
             names = (f"prediction of {member.name}", member.name)
-            bands[member.name] = bands_of_member(compare_hamiltonians(found, data, config.bands, names))
+            try:
+                bands[member.name] = bands_of_member(compare_hamiltonians(found, data, config.bands, names))
+            except DeepHError as error:  # of one member: the others, and the errors of H, are worth having
+                bands[member.name] = {"error": str(error)}
     report = {
         **tables.as_json(),
         **({"bands": bands, **bands_summary(bands)} if bands else {}),

@@ -250,10 +250,16 @@ def test_bands_of_the_members(
         unit = (own[s.pair_of_entry] & (rows == columns)).astype(float)
         return dataclasses.replace(data, overlap=s.with_entries(unit))
 
-    monkeypatch.setattr("aiida_deeph.engine.training.evaluate.load_member", with_overlap)
     bands = {"mesh": [1, 1, 1], "window": [-30.0, 30.0]}
     values = {"dataset": str(toy_dataset), "model": str(trained / "model"), "output": str(tmp_path / "e.json")}
-    report = evaluate(EvaluateConfig.model_validate({**values, "members": "validation", "bands": bands}))
+    config = EvaluateConfig.model_validate({**values, "members": "validation", "bands": bands, "strict": True})
+    report = evaluate(config)
+    assert report["n_bands_failed"] == len(report["members"]) and report["bands_mean_eV"] is None
+    assert all("not positive definite" in entry["error"] for entry in report["bands"].values())
+
+    monkeypatch.setattr("aiida_deeph.engine.training.evaluate.load_member", with_overlap)
+    report = evaluate(config)
+    assert report["n_bands_failed"] == 0
     table = report["bands"]
     assert set(table) == set(report["members"])
     assert report["bands_mean_eV"] == pytest.approx(np.mean([entry["mean_eV"] for entry in table.values()]))
