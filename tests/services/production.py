@@ -208,7 +208,8 @@ def production_profile(cluster: Cluster, name: str = "production") -> Iterator[P
                 broker_config=broker,
                 name=name,
                 email="test@localhost",
-                is_test_profile=True,
+                # The queues of a test profile vanish, tasks and all, when its last worker is killed.
+                is_test_profile=False,
             )
             for option, value in OPTIONS.items():
                 config.set_option(option, value, scope=name)
