@@ -18,6 +18,7 @@ NAMES = {
     "scipy": "20 states, scipy eigsh",
     "dense": "all states, LAPACK",
     "kpm": "DOS, moments",
+    "single": "moments alone, single precision",
 }
 
 
@@ -37,7 +38,7 @@ def main() -> None:
         axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
         axes.set_xlabel("atoms")
         axes.set_ylabel(label)
-        ticks = (10, 30, 100, 300, 1000) if axes is cost else (0.5, 1, 2, 4, 8)
+        ticks = (10, 30, 100, 300, 1000, 3000) if axes is cost else (0.5, 1, 2, 4, 8, 16)
         axes.set_yticks(ticks, [f"{n:g}" for n in ticks])
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=6)
