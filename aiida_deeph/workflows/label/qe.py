@@ -167,8 +167,12 @@ class QeLabelWorkChain(LabelWorkChain):
         return basis
 
     def setup(self) -> None:
-        """Prepare the inputs of the first job of pw.x, whose folder holds nothing that a reader needs."""
+        """Prepare the inputs of the first job of pw.x; what concerns the raw files holds for that of HPRO."""
         super().setup()
+        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
+        last = scheduler_options(given, self.inputs.codes["hpro"])
+        last.setdefault("withmpi", False)
+        self.ctx.projection = {"metadata": {"options": last}}
         options = self.ctx.inputs["metadata"]["options"]
         for name in OF_RAW_FILES:
             options.pop(name, None)
@@ -210,9 +214,6 @@ class QeLabelWorkChain(LabelWorkChain):
         settings = self._settings()
         structure = self.inputs.structure
         orbitals, pseudos = files_of(self.inputs.get("files", {}), settings, structure.get_symbols_set())
-        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
-        options = scheduler_options(given, self.inputs.codes["hpro"])
-        options.setdefault("withmpi", False)
         self.ctx.projection = {
             "code": self.inputs.codes["hpro"],
             "structure": structure,
@@ -220,7 +221,7 @@ class QeLabelWorkChain(LabelWorkChain):
             "pw_folder": pw.outputs.remote_folder,
             "pseudos": pseudos,
             "orbitals": orbitals,
-            "metadata": {"options": options},
+            **self.ctx.projection,
         }
         self.ctx.n_projections = 0
         self.ctx.projected = False
