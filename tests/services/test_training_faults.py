@@ -75,10 +75,10 @@ def faulty(production, engine, pipeline, tmp_path_factory) -> dict[str, Any]:
             max_divergences=1,
         )
     )
-    # 100 KiB a file are enough for the model and too little for a checkpoint: as on a disk that runs full.
+    # 200 KiB a file are enough for the model and too little for a checkpoint: as on a disk that runs full.
     made["room"] = folder / "room"
     made["full"] = production.submit(
-        train_builder(engine, pipeline, options={"prepend_text": f"[ -e {made['room']} ] || ulimit -f 100"})
+        train_builder(engine, pipeline, options={"prepend_text": f"[ -e {made['room']} ] || ulimit -f 200"})
     )
     for fault, damage in DAMAGES.items():
         dataset = folder / fault / "dataset"
@@ -175,7 +175,7 @@ def test_damaged_member_is_refused_by_name_before_training(production, pipeline,
     assert "history" not in node.outputs
 
 
-def test_dataset_that_is_gone_is_a_wrong_input(production, faulty):
+def test_dataset_that_is_gone_is_missed_by_name(production, faulty):
     node = production.wait(faulty["lost"], 300)
-    assert node.exit_status == 210, node.exit_message
-    assert "manifest.json" in node.exit_message
+    assert node.exit_status == 310, node.exit_message
+    assert "members/" in node.exit_message and "no file" in node.exit_message
