@@ -233,7 +233,10 @@ class QeLabelWorkChain(LabelWorkChain):
     def run_projection(self) -> ToContext:
         """Submit it, and with the first try the bands."""
         self.ctx.n_projections += 1
-        names = {"label": self.node.label or "projection", "description": f"HPRO of {self.inputs.structure.get_formula()}"}
+        names = {
+            "label": self.node.label or "projection",
+            "description": f"HPRO of {self.inputs.structure.get_formula()}",
+        }
         number = self.ctx.n_projections
         jobs = {
             "hpro": self.submit_once(HproCalculation, self.ctx.projection, name=f"projection_{number:02d}", **names)
