@@ -97,9 +97,7 @@ class PreprocessCalculation(EngineCalculation):
         twice = sorted(set(labels) & set(hamiltonians) | (set(labels) | set(hamiltonians)) & taken)
         without = sorted(name for name, node in hamiltonians.items() if not node.has_hamiltonian)
         if twice or without:
-            what = (
-                "name stands twice in labels and datasets" if twice else "no Hamiltonian, only an overlap"
-            )
+            what = "name stands twice in labels and datasets" if twice else "no Hamiltonian, only an overlap"
             return str(InputError(what, where="inputs", found=", ".join(twice or without)))
         return None
 

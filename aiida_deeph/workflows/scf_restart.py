@@ -16,6 +16,7 @@ class DensityRestartMixin(ScfRecoveryMixin):
     not_converged = (410,)
     out_of_walltime = (420,)
     incomplete = (400,)
+    no_space = (440,)
     # A density that is further off than this residual of the SCF is worse to start from than one of free atoms.
     max_residual: ClassVar[float] = 0.1
 

@@ -152,11 +152,16 @@ def read_manifest(folder: Path) -> DatasetManifest:
     return parse_config(DatasetManifest, values, path)
 
 
-def split(manifest: DatasetManifest, shares: SplitShares, seed: int) -> dict[str, list[Member]]:
+def split(
+    manifest: DatasetManifest, shares: SplitShares, seed: int, earlier: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, list[Member]]:
     """Training, validation and test members: sorted by uuid, shuffled by the seed, cut by the shares.
 
     Every share is rounded down and the members left over go to the largest remainders; the result depends on the
     members alone, never on their order.
+
+    :param earlier: uuid of the members of an earlier training's parts. What was trained on comes first, then its
+        validation, then the rest, so that what was fitted to is tested with last.
 
     :raises InputError: the shares add up to more than 1, or leave no training or no test member.
     """
@@ -178,8 +183,10 @@ def split(manifest: DatasetManifest, shares: SplitShares, seed: int) -> dict[str
                 remedy=f"raise the share or give more members (at least {int(np.ceil(1 / max(parts[name], 0.01)))})",
             )
     shuffled = [members[n] for n in np.random.default_rng(seed).permutation(len(members))]
+    rank = {uuid: n for n, name in enumerate(("train", "validation")) for uuid in (earlier or {}).get(name, ())}
+    order = sorted(range(len(members)), key=lambda n: rank.get(shuffled[n].uuid, 2))
     ends = np.cumsum([0, *counts])
-    return {name: shuffled[ends[n] : ends[n + 1]] for n, name in enumerate(parts)}
+    return {name: [shuffled[i] for i in sorted(order[ends[n] : ends[n + 1]])] for n, name in enumerate(parts)}
 
 
 def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceHamiltonian:

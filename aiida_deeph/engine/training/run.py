@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,15 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
-from torch import nn
 
-from aiida_deeph.engine.errors import DivergenceError, InputError, Interrupted
-from aiida_deeph.engine.io.dataset import DatasetManifest, Member, read_manifest, split
-from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.errors import DivergenceError, Interrupted
+from aiida_deeph.engine.io.dataset import read_manifest
 from aiida_deeph.engine.nn.device import find_device
-from aiida_deeph.engine.nn.registry import build_network, describe_network
-from aiida_deeph.engine.nn.storage import load_model, save_model
+from aiida_deeph.engine.nn.registry import build_network
+from aiida_deeph.engine.nn.storage import save_model
 from aiida_deeph.engine.training.batches import BatchSource
 from aiida_deeph.engine.training.cache import GraphCache
-from aiida_deeph.engine.training.checkpoint import (
-    CHECKPOINT_FOLDER,
-    description_of,
-    load_checkpoint,
-    require_same_run,
-    save_checkpoint,
-)
+from aiida_deeph.engine.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
 from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphSet, GraphSettings
 from aiida_deeph.engine.training.loop import TrainingLoop
@@ -40,6 +31,7 @@ from aiida_deeph.engine.training.report import (
     MetricsFile,
     write_json_atomic,
 )
+from aiida_deeph.engine.training.start import find_start, split_uuids
 from aiida_deeph.engine.training.stop import StopRequest
 from aiida_deeph.engine.training.weights import orbital_weights, weigher
 
@@ -47,8 +39,6 @@ MODEL_FOLDER = "model"
 GRAPH_FOLDER = "graphs"
 #: The best model is written to disk at most once in so many seconds; checkpoints and the end always write it.
 SECONDS_BETWEEN_MODELS = 30.0
-
-Split = dict[str, list[Member]]
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -83,73 +73,6 @@ def graph_cache(dataset: Path, working_directory: Path) -> GraphCache:
     return GraphCache((dataset if os.access(dataset, os.W_OK) else working_directory) / GRAPH_FOLDER)
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a training begins.
-
-    :param state: of the checkpoint, if one is continued.
-    :param is_new: the network holds random weights and nothing learnt.
-    """
-
-    network: nn.Module
-    description: ModelDescription
-    state: dict[str, Any] | None = None
-    is_new: bool = False
-
-
-def find_start(config: TrainConfig, manifest: DatasetManifest, parts: Split, world_size: int = 1) -> Start:
-    """Network and description: of the checkpoint, of the initial model, or new from the seed.
-
-    :raises InputError: the checkpoint or the model does not fit the dataset.
-    """
-    where = Path(config.dataset)
-    if config.restart is not None:
-        state = load_checkpoint(Path(config.restart))
-        require_same_run(state, config, split_uuids(parts), where, world_size)
-        description = description_of(state)
-        network = build_network(description)
-        # The loop loads it again; here it makes constants that prepare the graphs known.
-        network.load_state_dict(state["network"])
-        return Start(network, description, state)
-    if config.initial_model is not None:
-        network, description = load_model(Path(config.initial_model), dtype=torch.float32, device="cpu")
-        return Start(network, adapted_description(description, manifest, where))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        description = describe_network(
-            config.network, manifest.orbital_basis, manifest.spin, dict(manifest.pair_cutoffs)
-        )
-        return Start(build_network(description), description, is_new=True)
-
-
-def adapted_description(description: ModelDescription, manifest: DatasetManifest, where: Path) -> ModelDescription:
-    """Description of a model that is trained on with another dataset: its pairs are those of both.
-
-    :raises InputError: an element, its basis, the spin mode or the gauge differs.
-    """
-    description.require_elements(tuple(manifest.basis))
-    for name, found, expected in (
-        *((f"basis of {s}", list(ls), list(description.basis[s])) for s, ls in manifest.basis.items()),
-        ("spin", manifest.spin.value, description.spin.value),
-        ("gauge", manifest.gauge, description.gauge),
-    ):
-        if found != expected:
-            raise InputError(
-                "dataset does not fit the initial model", where=f"{where}, {name}", found=found, expected=expected
-            )
-    cutoffs = {
-        key: max(manifest.pair_cutoffs.get(key, 0.0), description.pair_cutoffs.get(key, 0.0))
-        for key in sorted({*manifest.pair_cutoffs, *description.pair_cutoffs})
-    }
-    origin = {**description.origin, "initial_model_sha256": description.weights_sha256}
-    return description.model_copy(update={"pair_cutoffs": cutoffs, "origin": origin, "metrics": {}})
-
-
-def split_uuids(parts: Split) -> dict[str, list[str]]:
-    """Members of each part by uuid."""
-    return {name: [member.uuid for member in members] for name, members in parts.items()}
-
-
 def train(config: TrainConfig, working_directory: Path = Path(), *, quiet: bool = False) -> dict[str, Any]:
     """Train and write `model/`, `checkpoint/`, `metrics.jsonl`, `train.json` into the working directory.
 
@@ -172,11 +95,11 @@ class _Run:
         self.config, self.folder = config, folder
         dataset = Path(config.dataset)
         self.manifest = read_manifest(dataset)
-        self.parts = split(self.manifest, config.split, config.split.seed)
         self.fabric = make_fabric(config.device, config.precision)
         self.fabric.launch()
         self.quiet = quiet or not self.fabric.is_global_zero
-        start = find_start(config, self.manifest, self.parts, self.fabric.world_size)
+        start = find_start(config, self.manifest, self.fabric.world_size)
+        self.parts = start.parts
         self.description = start.description.model_copy(
             update={"gauge": self.manifest.gauge, "data": self._data_source(), "training": {}}
         )

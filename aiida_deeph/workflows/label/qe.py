@@ -80,6 +80,7 @@ class QeLabelWorkChain(LabelWorkChain):
     not_converged = (410,)
     out_of_walltime = (420,)
     incomplete = (400,)
+    no_space = (440,)
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:

@@ -67,6 +67,24 @@ def test_split_depends_on_members_and_seed_alone() -> None:
     assert split(manifest, shares(0.6, 0.2, 0.2), 43) != first
 
 
+def test_what_was_fitted_to_is_tested_with_last() -> None:
+    some, third = shares(0.6, 0.2, 0.2), shares(0.4, 0.3, 0.3)
+    first = split(manifest_of(10), some, 42)
+    uuids = {name: [member.uuid for member in part] for name, part in first.items()}
+    assert split(manifest_of(10), some, 7, uuids) != first
+    assert split(manifest_of(10), some, 42, uuids) == first
+    grown = split(manifest_of(20), third, 42, uuids)
+    plain = split(manifest_of(20), third, 42)
+    seen = {*uuids["train"], *uuids["validation"]}
+    assert seen & {member.uuid for member in plain["test"]}
+    assert not seen & {member.uuid for member in grown["test"]}
+    assert set(uuids["train"]) <= {member.uuid for member in grown["train"]}
+    assert [len(part) for part in grown.values()] == [8, 6, 6]
+    # What a checkpoint records gives the same parts in the same order again.
+    again = {name: [member.uuid for member in part] for name, part in grown.items()}
+    assert split(manifest_of(20), third, 42, again) == grown
+
+
 @pytest.mark.parametrize(
     ("n", "parts", "message"),
     [

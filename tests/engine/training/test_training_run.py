@@ -201,6 +201,9 @@ def test_initial_model_is_where_the_training_starts(toy_dataset: Path, trained: 
     assert report["best_validation_loss"] == pytest.approx(expected, rel=1e-6)
     description = read_description(tmp_path / "model")
     assert description.origin["initial_model_sha256"] == read_description(trained / "model").weights_sha256
+    few = {"split": {"train": 0.2, "validation": 0.2, "test": 0.6}}
+    with pytest.raises(InputError, match="test members that the initial model was fitted to; in split"):
+        train(config(toy_dataset, **changes, **few), tmp_path, quiet=True)
     spinful = write_toy_dataset(tmp_path / "spin", range(5), SpinMode.NONCOLLINEAR)
     with pytest.raises(InputError, match=r"dataset does not fit the initial model; in .*, spin"):
         train(config(spinful, **changes), tmp_path, quiet=True)
