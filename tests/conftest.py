@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,28 @@ def _require_program(*names: str) -> None:
             pytest.skip(message)
 
 
+def group_of(file: str) -> str:
+    """What shares a session fixture is one group, else each file."""
+    folder = PurePosixPath(file).parent.name
+    return folder if folder in LONG_GROUPS else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a session fixture goes to one worker of `pytest -n`, the rest file by file, long groups first."""
-    for item in items:
-        folder = Path(item.path).parent.name
-        group = folder if folder in LONG_GROUPS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONG_GROUPS.index(g) if (g := Path(item.path).parent.name) in LONG_GROUPS else 99)
+    """Long groups first."""
+    rank = {folder: n for n, folder in enumerate(LONG_GROUPS)}
+    items.sort(key=lambda item: rank.get(group_of(item.nodeid.split("::")[0]), len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, a group goes to one worker. (`--dist loadgroup` of xdist 3.8 does not work with pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.split("::")[0])
+
+    return GroupScheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
