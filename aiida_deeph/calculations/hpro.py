@@ -91,7 +91,7 @@ class HproCalculation(CalcJob):
             (430, "ERROR_OUT_OF_MEMORY", "HPRO ran out of memory: {message}"),
             (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
         ):
-            spec.exit_code(status, label, message, invalidates_cache=status != 330)
+            spec.exit_code(status, label, message, invalidates_cache=True)
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:

@@ -34,9 +34,10 @@ class AbacusParser(DftParser):
 
     def attach(self) -> ExitCode | None:
         bands = "bands_kpoints" in self.node.inputs
-        log = self._text(f"{OUTPUT_FOLDER}/{BANDS_LOG if bands else SCF_LOG}")
+        name = BANDS_LOG if bands else SCF_LOG
+        log = self._text(f"{OUTPUT_FOLDER}/{name}")
         if log is None:
-            return self.failure("the run ended before its log began")
+            return self.failure(f"{name} is missing")
         results = parse_results(log)
         if bands:
             return self._attach_bands(results)

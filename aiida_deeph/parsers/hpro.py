@@ -52,12 +52,14 @@ class HproParser(EngineParser):
         """The exit code of a job without its result."""
         names = (STDERR_FILE, self.node.get_option("scheduler_stderr"))
         text = "\n".join(self._text(name) or "" for name in names if name)
-        said = DRIVER_LINE.search(text)
-        if said is not None:
-            label = KINDS.get(said["kind"], "ERROR_CRASHED")
-            return self.exit_codes[label].format(message=said["message"])
+        driver = DRIVER_LINE.search(text)
+        if driver is not None:
+            label = KINDS.get(driver["kind"], "ERROR_CRASHED")
+            return self.exit_codes[label].format(message=driver["message"])
         for pattern, label in MESSAGES:
             lines = [match[0].strip() for match in re.finditer(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)]
             if lines:
                 return self.exit_codes[label].format(message=lines[-1])
-        return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=f"{missing}, and stderr does not say why")
+        said = text.strip().splitlines()
+        message = f"{missing}; last on stderr: {said[-1].strip()}" if said else f"{missing} and stderr is silent"
+        return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)

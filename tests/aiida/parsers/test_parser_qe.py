@@ -151,7 +151,7 @@ def test_orbitals_that_do_not_belong_to_the_pseudopotential(parse):
         ({"hpro.err": "hpro-driver: environment: No module named 'HPRO': pip install HPRO mpi4py"}, 240, "pip install"),
         ({"hpro.err": "hpro-driver: potential: VSC begins with b'RHO-'"}, 210, "begins with"),
         ({"hpro.err": "Traceback\nMemoryError"}, 430, "MemoryError"),
-        ({"hpro.err": ""}, 400, "does not say why"),
+        ({"hpro.err": ""}, 400, "is missing and stderr is silent"),
         ({"hpro_result.json": "{}"}, 320, "no projection"),
     ],
 )

@@ -207,7 +207,7 @@ def test_abacus_forces_in_the_order_of_the_structure(parse):
 @pytest.mark.parametrize(
     ("files", "status", "message"),
     [
-        ({}, 400, "before its log began"),
+        ({}, 400, "is missing and stderr is silent"),
         ({"abacus.err": "slurmstepd: error: JOB 7 CANCELLED DUE TO TIME LIMIT"}, 420, "TIME LIMIT"),
         ({"abacus.err": "abacus: error while loading shared libraries: x"}, 310, "shared libraries"),
         (

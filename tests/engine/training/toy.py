@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
@@ -34,6 +33,7 @@ from aiida_deeph.engine.training.cache import GraphCache
 from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphSet, GraphSettings
 from aiida_deeph.engine.training.loop import TrainingLoop
+from aiida_deeph.engine.training.run import make_fabric
 
 BASIS = OrbitalBasis({"H": (0,), "C": (0, 1)})
 
@@ -145,7 +145,7 @@ def toy_sets(dataset: Path, n_train: int, n_validation: int, spin: SpinMode = Sp
 
 def toy_loop(sets: list[GraphSet], config: dict[str, Any], seed: int = 0, **callbacks: Any) -> TrainingLoop:
     """A loop over the tiny network on the CPU."""
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = make_fabric("cpu", "float32")
     torch.manual_seed(seed)
     network = TinyNetwork(EntryLayout.of(BASIS, SpinMode.NONE))
     settings = TrainConfig(dataset="-", **{"learning_rate": 0.02, "epochs": 6, **config})
