@@ -91,6 +91,12 @@ def keywords(process) -> dict:
     return flat(process.ctx.inputs["parameters"].get_dict())
 
 
+def test_full_disk_makes_the_label_wait(label, step, ended_job):
+    assert run_and_inspect(label, step, ended_job("deeph.openmx", 440)).status == 0
+    assert label.paused and "no space left" in label.node.process_status
+    assert label.ctx.retries == 0
+
+
 # inputs
 
 

@@ -159,6 +159,12 @@ def test_out_of_walltime_gets_twice_the_time(pyscf, step, ended_job):
     assert pyscf.ctx.inputs["metadata"]["options"]["max_wallclock_seconds"] == 14400
 
 
+def test_full_disk_makes_the_label_wait(pyscf, step, ended_job):
+    assert run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 440)).status == 0
+    assert pyscf.paused and "no space left" in pyscf.node.process_status
+    assert pyscf.ctx.retries == 0
+
+
 def test_wrong_input_of_the_engine_is_not_retried(pyscf, step, ended_job):
     last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 210))
     assert last == pyscf.exit_codes.ERROR_UNHANDLED_FAILURE
