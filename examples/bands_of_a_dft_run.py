@@ -11,11 +11,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.figures import draw_bands, new_figure
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.figures import draw_bands, new_figure
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "openmx" / "mos2.tar.xz"
 

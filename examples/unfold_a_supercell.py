@@ -12,9 +12,6 @@ from pathlib import Path
 import numpy as np
 from ase.build import graphene
 
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.figures import draw_bands, new_figure
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -22,6 +19,9 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.io.structure import from_ase, write_structure
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.figures import draw_bands, new_figure
 
 SIZE, BOND = 5, 1.42
 

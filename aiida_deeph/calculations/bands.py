@@ -9,11 +9,11 @@ from typing import Any
 from aiida.orm import BandsData, KpointsData, RemoteData, SinglefileData, StructureData
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, stage_folder
+from aiida_deeph.calculations.folders import check_one_given, define_folder, stage_folder
 from aiida_deeph.calculations.kpoints import check_mesh_or_list, labels_of, mesh_of, points_of
 from aiida_deeph.calculations.staging import Staging
-from aiida_deeph.engine.bands.config import BandsConfig
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.observables.config import BandsConfig
 
 OUTPUT = "bands.json"
 WAVEFUNCTIONS = "wavefunctions.h5"

@@ -9,10 +9,10 @@ from typing import Any
 from aiida.orm import ArrayData, KpointsData
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, stage_folder
+from aiida_deeph.calculations.folders import check_one_given, define_folder, stage_folder
 from aiida_deeph.calculations.kpoints import check_mesh, mesh_of
 from aiida_deeph.calculations.staging import Staging
-from aiida_deeph.engine.bands.config import DosConfig
+from aiida_deeph.engine.observables.config import DosConfig
 
 OUTPUT = "dos.json"
 

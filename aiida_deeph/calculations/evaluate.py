@@ -9,7 +9,7 @@ from typing import Any
 from aiida.orm import Dict
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.dataset_folder import DATASET, define_dataset, stage_dataset
+from aiida_deeph.calculations.folders import DATASET, define_dataset, stage_dataset
 from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.calculations.validation import check_elements
 from aiida_deeph.data.model import DeepHModelData

@@ -18,8 +18,8 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE
+from aiida_deeph.engine.orbitals.load import is_numeric
 from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.engine.overlap.numeric.load import is_numeric
 
 OUTPUT = "overlap"
 # Folder of the job in which files of numerical orbitals lie, as the basis names it.

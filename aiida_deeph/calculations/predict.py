@@ -9,7 +9,7 @@ from typing import Any
 from aiida.orm import Bool
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.deeph_folder import check_one_given, define_folder, elements_of, stage_folder
+from aiida_deeph.calculations.folders import check_one_given, define_folder, elements_of, stage_folder
 from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.calculations.validation import check_elements
 from aiida_deeph.data.hamiltonian import HamiltonianData

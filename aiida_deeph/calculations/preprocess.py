@@ -9,7 +9,7 @@ from typing import Any
 from aiida.orm import Bool, RemoteStashCompressedData, Str
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.dataset_folder import MEMBERS, OUTPUT, stage_dataset
+from aiida_deeph.calculations.folders import MEMBERS, OUTPUT, stage_dataset
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS, Staging
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData

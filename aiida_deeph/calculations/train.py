@@ -11,15 +11,15 @@ from aiida.common.folders import Folder
 from aiida.orm import ArrayData, RemoteData
 
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.dataset_folder import DATASET, define_dataset, stage_dataset
+from aiida_deeph.calculations.folders import DATASET, define_dataset, stage_dataset
 from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.calculations.validation import check_elements
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.dataset import split
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE
+from aiida_deeph.engine.io.split import split
 from aiida_deeph.engine.training.config import TrainConfig
 
 MODEL = "model"

@@ -22,8 +22,8 @@ def full_builder(
     :raises InputError: anything that cannot run.
     """
     from aiida_deeph.cli.imported import openmx_bands
+    from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.full import FullWorkChain
-    from aiida_deeph.workflows.protocol import merge
 
     changes: dict[str, Any] = {"dataset": dataset_changes(values), **training_changes(values, path, "train")}
     if values.kpath is not None:

@@ -63,7 +63,7 @@ def bands_plot(
     """Draw bands along their path; unfolded ones by their spectral weights, ghost states circled."""
     from aiida.orm import BandsData
 
-    from aiida_deeph.engine.bands.figures import draw_bands, new_figure, path_distances
+    from aiida_deeph.engine.observables.figures import draw_bands, new_figure, path_distances
 
     node, parameters = find(identifier, "bands", BandsData)
     values = bands_values(node)
@@ -102,8 +102,8 @@ def bands_export(identifier: str, kind: str, output: Path | None) -> None:
     """Write bands as JSON, as CSV, or as ase's band structure (JSON that `ase band-structure` reads)."""
     from aiida.orm import BandsData
 
-    from aiida_deeph.engine.bands.tables import ase_band_structure, bands_csv
-    from aiida_deeph.engine.io.structure import write_text_atomic
+    from aiida_deeph.engine.io.files import write_text_atomic
+    from aiida_deeph.engine.observables.export import ase_band_structure, bands_csv
 
     node, parameters = find(identifier, "bands", BandsData)
     values = bands_values(node)
@@ -131,7 +131,7 @@ def dos_plot(identifier: str, by: str, absolute: bool, window: tuple[float, floa
     """Draw a density of states, with its parts and, by the kernel polynomial method, its standard error."""
     from aiida.orm import ArrayData
 
-    from aiida_deeph.engine.bands.figures import draw_dos, new_figure
+    from aiida_deeph.engine.observables.figures import draw_dos, new_figure
 
     node, parameters = find(identifier, "dos", ArrayData)
     arrays = dos_arrays(node)
@@ -157,7 +157,7 @@ def dos_export(identifier: str, output: Path | None) -> None:
     """Write a density of states as CSV: energy_eV and one column per curve, states/eV/cell."""
     from aiida.orm import ArrayData
 
-    from aiida_deeph.engine.io.structure import write_text_atomic
+    from aiida_deeph.engine.io.files import write_text_atomic
 
     node, _ = find(identifier, "dos", ArrayData)
     arrays = dos_arrays(node)
@@ -220,7 +220,7 @@ def save(figure: Any, path: Path) -> None:
 
     :raises InputError: the suffix is no format of matplotlib's.
     """
-    from aiida_deeph.engine.io.structure import atomic_path
+    from aiida_deeph.engine.io.files import atomic_path
 
     formats = figure.canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix(".")

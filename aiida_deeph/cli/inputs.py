@@ -181,7 +181,7 @@ def structure_node(source: StructureSource, folder: Path, name: str, *, store: b
     node = _untwisted(source, folder, name)
     if source.twist is None:
         return node
-    from aiida_deeph.workflows.functions.perturb import twist_bilayer
+    from aiida_deeph.workflows.draw import twist_bilayer
 
     settings = orm.Dict(source.twist.model_dump(mode="json", exclude_none=True))
     metadata = {"label": f"twist {name}", "store_provenance": store}
@@ -196,7 +196,7 @@ def _untwisted(source: StructureSource, folder: Path, name: str) -> Any:
     from aiida_deeph.cli.nodes import load
     from aiida_deeph.data.structure import from_engine, to_engine
     from aiida_deeph.engine.domain.structure import Structure
-    from aiida_deeph.engine.io.structure import read_structure
+    from aiida_deeph.engine.io.folders import read_structure
 
     if source.file is None:
         node = load(source.pk or source.uuid, orm.StructureData, f"structure {name}")
@@ -208,7 +208,7 @@ def _untwisted(source: StructureSource, folder: Path, name: str) -> Any:
     if source.pbc is not None:
         structure = Structure(structure.symbols, structure.positions, structure.cell, source.pbc)
     if source.supercell is not None:
-        from aiida_deeph.engine.structures.supercell import repeated
+        from aiida_deeph.engine.structures.changes import repeated
 
         structure = repeated(structure, source.supercell)
     node = from_engine(structure)

@@ -111,7 +111,7 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
     from aiida import orm
     from aiida.plugins import WorkflowFactory
 
-    from aiida_deeph.workflows.functions.bands import band_kpoints
+    from aiida_deeph.workflows.band_functions import band_kpoints
 
     values = read(schema.LabelInputs, path, protocol)
     codes = codes_of(values, path, dft=engine)
@@ -136,8 +136,8 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @DFT
 def launch_dataset(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
     """Many DFT runs and their dataset: label, codes, structures, perturbation, labels, extend, keep."""
+    from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.dataset import DatasetWorkChain
-    from aiida_deeph.workflows.protocol import merge
 
     values = read(schema.DatasetInputs, path, protocol)
     builder = DatasetWorkChain.get_builder_from_protocol(
@@ -160,8 +160,8 @@ def launch_train(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
     from aiida.plugins import DataFactory
 
     from aiida_deeph.cli.nodes import load
-    from aiida_deeph.workflows.keep import folder_of
-    from aiida_deeph.workflows.protocol import merge
+    from aiida_deeph.processes.folders import folder_of
+    from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.train import TrainWorkChain
 
     values = read(schema.TrainInputs, path, protocol)

@@ -45,7 +45,7 @@ def pao_install(folder: Path, label: str, description: str, pseudos: bool) -> No
     elements = len({node.element for node in orbitals.values()})
     echo.echo_success(f"PaoFamily {label}<{family.pk}>: {len(orbitals)} files, {elements} elements")
     if pseudos and (folder / "VPS").is_dir():
-        from aiida_deeph.workflows.label.openmx import recommended_pseudos
+        from aiida_deeph.codes.openmx.label import recommended_pseudos
 
         paths = [folder / "VPS" / f"{name}.vps" for name in recommended_pseudos().values()]
         _install_pseudos([path for path in paths if path.is_file()], "vps", label, description)

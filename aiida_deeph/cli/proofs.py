@@ -13,6 +13,7 @@ from aiida import engine, orm
 from aiida.cmdline.utils import echo
 from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
 
+from aiida_deeph.codes.lcao import LcaoLabelConfig
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.dft.cp2k.required_input import required_input
 from aiida_deeph.engine.dft.qe.gth import STEP as GTH_STEP
@@ -23,9 +24,8 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.workflows.builder import filled_builder
-from aiida_deeph.workflows.label.lcao import LcaoLabelConfig
-from aiida_deeph.workflows.protocol import merge
+from aiida_deeph.processes.builder import filled_builder
+from aiida_deeph.processes.protocol import merge
 
 OPTIONS = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "max_wallclock_seconds": 600}
 

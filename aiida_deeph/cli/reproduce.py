@@ -159,8 +159,8 @@ def follow(process: Any, second: Any) -> None:
     """
     from rich.console import Console
 
-    from aiida_deeph.quickstart.progress import Stage, jobs_below
-    from aiida_deeph.quickstart.progress import follow as follow_stages
+    from aiida_deeph.processes.progress import Stage, jobs_below
+    from aiida_deeph.processes.progress import follow as follow_stages
 
     labels = [job.process_label for job in jobs_below(process)]
     stages = [Stage(label, (label,), labels.count(label)) for label in dict.fromkeys(labels)]

@@ -54,7 +54,7 @@ def hamiltonian_export(datum: Any, folder: Path, kind: str, mesh: tuple[int, int
         return
     if mesh is None:
         raise click.UsageError("--format wannier90 needs --mesh N N N")
-    from aiida_deeph.engine.bands.loewdin import orthogonalise, write_wannier90
+    from aiida_deeph.engine.observables.export import orthogonalise, write_wannier90
 
     try:
         data = datum.load()

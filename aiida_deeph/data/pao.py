@@ -10,10 +10,10 @@ from pathlib import Path
 from aiida.common.exceptions import ValidationError
 from aiida.orm import Group, QueryBuilder, SinglefileData
 
-from aiida_deeph.engine.dft.openmx.pao_file import PaoDescription
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.overlap.numeric.describe import describe_orbitals
-from aiida_deeph.engine.overlap.numeric.suffixes import SUFFIXES, suffix_of
+from aiida_deeph.engine.orbitals.describe import describe_orbitals
+from aiida_deeph.engine.orbitals.pao import PaoDescription
+from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of
 
 
 class PaoData(SinglefileData):

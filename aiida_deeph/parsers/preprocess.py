@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiida.engine import ExitCode
 
-from aiida_deeph.calculations.dataset_folder import MEMBERS, OUTPUT
+from aiida_deeph.calculations.folders import MEMBERS, OUTPUT
 from aiida_deeph.calculations.preprocess import REPORT_FILE
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData

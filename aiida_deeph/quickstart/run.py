@@ -15,9 +15,9 @@ from aiida.engine import ProcessBuilder, submit
 from rich.console import Console
 
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.processes.progress import Job, follow, full_stages
 from aiida_deeph.quickstart import profile, report
 from aiida_deeph.quickstart.collect import CHAIN, VALIDATION, collect
-from aiida_deeph.quickstart.progress import Job, follow, full_stages
 from aiida_deeph.quickstart.settings import QuickstartSettings
 from aiida_deeph.quickstart.structures import perturbed_cells, soliton_chain, validation_cell
 from aiida_deeph.workflows.full import FullWorkChain

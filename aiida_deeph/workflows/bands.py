@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
@@ -11,11 +12,11 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkC
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.kpoints import mesh_of, points_of
-from aiida_deeph.workflows.builder import filled_builder, job_inputs
-from aiida_deeph.workflows.functions.bands import band_kpoints
-from aiida_deeph.workflows.ports import expose_inputs
-from aiida_deeph.workflows.protocol import ProtocolMixin
-from aiida_deeph.workflows.resumable import ResumableMixin
+from aiida_deeph.processes.builder import filled_builder, job_inputs
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.processes.resumable import ResumableMixin
+from aiida_deeph.workflows.band_functions import band_kpoints
 
 BandsCalculation = CalculationFactory("deeph.bands")
 DosCalculation = CalculationFactory("deeph.dos")
@@ -47,7 +48,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     k-points: `kpoints` as they are; else along `kpath`; else along the lattice's own path through its special points.
     """
 
-    _protocol = "bands"
+    _protocol_file = Path(__file__).parent / "protocols" / "bands.yaml"
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:

@@ -7,19 +7,19 @@ from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, if_, while
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
-from aiida_deeph.workflows.dataset_checks import (
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.registry import label_class, validate_label_workchain
+from aiida_deeph.processes.folders import Keep, lasting_folder, validate_keep
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.workflows.dataset_inputs import (
+    DatasetProtocolMixin,
     validate_dataset,
     validate_perturbation,
     validate_positive,
     validate_share,
 )
-from aiida_deeph.workflows.dataset_inputs import DatasetProtocolMixin
 from aiida_deeph.workflows.dataset_labels import DatasetLabelsMixin
-from aiida_deeph.workflows.functions.dataset import report_dataset, report_failure
-from aiida_deeph.workflows.keep import Keep, lasting_folder, validate_keep
-from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class, validate_label_workchain
-from aiida_deeph.workflows.ports import expose_inputs
+from aiida_deeph.workflows.dataset_report import report_dataset, report_failure
 
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
 HamiltonianData, DatasetData = DataFactory("deeph.hamiltonian"), DataFactory("deeph.dataset")

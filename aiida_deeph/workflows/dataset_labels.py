@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import count
 from typing import Any
 
+import numpy as np
 from aiida import orm
 
-from aiida_deeph.workflows.dataset_checks import cell_names
-from aiida_deeph.workflows.extension import new_cells
-from aiida_deeph.workflows.failure import reason_of
-from aiida_deeph.workflows.functions.perturb import perturb_structures
-from aiida_deeph.workflows.keep import Keep, folders_of_children, label_options
-from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class
-from aiida_deeph.workflows.pool import PoolMixin
-from aiida_deeph.workflows.slots import at_most
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.registry import label_class
+from aiida_deeph.data.structure import to_engine
+from aiida_deeph.engine.io.dataset import DatasetManifest, member_uuid
+from aiida_deeph.processes.folders import Keep, folders_of_children, label_options
+from aiida_deeph.processes.pool import PoolMixin, at_most
+from aiida_deeph.processes.resumable import reason_of
+from aiida_deeph.workflows.dataset_inputs import cell_names
+from aiida_deeph.workflows.draw import perturb_structures
 
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
@@ -187,3 +190,38 @@ def drawn_cells(process: orm.ProcessNode) -> dict[str, int]:
     query.append(orm.CalcFunctionNode, with_incoming="process", tag="call", edge_filters=calls)
     query.append(orm.StructureData, with_incoming="call", tag="cell", project="id", **names)
     return {row["name"]["label"]: row["cell"]["id"] for row in query.dict()}
+
+
+def content_uuid(structure: orm.StructureData, manifest: DatasetManifest) -> str | None:
+    """uuid that the structure has as a member of a dataset; None if the dataset does not know an element of it."""
+    engine, basis = to_engine(structure), manifest.orbital_basis
+    if not set(engine.elements) <= set(basis.elements):
+        return None
+    rank = {symbol: n for n, symbol in enumerate(engine.elements)}
+    order = np.argsort([rank[symbol] for symbol in engine.symbols], kind="stable")
+    return member_uuid(engine.permuted(order), basis)
+
+
+def new_cells(
+    structures: Mapping[str, orm.StructureData], manifest: DatasetManifest, taken: set[str]
+) -> dict[str, str]:
+    """Name of each member that is to be labelled -> name of its cell.
+
+    A cell whose atoms and lattice stand in the dataset is left out; another one that only has the name of a member gets
+    a number behind it.
+
+    :param taken: further names that are no longer free.
+    """
+    known = {member.uuid for member in manifest.members}
+    names = {member.name for member in manifest.members} | taken | set(structures)
+    result: dict[str, str] = {}
+    for cell, structure in structures.items():
+        uuid = content_uuid(structure, manifest)
+        if uuid in known:
+            continue
+        name = cell
+        if any(cell == member.name for member in manifest.members):
+            name = next(f"{cell}_{n}" for n in count(2) if f"{cell}_{n}" not in names)
+            names.add(name)
+        result[name] = cell
+    return result

@@ -8,17 +8,16 @@ from aiida.plugins import DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.engine.config import parse_config
+from aiida_deeph.processes.pool import PoolMixin
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.resumable import reason_of
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.dataset import DatasetWorkChain
-from aiida_deeph.workflows.dataset_checks import validate_positive
-from aiida_deeph.workflows.failure import reason_of
+from aiida_deeph.workflows.dataset_inputs import validate_positive
+from aiida_deeph.workflows.dataset_report import summarise
 from aiida_deeph.workflows.full_inputs import FullProtocolMixin, validate_full
-from aiida_deeph.workflows.functions.summary import summarise
-from aiida_deeph.workflows.pool import PoolMixin
-from aiida_deeph.workflows.ports import expose_inputs
 from aiida_deeph.workflows.predict import PredictWorkChain
-from aiida_deeph.workflows.target import TargetWorkChain
-from aiida_deeph.workflows.target_settings import TargetSettings, validate_settings
+from aiida_deeph.workflows.target import TargetSettings, TargetWorkChain, validate_settings
 from aiida_deeph.workflows.train import TrainWorkChain
 
 # What a structure may yield; of a target without labelling the last two stay empty.

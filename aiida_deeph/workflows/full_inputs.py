@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.registry import checked_label_class
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.split import check_split
+from aiida_deeph.processes.builder import codes_of, filled_builder
+from aiida_deeph.processes.folders import without_stash
+from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.workflows.bands import BandsWorkChain
-from aiida_deeph.workflows.builder import codes_of, filled_builder
-from aiida_deeph.workflows.checks import check_split
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
-from aiida_deeph.workflows.keep import without_stash
-from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import checked_label_class
 from aiida_deeph.workflows.predict import PredictWorkChain
-from aiida_deeph.workflows.protocol import ProtocolMixin
 from aiida_deeph.workflows.train import TrainWorkChain
 
 
@@ -63,7 +64,7 @@ def validate_full(inputs: Mapping[str, Any], _: Any) -> str | None:
 class FullProtocolMixin(ProtocolMixin):
     """`get_builder_from_protocol` of the workchain that does everything."""
 
-    _protocol = "full"
+    _protocol_file = Path(__file__).parent / "protocols" / "full.yaml"
 
     @classmethod
     def get_builder_from_protocol(

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_deeph.workflows.label.registry import label_class, label_entry_points
-from aiida_deeph.workflows.provenance import reader_of, runs_of
+from aiida_deeph.codes.registry import label_class, label_entry_points
+from aiida_deeph.processes.orbitals import reader_of, runs_of
 
 Basis = str | dict[str, str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
@@ -10,12 +11,12 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkC
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.workflows.builder import filled_builder, job_inputs
+from aiida_deeph.processes.builder import filled_builder, job_inputs
+from aiida_deeph.processes.orbitals import orbitals_of_basis
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.model_basis import basis_of
-from aiida_deeph.workflows.orbitals import orbitals_of_basis
-from aiida_deeph.workflows.ports import expose_inputs
-from aiida_deeph.workflows.protocol import ProtocolMixin
-from aiida_deeph.workflows.resumable import ResumableMixin
 
 OverlapCalculation = CalculationFactory("deeph.overlap")
 PredictCalculation = CalculationFactory("deeph.predict")
@@ -33,7 +34,7 @@ def unknown_elements(model: orm.Data, structure: orm.StructureData) -> list[str]
 class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     """Overlap, then prediction; out of memory, edges are taken in smaller chunks (the result does not depend on it)."""
 
-    _protocol = "predict"
+    _protocol_file = Path(__file__).parent / "protocols" / "predict.yaml"
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:

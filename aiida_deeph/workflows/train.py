@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
@@ -20,12 +21,12 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.calculations.train import PROGRESS_FILE
-from aiida_deeph.workflows.builder import filled_builder, job_inputs
-from aiida_deeph.workflows.options import GPUS
-from aiida_deeph.workflows.ports import expose_inputs
-from aiida_deeph.workflows.protocol import ProtocolMixin, merge
-from aiida_deeph.workflows.recovery import wait_for_space
-from aiida_deeph.workflows.resumable import ResumableRestartMixin
+from aiida_deeph.processes.builder import filled_builder, job_inputs
+from aiida_deeph.processes.options import GPUS
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.protocol import ProtocolMixin, merge
+from aiida_deeph.processes.recovery import wait_for_space
+from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 TrainCalculation = CalculationFactory("deeph.train")
 EvaluateCalculation = CalculationFactory("deeph.evaluate")
@@ -41,7 +42,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
     lower learning rate, one that ran out of memory in smaller pieces of each batch. Then evaluate the model."""
 
     _process_class = TrainCalculation
-    _protocol = "train"
+    _protocol_file = Path(__file__).parent / "protocols" / "train.yaml"
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:

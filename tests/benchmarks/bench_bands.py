@@ -26,19 +26,19 @@ import numpy as np
 import scipy.sparse.linalg as spla
 from synthetic_bilayer import LAYERS, synthetic_hamiltonian
 
-from aiida_deeph.engine.bands.bloch import BlochMatrices, bloch_matrices
-from aiida_deeph.engine.bands.config import DosConfig
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.dos import gaussian_dos
-from aiida_deeph.engine.bands.dos_levels import Levels, LevelsJob
-from aiida_deeph.engine.bands.kpm import level_weights, random_moments
-from aiida_deeph.engine.bands.memory import peak_memory_gib
-from aiida_deeph.engine.bands.multifrontal import peak_bytes
-from aiida_deeph.engine.bands.projection import projection
-from aiida_deeph.engine.bands.sparse import SparseSolver
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.structures.honeycombs import honeycomb
+from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.linalg.kpm import level_weights, random_moments
+from aiida_deeph.engine.linalg.multifrontal import peak_bytes
+from aiida_deeph.engine.linalg.sparse import SparseSolver
+from aiida_deeph.engine.observables.config import DosConfig
+from aiida_deeph.engine.observables.dos import gaussian_dos
+from aiida_deeph.engine.observables.dos_levels import Levels, LevelsJob
+from aiida_deeph.engine.observables.projection import projection
+from aiida_deeph.engine.structures.layers import honeycomb
 from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
+from aiida_deeph.engine.system import peak_memory_gib
 
 K = (1 / 3, 2 / 3, 0.0)
 GAMMA = (0.0, 0.0, 0.0)

@@ -38,8 +38,8 @@ def write_models(folder: Path, cells: int, cutoff: float) -> None:
     from aiida_deeph.engine.cli.bench import graphene
     from aiida_deeph.engine.domain.neighbours import pair_cutoffs
     from aiida_deeph.engine.nn.config import NetworkConfig
-    from aiida_deeph.engine.nn.reference import export_reference
-    from aiida_deeph.engine.nn.registry import build_network, describe_network
+    from aiida_deeph.engine.nn.network import build_network, describe_network
+    from aiida_deeph.engine.nn.reference.convert import export_reference
     from aiida_deeph.engine.nn.storage import save_model
 
     data = graphene(cells, cutoff)
@@ -76,7 +76,7 @@ def import_reference_code(checkout: Path) -> tuple[Any, Any]:
 def reference_side(checkout: Path, folder: Path, cells: int, cutoff: float) -> dict[str, float]:
     """Seconds of the reference's training step and inference, its peak memory, and its largest difference from ours."""
     from aiida_deeph.engine.cli.bench import graphene
-    from aiida_deeph.engine.nn.reference_files import read_arguments
+    from aiida_deeph.engine.nn.reference.files import read_arguments
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -30,9 +30,9 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.reference import export_reference
-from aiida_deeph.engine.nn.reference_files import read_arguments
-from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
+from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
+from aiida_deeph.engine.nn.reference.convert import export_reference
+from aiida_deeph.engine.nn.reference.files import read_arguments
 from aiida_deeph.engine.nn.storage import save_model
 from aiida_deeph.engine.training.config import CosineConfig
 from aiida_deeph.engine.training.schedule import build_schedule

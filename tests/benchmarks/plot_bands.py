@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_deeph.engine.bands.figures import new_figure
+from aiida_deeph.engine.observables.figures import new_figure
 
 NAMES = {
     "sparse": "20 states, own factorisation",

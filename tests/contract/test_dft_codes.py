@@ -12,12 +12,12 @@ from aiida.manage import get_manager
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.registry import label_class, label_entry_points
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.dft.base import READERS, get_reader
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.workflows.label.base import LabelWorkChain
-from aiida_deeph.workflows.label.registry import label_class, label_entry_points
 from tests.aiida import lcao_files, openmx_files, qe_files
 
 PROTOCOLS = ("fast", "balanced", "stringent")

@@ -33,10 +33,13 @@ def test_every_dft_code_is_under_contract() -> None:
     ("packages", "forbidden"),
     [
         (
-            ("data", "calculations", "parsers", "workflows", "cli"),
+            ("data", "calculations", "parsers", "processes", "codes", "workflows", "cli"),
             ("torch", "e3nn", "torch_geometric", "lightning_fabric"),
         ),
-        (("engine.domain", "engine.io", "engine.dft.base", "engine.preprocess", "engine.bands"), ("aiida", "torch")),
+        (
+            ("engine.domain", "engine.io", "engine.dft.base", "engine.preprocess", "engine.observables"),
+            ("aiida", "torch"),
+        ),
         # torch-geometric and torch's compiler take seconds and memory, which a prediction has no use for.
         (("engine.nn", "engine.prediction"), ("aiida", "e3nn", "torch_geometric", "lightning_fabric", "torch._dynamo")),
         (("engine.training.config", "engine.prediction.config", "engine.cli.main"), ("aiida", "torch", "h5py")),

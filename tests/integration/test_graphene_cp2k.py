@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def test_recipe_is_valid() -> None:
     from aiida_deeph.cli.inputs import FullInputs
     from aiida_deeph.engine.config import load_config
-    from aiida_deeph.engine.io.structure import read_structure
+    from aiida_deeph.engine.io.folders import read_structure
 
     inputs = load_config(FullInputs, RECIPE / "inputs.yaml")
     sources = {**inputs.structures, **inputs.targets, **inputs.validation}

@@ -59,10 +59,10 @@ assert "hamiltonian" not in target.outputs and "remote_folder" in target.outputs
 def test_recipe_is_valid(name: str) -> None:
     from aiida_deeph.cli.inputs import FullInputs
     from aiida_deeph.engine.config import load_config, parse_config
-    from aiida_deeph.engine.io.structure import read_structure
+    from aiida_deeph.engine.io.folders import read_structure
     from aiida_deeph.engine.structures.design import DesignConfig, draw
     from aiida_deeph.engine.structures.twist import twisted
-    from aiida_deeph.workflows.target_settings import TargetSettings
+    from aiida_deeph.workflows.target import TargetSettings
 
     inputs = load_config(FullInputs, RECIPE / name)
     sizes = {}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.workflows.full import FullWorkChain
-from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
 from aiida_deeph.workflows.train import TrainWorkChain
 
 

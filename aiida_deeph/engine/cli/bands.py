@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from aiida_deeph.engine.bands.config import BandsConfig
 from aiida_deeph.engine.config import load_config, parse_config
+from aiida_deeph.engine.observables.config import BandsConfig
 
 
 def use_threads(threads: int | None) -> None:
@@ -70,7 +70,7 @@ def command(
         options["around"] = around if around == "fermi" else _number(around)
     options["wavefunctions"] = options["wavefunctions"] or None
     if kpoints_file is not None:
-        from aiida_deeph.engine.bands.kpath import read_kpoints
+        from aiida_deeph.engine.domain.kpoints import read_kpoints
 
         use_threads(options["threads"])
         points = read_kpoints(Path(kpoints_file))
@@ -79,7 +79,7 @@ def command(
     config = resolve(BandsConfig, target, options)
     use_threads(config.threads)
 
-    from aiida_deeph.engine.bands.run import run_bands
+    from aiida_deeph.engine.observables.bands import run_bands
 
     click.echo(f"bands written to {run_bands(config, show_progress=show_progress)}")
 

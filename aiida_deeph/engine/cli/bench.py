@@ -88,7 +88,7 @@ def measure(
 
     from aiida_deeph.engine.domain.neighbours import pair_cutoffs
     from aiida_deeph.engine.graph.build import attach_labels
-    from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
+    from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 
     torch.manual_seed(0)
     members = [members[n % len(members)] for n in range(batch)]

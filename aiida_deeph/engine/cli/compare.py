@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from aiida_deeph.engine.bands.config import CompareConfig
 from aiida_deeph.engine.cli.bands import use_threads
 from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.observables.config import CompareConfig
 
 
 @click.command("compare")
@@ -32,7 +32,7 @@ def command(folder: str, reference: str, show_progress: bool | None, **options: 
     config = parse_config(CompareConfig, {"folder": folder, "reference": reference, **given}, "command line")
     use_threads(config.threads)
 
-    from aiida_deeph.engine.bands.deviation import run_compare
+    from aiida_deeph.engine.observables.compare import run_compare
 
     path = run_compare(config, show_progress=show_progress)
     found = json.loads(path.read_text(encoding="utf-8"))

@@ -36,15 +36,14 @@ def command(
     wavefunctions: Path, basis: str, orbitals: tuple[str, ...], output: Path, **options: int | float | str
 ) -> None:
     """Write a state of WAVEFUNCTIONS (from `deeph-engine bands --wavefunction N`) as a cube file."""
-    from aiida_deeph.engine.overlap.numeric.grid import elements_of, write_cube
-    from aiida_deeph.engine.overlap.numeric.load import is_numeric, load_numeric
+    from aiida_deeph.engine.observables.cube import elements_of, write_cube
+    from aiida_deeph.engine.orbitals.load import is_numeric, load_numeric
 
     elements = elements_of(wavefunctions)
     if is_numeric(basis):
         found = load_numeric(basis, _by_element(orbitals), elements, Path())
     else:
-        from aiida_deeph.engine.overlap.basis import load_basis
-        from aiida_deeph.engine.overlap.radial_gaussian import as_radial
+        from aiida_deeph.engine.orbitals.gaussian import as_radial, load_basis
 
         found = as_radial(load_basis(basis, elements, Path()))
     norm = write_cube(output, wavefunctions, found, **options)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from aiida_deeph.engine.bands.config import DosConfig
 from aiida_deeph.engine.cli.bands import resolve, use_threads
+from aiida_deeph.engine.observables.config import DosConfig
 
 
 @click.command("dos")
@@ -39,6 +39,6 @@ def command(target: str, show_progress: bool | None, **options: Any) -> None:
     config = resolve(DosConfig, target, options)
     use_threads(config.threads)
 
-    from aiida_deeph.engine.bands.dos import run_dos
+    from aiida_deeph.engine.observables.dos import run_dos
 
     click.echo(f"density of states written to {run_dos(config, show_progress=show_progress)}")

@@ -19,7 +19,7 @@ import click
 )
 def command(model: Path, folder: Path, e3nn: str) -> None:
     """Write MODEL as the training folder FOLDER (best_model.pkl and src/) that the reference code evaluates."""
-    from aiida_deeph.engine.nn.reference import export_reference
+    from aiida_deeph.engine.nn.reference.convert import export_reference
 
     for written in export_reference(model, folder, e3nn=e3nn):
         click.echo(str(written))

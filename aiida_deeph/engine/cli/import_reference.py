@@ -34,7 +34,7 @@ def command(folders: tuple[Path, ...], e3nn: str, cutoff: float | None, dataset:
     --cutoff or --dataset the model predicts on the pairs of the matrix (H or S) that comes with the structure.
     """
     from aiida_deeph.engine.errors import InputError
-    from aiida_deeph.engine.nn.reference import import_reference, measured_cutoffs, uniform_cutoffs
+    from aiida_deeph.engine.nn.reference.convert import import_reference, measured_cutoffs, uniform_cutoffs
 
     if len(folders) < 2:
         raise InputError("too few arguments", found=len(folders), expected="SOURCE_DIR ... MODEL_DIR")

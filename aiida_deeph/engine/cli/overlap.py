@@ -35,7 +35,7 @@ def command(config: Path | None, orbitals: tuple[str, ...], **options: str | flo
     if config is not None and given:
         raise InputError("give either a configuration file or options", found=f"{config} and --{next(iter(given))}")
     settings = load_config(OverlapConfig, config) if config else parse_config(OverlapConfig, given, "options")
-    from aiida_deeph.engine.overlap.numeric.load import is_numeric
+    from aiida_deeph.engine.orbitals.load import is_numeric
     from aiida_deeph.engine.overlap.run import run_overlap
 
     if not is_numeric(settings.basis):

@@ -29,7 +29,7 @@ class LayerType(click.Path):
         super().__init__(dir_okay=True, path_type=Path)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from aiida_deeph.engine.structures.honeycombs import HONEYCOMBS
+        from aiida_deeph.engine.structures.layers import HONEYCOMBS
 
         names = [CompletionItem(name) for name in HONEYCOMBS if name.startswith(incomplete)]
         return [*names, *super().shell_complete(ctx, param, incomplete)]
@@ -56,7 +56,8 @@ def twist(layers: Sequence[Path], output: Path, **options: Any) -> None:
     A BILAYER file holds both layers; LOWER and UPPER are files of single layers, or names: graphene, BN, MoS2, MoSe2,
     WS2, WSe2. The format of the output follows its name: .xyz, POSCAR, .cif, ...
     """
-    from aiida_deeph.engine.io.structure import read_structure, write_structure
+    from aiida_deeph.engine.io.folders import read_structure
+    from aiida_deeph.engine.io.structure import write_structure
     from aiida_deeph.engine.structures.twist import TwistConfig, twisted, twisted_layers
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -95,7 +96,9 @@ def draw_cells(parent: Path, design: Path | None, output: Path, **options: Any) 
     Steps of a design: displace, rattle, strain, slide, vacancy, substitute; e.g.
     [{kind: slide}, {kind: displace, amplitude: 0.08}].
     """
-    from aiida_deeph.engine.io.structure import read_structure, write_structure, write_text_atomic
+    from aiida_deeph.engine.io.files import write_text_atomic
+    from aiida_deeph.engine.io.folders import read_structure
+    from aiida_deeph.engine.io.structure import write_structure
     from aiida_deeph.engine.structures.design import DesignConfig, draw
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -110,8 +113,8 @@ def draw_cells(parent: Path, design: Path | None, output: Path, **options: Any) 
 
 def _layer(path: Path) -> Structure:
     """A structure file, or a named layer."""
-    from aiida_deeph.engine.io.structure import read_structure
-    from aiida_deeph.engine.structures.honeycombs import honeycomb
+    from aiida_deeph.engine.io.folders import read_structure
+    from aiida_deeph.engine.structures.layers import honeycomb
 
     return read_structure(path) if path.exists() else honeycomb(str(path))
 

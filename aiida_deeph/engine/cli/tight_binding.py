@@ -27,8 +27,8 @@ def command(
     interpolated, with the error that is printed.
     """
     use_threads(threads)
-    from aiida_deeph.engine.bands.loewdin import orthogonalise, write_wannier90
-    from aiida_deeph.engine.bands.output import read_folder
+    from aiida_deeph.engine.observables.export import orthogonalise, write_wannier90
+    from aiida_deeph.engine.observables.output import read_folder
 
     prefix = Path(output)
     if not prefix.parent.is_dir():

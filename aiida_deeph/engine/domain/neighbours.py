@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +115,20 @@ def _pairs_within_largest(structure: Structure, cutoff: float) -> NDArray[np.int
     # r_j + R - r_i of the wrapped atoms belongs to R + wrap_i - wrap_j of the atoms as they are.
     R = cells[found["j"]] + wrap[i] - wrap[j]
     return np.concatenate([R, i[:, None], j[:, None]], axis=1)
+
+
+def species_of(structure: Structure, elements: Sequence[str]) -> NDArray[np.int64]:
+    """Place of each atom's element in `elements`, shape (n_atoms,).
+
+    :raises InputError: an element is missing.
+    """
+    place = {symbol: n for n, symbol in enumerate(elements)}
+    unknown = [symbol for symbol in structure.elements if symbol not in place]
+    if unknown:
+        raise InputError(
+            "element unknown to the model",
+            where="structure",
+            found=", ".join(unknown),
+            expected=f"only {', '.join(elements)}",
+        )
+    return np.array([place[symbol] for symbol in structure.symbols], dtype=np.int64)

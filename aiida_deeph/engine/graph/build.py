@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.neighbours import species_of
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.layout import EntryLayout
-from aiida_deeph.engine.graph.species import species_of
 from aiida_deeph.engine.graph.wigner import edge_wigner
 
 

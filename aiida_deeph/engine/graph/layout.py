@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 
 

@@ -7,19 +7,18 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from aiida_deeph.engine.config import Config, parse_config
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.io.structure import write_text_atomic
+from aiida_deeph.engine.io.files import write_text_atomic
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -94,17 +93,6 @@ class DatasetManifest(Config):
         raise InputError("no such member", where="dataset", found=name, expected="a name in manifest.json")
 
 
-class SplitShares(Protocol):
-    """Shares of the members; they add up to at most 1."""
-
-    @property
-    def train(self) -> float: ...
-    @property
-    def validation(self) -> float: ...
-    @property
-    def test(self) -> float: ...
-
-
 def member_uuid(structure: Structure, basis: OrbitalBasis) -> str:
     """uuid5 of the content: symbols, positions and cell to `RESOLUTION`, periodicity, shells of its elements."""
     lengths = np.concatenate([structure.cell, structure.positions]) / RESOLUTION
@@ -150,43 +138,6 @@ def read_manifest(folder: Path) -> DatasetManifest:
             remedy="update aiida-deeph",
         )
     return parse_config(DatasetManifest, values, path)
-
-
-def split(
-    manifest: DatasetManifest, shares: SplitShares, seed: int, earlier: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, list[Member]]:
-    """Training, validation and test members: sorted by uuid, shuffled by the seed, cut by the shares.
-
-    Every share is rounded down and the members left over go to the largest remainders; the result depends on the
-    members alone, never on their order.
-
-    :param earlier: uuid of the members of an earlier training's parts. What was trained on comes first, then its
-        validation, then the rest, so that what was fitted to is tested with last.
-
-    :raises InputError: the shares add up to more than 1, or leave no training or no test member.
-    """
-    parts = {"train": shares.train, "validation": shares.validation, "test": shares.test}
-    total = sum(parts.values())
-    if total > 1 + 1e-9:
-        raise InputError("split is wrong", where="split", found=f"shares add up to {total:g}", expected="at most 1")
-    members = sorted(manifest.members, key=lambda member: member.uuid)
-    exact = np.array(list(parts.values())) * len(members)
-    counts = np.floor(exact + 1e-9).astype(int)
-    left = int(np.floor(exact.sum() + 1e-9)) - counts.sum()
-    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
-    for name, count in zip(parts, counts, strict=True):
-        if not count and name != "validation":
-            raise InputError(
-                f"split leaves no {name} member",
-                where="split",
-                found=f"share {parts[name]:g} of {len(members)} members",
-                remedy=f"raise the share or give more members (at least {int(np.ceil(1 / max(parts[name], 0.01)))})",
-            )
-    shuffled = [members[n] for n in np.random.default_rng(seed).permutation(len(members))]
-    rank = {uuid: n for n, name in enumerate(("train", "validation")) for uuid in (earlier or {}).get(name, ())}
-    order = sorted(range(len(members)), key=lambda n: rank.get(shuffled[n].uuid, 2))
-    ends = np.cumsum([0, *counts])
-    return {name: [shuffled[i] for i in sorted(order[ends[n] : ends[n + 1]])] for n, name in enumerate(parts)}
 
 
 def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceHamiltonian:

@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import with_common_pairs
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.structure import atomic_path, format_poscar, read_poscar, write_text_atomic
+from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
+from aiida_deeph.engine.io.structure import format_poscar, read_poscar
 
 STRUCTURE_FILE = "POSCAR"
 INFO_FILE = "info.json"

@@ -15,15 +15,14 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention, to_convention
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.structure import atomic_path, write_text_atomic
-from aiida_deeph.engine.progress import track
+from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
+from aiida_deeph.engine.system import track
 
 HAMILTONIAN_FILE = "hamiltonians.h5"
 OVERLAP_FILE = "overlaps.h5"

@@ -10,8 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from aiida_deeph.engine.config import Config, parse_config
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 
 FORMAT_VERSION = 1

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import ase.io
@@ -15,60 +11,10 @@ from ase.geometry import complete_cell
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 
 # Length that a cell vector gets beyond the atoms when a file has none along an open direction, Angstrom.
 VACUUM = 20.0
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, or vanishes if writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file in one step: readers see the old or the new file, never a part."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def read_structure(path: Path) -> Structure:
-    """Read a structure file that ase knows (its last frame), or the structure of a DeepH folder, new or legacy.
-
-    :raises InputError: the file is missing or no structure.
-    """
-    path = Path(path)
-    if path.is_dir():
-        if (path / "element.dat").is_file():
-            from aiida_deeph.engine.io.deeph_legacy import read_legacy_structure
-
-            return read_legacy_structure(path)
-        from aiida_deeph.engine.io.deeph import read_deeph_structure
-
-        return read_deeph_structure(path)
-    try:
-        atoms = ase.io.read(path)
-    except Exception as error:  # every format of ase has its own exceptions
-        raise InputError(
-            "structure cannot be read",
-            where=path,
-            found=f"{type(error).__name__} {error}",
-            expected="a structure file that ase reads, e.g. extended xyz, cif or POSCAR, or a DeepH folder",
-        ) from None
-    if not isinstance(atoms, Atoms) or not len(atoms):
-        raise InputError("structure file holds no atoms", where=path)
-    return from_ase(atoms)
 
 
 def from_ase(atoms: Atoms) -> Structure:

@@ -1,1 +1,1 @@
-"""DeepH-E3, the E(3)-equivariant network."""
+"""Networks that map a structure to H."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
-from aiida_deeph.engine.nn.registry import build_network
+from aiida_deeph.engine.nn.network import build_network
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
-from aiida_deeph.engine.overlap.basis import GaussianBasis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
 # Spacing and end of the distances at which the range of an overlap is looked for, Bohr.

@@ -16,12 +16,12 @@ from aiida_deeph.engine.domain.neighbours import pair_key, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.io.model import read_description
-from aiida_deeph.engine.io.structure import read_structure
-from aiida_deeph.engine.overlap.basis import GaussianBasis, load_basis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, load_basis
+from aiida_deeph.engine.orbitals.load import is_numeric, load_numeric
+from aiida_deeph.engine.orbitals.radial import RadialBasis
 from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.engine.overlap.numeric.load import is_numeric, load_numeric
-from aiida_deeph.engine.overlap.numeric.radial import RadialBasis
 
 # Atoms closer than this stand on one spot, Angstrom: S would be singular, and the structure is a mistake.
 MIN_DISTANCE = 0.1
@@ -79,7 +79,7 @@ class _Method:
 
 def _method(config: OverlapConfig, elements: tuple[str, ...], base_dir: Path) -> _Method:
     if is_numeric(config.basis):
-        from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
+        from aiida_deeph.engine.overlap.radial import NumericOverlap
 
         integrals = NumericOverlap(load_numeric(config.basis, config.orbitals, elements, base_dir))
         return _Method(

@@ -22,18 +22,18 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from aiida_deeph.engine.domain.neighbours import species_of
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.graph.species import species_of
 from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.nn.blocks import EdgeUpdate
-from aiida_deeph.engine.nn.deephe3 import DeepHE3, DeepHE3Set
-from aiida_deeph.engine.nn.features import FeatureLayout, Features
-from aiida_deeph.engine.nn.frames import Edges, Frames
-from aiida_deeph.engine.nn.irreps import Irreps
-from aiida_deeph.engine.nn.layernorm import Statistics
-from aiida_deeph.engine.nn.linear import TypeGroups
+from aiida_deeph.engine.nn.deephe3.blocks import EdgeUpdate
+from aiida_deeph.engine.nn.deephe3.network import DeepHE3, DeepHE3Set
+from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
+from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
+from aiida_deeph.engine.nn.equivariant.irreps import Irreps
+from aiida_deeph.engine.nn.equivariant.layernorm import Statistics
+from aiida_deeph.engine.nn.equivariant.linear import TypeGroups
 from aiida_deeph.engine.prediction.ranks import Ranks
 
 EDGES_IN_CACHE = 4096

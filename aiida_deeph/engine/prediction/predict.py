@@ -21,13 +21,14 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
+from aiida_deeph.engine.io.files import write_text_atomic
+from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.io.structure import read_structure, write_text_atomic
-from aiida_deeph.engine.nn.device import find_device
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.ranks import started_ranks
+from aiida_deeph.engine.system_torch import find_device
 
 REPORT_FILE = "prediction.json"
 ELEMENT_FILE = "element.dat"  # found in legacy DeepH folders alone

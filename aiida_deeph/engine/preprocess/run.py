@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import tarfile
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,10 @@ from ase.data import atomic_numbers
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.dft.base import get_reader
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.checks import Gate, Limits, failures, one_basis, run_gates, within_cutoff
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
 from aiida_deeph.engine.errors import DataError, DeepHError
 from aiida_deeph.engine.io.dataset import (
@@ -32,11 +35,10 @@ from aiida_deeph.engine.io.dataset import (
 )
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
-from aiida_deeph.engine.io.structure import write_text_atomic
-from aiida_deeph.engine.preprocess.archive import as_folder
+from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
-from aiida_deeph.engine.progress import track
+from aiida_deeph.engine.system import track
 
 REPORT_FILE = "preprocess.json"
 
@@ -231,3 +233,29 @@ def _statistics(dataset: _Dataset) -> dict[str, Any]:
         "max_gauge_mu_eV": float(np.max(np.abs(dataset.gauges))) if dataset.gauges else None,
         "warnings": [str(gate) for gate in failures(accepted, "warning")],
     }
+
+
+@contextmanager
+def as_folder(path: Path) -> Iterator[Path]:
+    """The folder itself, or an archive unpacked for the time of the context.
+
+    Archives hold the folder at any depth; names that lead out of it, links and devices are refused, whoever wrote it.
+
+    :raises DataError: a file that is no archive, or one that is damaged, empty or leads outside.
+    """
+    if not path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="unpacked-") as scratch:
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(scratch, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise DataError("archive cannot be read", where=path, found=error, expected="a tar archive") from None
+        folder = Path(scratch)
+        # Working directories of AiiDA lie some levels deep: ab/cd/ef...
+        while len(inside := sorted(folder.iterdir())) == 1 and inside[0].is_dir():
+            folder = inside[0]
+        if not inside:
+            raise DataError("archive is empty", where=path)
+        yield folder

@@ -122,3 +122,10 @@ def _periodic_projector(structure: Structure) -> NDArray[np.float64]:
         return np.zeros((3, 3))
     basis, _ = np.linalg.qr(vectors.T)
     return np.asarray(basis @ basis.T)
+
+
+def repeated(parent: Structure, counts: tuple[int, int, int]) -> Structure:
+    """The parent repeated along its lattice vectors, copy by copy."""
+    cells = np.array(np.meshgrid(*map(range, counts), indexing="ij")).reshape(3, -1).T
+    positions = (parent.positions[None] + (cells @ parent.cell)[:, None]).reshape(-1, 3)
+    return Structure(parent.symbols * len(cells), positions, parent.cell * np.array(counts)[:, None], parent.pbc)

@@ -16,11 +16,11 @@ from aiida_deeph.engine.structures.changes import (
     random_moves,
     random_strain,
     rattled,
+    repeated,
     slid,
     strained,
 )
 from aiida_deeph.engine.structures.defects import random_sites, substituted, with_vacancies
-from aiida_deeph.engine.structures.supercell import repeated
 
 
 class Displace(Config):

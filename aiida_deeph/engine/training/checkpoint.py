@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.io.structure import atomic_path, write_text_atomic
 from aiida_deeph.engine.training.config import TrainConfig
 
 CHECKPOINT_FOLDER = "checkpoint"

@@ -6,18 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aiida_deeph.engine.bands.config import CompareSettings
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.io.split import SplitConfig
 from aiida_deeph.engine.nn.config import NetworkConfig
-
-
-class SplitConfig(Config):
-    """Shares of training, validation and test members, drawn by seed from members sorted by uuid."""
-
-    train: float = Field(default=0.6, gt=0, le=1)
-    validation: float = Field(default=0.2, ge=0, lt=1)
-    test: float = Field(default=0.2, ge=0, lt=1)
-    seed: int = 42
+from aiida_deeph.engine.observables.config import CompareSettings
 
 
 class PlateauConfig(Config):

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from aiida_deeph.engine.bands.deviation import compare_hamiltonians
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.nn.device import find_device
 from aiida_deeph.engine.nn.storage import load_model
-from aiida_deeph.engine.progress import track
+from aiida_deeph.engine.observables.compare import compare_hamiltonians
+from aiida_deeph.engine.system import track
+from aiida_deeph.engine.system_torch import find_device
 from aiida_deeph.engine.training.config import EvaluateConfig
 from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
 from aiida_deeph.engine.training.error_tables import ErrorTables

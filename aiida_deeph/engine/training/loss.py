@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from aiida_deeph.engine.graph.build import HamiltonianGraph
+from aiida_deeph.engine.graph.layout import EntryLayout
 
 
 def squared_error(prediction: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -52,3 +56,52 @@ class ErrorSums:
     def mae(self) -> float:
         """Mean |dH|, eV."""
         return float(self.sums[1] / self.sums[2])
+
+
+LARGEST_RATIO = 1e4
+"""Pairs of shells whose mean square is smaller than the largest one by more than this count as that small."""
+
+
+def orbital_weights(layout: EntryLayout, graphs: Iterable[HamiltonianGraph], power: float) -> Tensor:
+    """Weight of each column of the network's output, shape (n_columns,): <|x|^2>^-power over its pair of shells.
+
+    x is what the network has to learn: the label, without the part that a graph holds as `base`. The weights average
+    to 1 over the entries of all graphs.
+
+    :param graphs: for training, with `label` and `entry_index`.
+    :param power: 0 treats all entries alike, 1 all pairs of shells.
+    """
+    sums, counts = (torch.zeros(layout.n_columns, dtype=torch.float64) for _ in range(2))
+    for graph in graphs:
+        column = graph.entry_index % layout.n_columns
+        squares = (graph.label - getattr(graph, "base", 0)).abs().double().square()
+        sums.index_add_(0, column, squares)
+        counts.index_add_(0, column, torch.ones_like(squares))
+    target = _target_of_column(layout)
+    n_targets = len(layout.targets)
+    total, number = (torch.zeros(n_targets, dtype=torch.float64).index_add_(0, target, x) for x in (sums, counts))
+    mean = total / number.clamp(min=1)
+    weight = mean.clamp(min=float(mean.max()) / LARGEST_RATIO).pow(-power) if mean.max() > 0 else mean + 1
+    weight = weight * number.sum() / (weight * number).sum()
+    return weight[target]
+
+
+def _target_of_column(layout: EntryLayout) -> Tensor:
+    target = torch.empty(layout.n_columns, dtype=torch.int64)
+    for n, (first, t) in enumerate(zip(layout.first_columns.tolist(), layout.targets, strict=False)):
+        target[first : first + layout.n_spin_blocks * (2 * t.l1 + 1) * (2 * t.l2 + 1)] = n
+    return target
+
+
+def weigher(weights: Tensor) -> Callable[[HamiltonianGraph], HamiltonianGraph]:
+    """A function that stores the weight of each entry in a graph, as `loss_weight`.
+
+    :param weights: see `orbital_weights`.
+    """
+
+    def weigh(graph: HamiltonianGraph) -> HamiltonianGraph:
+        real = graph.label.real if graph.label.is_complex() else graph.label
+        graph.loss_weight = weights[graph.entry_index % len(weights)].to(real.dtype)
+        return graph
+
+    return weigh

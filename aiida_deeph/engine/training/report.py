@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiida_deeph.engine.io.structure import write_text_atomic
+from aiida_deeph.engine.io.files import write_text_atomic
 
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "train.json"

@@ -15,15 +15,16 @@ from lightning_fabric.strategies import DDPStrategy
 
 from aiida_deeph.engine.errors import DivergenceError, Interrupted
 from aiida_deeph.engine.io.dataset import read_manifest
-from aiida_deeph.engine.nn.device import find_device
-from aiida_deeph.engine.nn.registry import build_network
+from aiida_deeph.engine.nn.network import build_network
 from aiida_deeph.engine.nn.storage import save_model
+from aiida_deeph.engine.system_torch import find_device
 from aiida_deeph.engine.training.batches import BatchSource
-from aiida_deeph.engine.training.cache import GraphCache
 from aiida_deeph.engine.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
 from aiida_deeph.engine.training.config import TrainConfig
-from aiida_deeph.engine.training.data import GraphSet, GraphSettings
+from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
+from aiida_deeph.engine.training.launch import StopRequest
 from aiida_deeph.engine.training.loop import TrainingLoop
+from aiida_deeph.engine.training.loss import orbital_weights, weigher
 from aiida_deeph.engine.training.report import (
     METRICS_FILE,
     REPORT_FILE,
@@ -32,8 +33,6 @@ from aiida_deeph.engine.training.report import (
     write_json_atomic,
 )
 from aiida_deeph.engine.training.start import find_start, split_uuids
-from aiida_deeph.engine.training.stop import StopRequest
-from aiida_deeph.engine.training.weights import orbital_weights, weigher
 
 MODEL_FOLDER = "model"
 GRAPH_FOLDER = "graphs"

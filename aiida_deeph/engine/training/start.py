@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.dataset import DatasetManifest, Member, split
+from aiida_deeph.engine.io.dataset import DatasetManifest, Member
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.nn.registry import build_network, describe_network
+from aiida_deeph.engine.io.split import split
+from aiida_deeph.engine.nn.network import build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.training.checkpoint import description_of, load_checkpoint, require_same_run
 from aiida_deeph.engine.training.config import TrainConfig

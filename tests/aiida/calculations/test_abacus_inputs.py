@@ -14,7 +14,7 @@ from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.plugins import DataFactory
 
-from aiida_deeph.calculations.abacus import AbacusCalculation
+from aiida_deeph.codes.abacus.calculation import AbacusCalculation
 from aiida_deeph.engine.dft.abacus.stru import read_stru
 from tests.aiida.lcao_files import orb, upf
 

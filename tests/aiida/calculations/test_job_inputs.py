@@ -10,7 +10,7 @@ from aiida_deeph.calculations.train import seconds_within
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
-from aiida_deeph.engine.io.structure import read_structure
+from aiida_deeph.engine.io.folders import read_structure
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
 

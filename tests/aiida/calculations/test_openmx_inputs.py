@@ -11,7 +11,7 @@ from aiida.common.folders import SandboxFolder
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 
-from aiida_deeph.calculations.openmx import OpenmxCalculation
+from aiida_deeph.codes.openmx.calculation import OpenmxCalculation
 from aiida_deeph.engine.dft.keywords import grouped
 from tests.aiida import openmx_files
 from tests.aiida.openmx_files import pao, vps

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.skipif(PROGRAM is None, reaso
 def test_graphene(spin, aiida_profile_clean, aiida_code_installed, shared):
     from aiida.plugins import DataFactory
 
-    from aiida_deeph.calculations.openmx import OpenmxCalculation
+    from aiida_deeph.codes.openmx.calculation import OpenmxCalculation
 
     folder = shared / "reference" / "openmx-data"
     code = aiida_code_installed(default_calc_job_plugin="deeph.openmx", filepath_executable=str(PROGRAM))

@@ -17,10 +17,10 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import DataFactory
 
+from aiida_deeph.codes.abacus.label import AbacusLabelWorkChain
+from aiida_deeph.codes.siesta.label import SiestaLabelWorkChain
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.base import get_reader
-from aiida_deeph.workflows.label.abacus import AbacusLabelWorkChain
-from aiida_deeph.workflows.label.siesta import SiestaLabelWorkChain
 
 pytestmark = pytest.mark.integration
 # A path, a corner and a point that lies nowhere near it.

@@ -12,7 +12,7 @@ from aiida.common.folders import SandboxFolder
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 
-from aiida_deeph.calculations.siesta import SiestaCalculation
+from aiida_deeph.codes.siesta.calculation import SiestaCalculation
 from aiida_deeph.engine.dft.keywords import grouped
 from aiida_deeph.engine.dft.siesta.keywords import plain
 from tests.aiida.lcao_files import psf, psml

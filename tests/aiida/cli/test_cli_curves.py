@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from aiida_deeph.cli.curves import dos_parts
 from aiida_deeph.cli.main import command
-from aiida_deeph.engine.bands.figures import path_distances
-from aiida_deeph.engine.bands.tables import ase_band_structure
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.observables.export import ase_band_structure
+from aiida_deeph.engine.observables.figures import path_distances
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.dos import make_dos
 

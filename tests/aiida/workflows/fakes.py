@@ -10,9 +10,10 @@ from aiida.engine import ExitCode, WorkChain
 from aiida.plugins import CalculationFactory
 from plumpy.greenback_bridge import sync_await
 
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.engine.io.dataset import DatasetManifest
-from aiida_deeph.workflows.label.base import LabelWorkChain
 
 
 def remote_folder(computer: orm.Computer) -> orm.RemoteData:
@@ -24,7 +25,7 @@ class FakeLabelWorkChain(LabelWorkChain):
     """Ends with the `status` and after the end of the label that are extras of the structure; keeps a diary."""
 
     _process_class = CalculationFactory("core.arithmetic.add")
-    _protocol = "label_pyscf"
+    _protocol_file = PyscfLabelWorkChain._protocol_file
     plugin = "deeph.pyscf"
     reader = "pyscf"
     diary: ClassVar[list[tuple[str, str]]] = []

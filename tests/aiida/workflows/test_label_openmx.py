@@ -13,15 +13,15 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.cli.proofs import numeric_job
+from aiida_deeph.codes.openmx.base import OpenmxBaseWorkChain
+from aiida_deeph.codes.openmx.label import OpenmxLabelWorkChain, recommended
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.keywords import flat
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.full import FullWorkChain
-from aiida_deeph.workflows.label.openmx import OpenmxLabelWorkChain, recommended
-from aiida_deeph.workflows.openmx import OpenmxBaseWorkChain
-from aiida_deeph.workflows.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.predict import PredictWorkChain
 from tests.aiida.openmx_files import FAMILY, install_families
 
@@ -158,7 +158,7 @@ def test_wrong_keywords_and_files_are_refused_at_submission(start, openmx_code):
 
 
 def test_codes_of_other_programs_are_refused(openmx_code, engine_code):
-    from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
+    from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 
     with pytest.raises(InputError, match=r"runs the plugin `deeph.train`, expected one of `deeph.openmx`"):
         OpenmxLabelWorkChain.get_builder_from_protocol(engine_code, graphene(), "fast", overrides())

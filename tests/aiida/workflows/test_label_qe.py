@@ -12,13 +12,13 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
+from aiida_deeph.codes.qe.label import QeLabelWorkChain, find_code
 from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
 from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.dft.qe.xml_output import read_pw_xml
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.dataset import DatasetWorkChain
-from aiida_deeph.workflows.label.qe import QeLabelWorkChain, find_code
-from aiida_deeph.workflows.orbitals import orbitals_of_basis
 from tests.aiida.qe_files import install_families, other_codes
 
 ARCHIVE = Path(__file__).parents[2] / "fixtures" / "qe" / "polyacetylene.tar.xz"

@@ -12,9 +12,9 @@ from aiida import orm
 from aiida.engine import run_get_node
 
 from aiida_deeph.cli.proofs import prove_quantum_espresso
+from aiida_deeph.codes.qe.label import QeLabelWorkChain
 from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.workflows.label.qe import QeLabelWorkChain
 from tests.aiida.qe_files import diamond, hpro_python, install_families
 
 pytestmark = [pytest.mark.integration, pytest.mark.requires("pw.x", "pw2bgw.x"), pytest.mark.timeout(600)]

@@ -15,15 +15,15 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
 
 from aiida_deeph.cli.proofs import numeric_job
+from aiida_deeph.codes.abacus.label import AbacusLabelWorkChain
+from aiida_deeph.codes.siesta.label import SiestaLabelWorkChain
 from aiida_deeph.data.pao import PaoData, PaoFamily
 from aiida_deeph.engine.dft.keywords import flat
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.full import FullWorkChain
-from aiida_deeph.workflows.label.abacus import AbacusLabelWorkChain
-from aiida_deeph.workflows.label.siesta import SiestaLabelWorkChain
 from aiida_deeph.workflows.model_basis import basis_of
-from aiida_deeph.workflows.orbitals import orbitals_of_basis
 from aiida_deeph.workflows.predict import PredictWorkChain
 from tests.aiida.lcao_files import ABACUS_FAMILY, SIESTA_FAMILY, install_families, orb_text
 

@@ -11,9 +11,9 @@ from aiida import orm
 from aiida.engine import run_get_node
 
 from aiida_deeph.data.hamiltonian import HamiltonianData
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.fermi import gamma_mesh
-from aiida_deeph.engine.bands.run import run_bands
+from aiida_deeph.engine.domain.kpoints import gamma_mesh
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
 from aiida_deeph.workflows.bands import BandsWorkChain
 
 
@@ -54,7 +54,7 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
 
 KILLED = """#!{python}
 import os, signal
-from aiida_deeph.engine.bands import kloop, solvers
+from aiida_deeph.engine.linalg import loop as kloop, solvers
 from aiida_deeph.engine.cli.main import main
 
 kloop.WORTH_KEEPING = 0.0

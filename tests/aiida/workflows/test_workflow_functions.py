@@ -8,12 +8,12 @@ from aiida import orm
 
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.io.split import check_split, split_counts
+from aiida_deeph.engine.structures.changes import repeated
 from aiida_deeph.engine.structures.design import DesignConfig, draw
-from aiida_deeph.engine.structures.supercell import repeated
-from aiida_deeph.workflows.checks import check_split, split_counts
-from aiida_deeph.workflows.functions.bands import band_kpoints, compare_band_structures, default_path
-from aiida_deeph.workflows.functions.perturb import perturb_structures
-from aiida_deeph.workflows.functions.summary import summarise
+from aiida_deeph.workflows.band_functions import band_kpoints, compare_band_structures, default_path
+from aiida_deeph.workflows.dataset_report import summarise
+from aiida_deeph.workflows.draw import perturb_structures
 
 LAYER = Structure(
     ("C", "C"),
@@ -131,8 +131,7 @@ def test_summary_names_the_worst_validation():
 
 
 def test_split_counts_are_those_of_the_engine(make_manifest):
-    from aiida_deeph.engine.io.dataset import split
-    from aiida_deeph.engine.training.config import SplitConfig
+    from aiida_deeph.engine.io.split import SplitConfig, split
 
     for n in range(4, 30):
         for shares in (SplitConfig(), SplitConfig(train=0.7, validation=0.1, test=0.15)):

@@ -12,11 +12,11 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.folders import MISSING, Keep, checking, label_options, stash_of
+from aiida_deeph.processes.pool import at_most
 from aiida_deeph.workflows.dataset import DatasetWorkChain
-from aiida_deeph.workflows.keep import MISSING, Keep, checking, label_options, stash_of
-from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
-from aiida_deeph.workflows.slots import at_most
 
 CUTOFF = {"label": {"parameters": {"ke_cutoff": 20.0}}}
 
@@ -59,7 +59,7 @@ def test_shell_names_what_is_missing_or_empty(tmp_path):
 
 @pytest.mark.parametrize(("slots", "wanted", "fits"), [(200, 8, 8), (200, 500, 95), (12, 50, 4), (1, 5, 1)])
 def test_labels_leave_slots_for_their_jobs(monkeypatch, slots, wanted, fits):
-    monkeypatch.setattr("aiida_deeph.workflows.slots.get_config_option", lambda name: slots)
+    monkeypatch.setattr("aiida_deeph.processes.pool.get_config_option", lambda name: slots)
     assert at_most(wanted, 2) == fits
 
 

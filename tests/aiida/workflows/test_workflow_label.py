@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_deeph.codes.cp2k.label import Cp2kLabelWorkChain, bands_of_cp2k
+from aiida_deeph.codes.label import kmesh_for
+from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.workflows.label.base import kmesh_for
-from aiida_deeph.workflows.label.cp2k import Cp2kLabelWorkChain, bands_of_cp2k
-from aiida_deeph.workflows.label.pyscf import PyscfLabelWorkChain
 
 
 @pytest.fixture

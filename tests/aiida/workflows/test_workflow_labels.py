@@ -15,12 +15,10 @@ from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.structures.honeycombs import honeycomb
-from aiida_deeph.engine.structures.layers import stacked
+from aiida_deeph.engine.structures.layers import honeycomb, stacked
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.full import FullWorkChain
-from aiida_deeph.workflows.target import TargetWorkChain
-from aiida_deeph.workflows.target_settings import TargetSettings, validate_settings
+from aiida_deeph.workflows.target import TargetSettings, TargetWorkChain, validate_settings
 
 BASIS = "pyscf:gth-szv"
 

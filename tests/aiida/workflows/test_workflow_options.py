@@ -7,7 +7,7 @@ from aiida.plugins import SchedulerFactory
 from aiida.schedulers.datastructures import JobTemplate
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.workflows.options import scheduler_options
+from aiida_deeph.processes.options import scheduler_options
 
 
 class FakeComputer:

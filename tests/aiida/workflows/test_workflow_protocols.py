@@ -8,7 +8,7 @@ from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.workflows.protocol import check_overrides, merge
+from aiida_deeph.processes.protocol import check_overrides, merge
 
 WORKFLOWS = sorted(name for name in get_entry_point_names("aiida.workflows") if name.startswith("deeph."))
 

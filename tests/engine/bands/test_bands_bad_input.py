@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands import memory
+from aiida_deeph.engine import system as memory
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DeepHError

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.linalg as la
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
 
 K = (0.13, -0.27, 0.41)
 

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import CompareConfig
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.deviation import gradient, run_compare
-from aiida_deeph.engine.bands.matrix_errors import gauge_shift, spinful
 from aiida_deeph.engine.cli.main import engine
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.observables.compare import gauge_shift, gradient, run_compare, spinful
+from aiida_deeph.engine.observables.config import CompareConfig
 
 Write = Callable[..., str]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.bands.compare import compare_bands
-from aiida_deeph.engine.bands.fermi import fermi_level, gamma_mesh, mesh_for_spacing, n_occupied_bands
+from aiida_deeph.engine.domain.kpoints import gamma_mesh, mesh_for_spacing
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.observables.compare_bands import compare_bands
+from aiida_deeph.engine.observables.fermi import fermi_level, n_occupied_bands
 
 RNG = np.random.default_rng(0)
 

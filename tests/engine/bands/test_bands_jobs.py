@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands.config import BandsConfig, DosConfig
-from aiida_deeph.engine.bands.dos import gaussian_dos, run_dos
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.cli.main import engine
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig, DosConfig
+from aiida_deeph.engine.observables.dos import gaussian_dos, run_dos
 
 Write = Callable[..., str]
 OPENMX_HARTREE = 27.2113845
@@ -195,7 +195,7 @@ def test_empty_window_and_missing_parts(models: Any, folder: Write, tmp_path: Pa
 def test_too_little_memory_is_refused(
     models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiida_deeph.engine.bands.memory.available_memory", lambda: 100)
+    monkeypatch.setattr("aiida_deeph.engine.system.available_memory", lambda: 100)
     with pytest.raises(DataError, match=r"not enough memory.*GiB"):
         bands(tmp_path, folder=folder(models.graphene()), mesh=(1, 1, 1))
     assert not (tmp_path / "bands.json").exists()

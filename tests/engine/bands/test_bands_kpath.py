@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.kpath import (
+from aiida_deeph.engine.domain.kpoints import (
     check_directions,
     parse_path,
     path_kpoints,
@@ -19,6 +17,8 @@ from aiida_deeph.engine.bands.kpath import (
     special_points,
 )
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
 
 LAYER = (True, True, False)
 

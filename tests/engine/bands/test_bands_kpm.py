@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import DosConfig
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.dos import gaussian_dos, run_dos
-from aiida_deeph.engine.bands.kpm import level_weights, local_moments, random_moments, spectral_interval
-from aiida_deeph.engine.bands.sparse import SparseSolver
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.linalg.kpm import level_weights, local_moments, random_moments, spectral_interval
+from aiida_deeph.engine.linalg.sparse import SparseSolver
+from aiida_deeph.engine.observables.config import DosConfig
+from aiida_deeph.engine.observables.dos import gaussian_dos, run_dos
 
 KPOINTS = [(0.0, 0.0, 0.0), (0.1, 0.27, -0.4)]
 Write = Callable[..., str]
@@ -111,7 +111,7 @@ def test_single_precision_is_what_large_systems_get(
         "window": (-4, 4),
     }
     double = dos(tmp_path, **common)
-    monkeypatch.setattr("aiida_deeph.engine.bands.dos_levels.SINGLE_LIMIT", 300)
+    monkeypatch.setattr("aiida_deeph.engine.observables.dos_levels.SINGLE_LIMIT", 300)
     single = dos(tmp_path, **common)
     assert (double["precision"], single["precision"]) == ("double", "single")
     assert dos(tmp_path, **common, precision="double")["precision"] == "double"
@@ -123,7 +123,7 @@ def test_single_precision_is_what_large_systems_get(
 def test_large_systems_get_moments_of_a_window(
     models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiida_deeph.engine.bands.dos.DENSE_LIMIT", 50)
+    monkeypatch.setattr("aiida_deeph.engine.observables.dos.DENSE_LIMIT", 50)
     found = dos(tmp_path, folder=folder(models.ssh_chain(400, -1.9, -1.2)), broadening=0.2)
     assert found["method"] == "kpm"
     assert [found["energies"][n] - found["fermi_level"] for n in (0, -1)] == pytest.approx([-10.0, 5.0])

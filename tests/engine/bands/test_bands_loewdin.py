@@ -11,12 +11,12 @@ import pytest
 import scipy.linalg as la
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.loewdin import orthogonalise, write_wannier90
 from aiida_deeph.engine.cli.main import engine
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.observables.export import orthogonalise, write_wannier90
 
 Write = Callable[..., str]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
 
 MESHES = {"graphene": (9, 9, 1), "mos2": (7, 7, 1), "bi_soc": (5, 5, 1), "fe_collinear": (7, 7, 7)}
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from aiida_deeph.engine.bands import ranks, run, solvers
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.ranks import own_rank, wait_for
-from aiida_deeph.engine.bands.run import run_bands
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.linalg import solvers
+from aiida_deeph.engine.observables import bands as run
+from aiida_deeph.engine.observables import ranks
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.ranks import own_rank, wait_for
 
 Write = Callable[..., str]
 COMPARED = ("energies", "kpoints", "labels", "distances", "fermi", "first_band", "n_occupied", "ghost_states")

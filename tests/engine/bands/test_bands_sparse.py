@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.fermi import fermi_level, gamma_mesh
-from aiida_deeph.engine.bands.fronts import build_fronts
-from aiida_deeph.engine.bands.lanczos import shift_invert
-from aiida_deeph.engine.bands.levels import fermi_by_inertia
-from aiida_deeph.engine.bands.multifrontal import factorise, peak_bytes
-from aiida_deeph.engine.bands.run import run_bands
-from aiida_deeph.engine.bands.slices import states_between
-from aiida_deeph.engine.bands.sparse import SparseSolver, smallest_overlap
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.domain.kpoints import gamma_mesh
 from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.linalg.lanczos import shift_invert
+from aiida_deeph.engine.linalg.multifrontal import factorise, peak_bytes
+from aiida_deeph.engine.linalg.slices import states_between
+from aiida_deeph.engine.linalg.sparse import SparseSolver, smallest_overlap
+from aiida_deeph.engine.linalg.symbolic import build_fronts
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.fermi import fermi_level
+from aiida_deeph.engine.observables.fermi_sparse import fermi_by_inertia
 
 KPOINTS = [(0.0, 0.0, 0.0), (0.21, -0.1, 0.37)]
 
@@ -48,8 +49,8 @@ def test_factorisation_solves_and_counts(
 
 
 def test_many_fronts_and_blocks(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiida_deeph.engine.bands.multifrontal.BLOCK", 3)
-    monkeypatch.setattr("aiida_deeph.engine.bands.multifrontal.LATER_BLOCK", 5)
+    monkeypatch.setattr("aiida_deeph.engine.linalg.multifrontal.BLOCK", 3)
+    monkeypatch.setattr("aiida_deeph.engine.linalg.multifrontal.LATER_BLOCK", 5)
     matrices = bloch_matrices(models.random_crystal(28, n_atoms=60, cutoff=3.0, stretch=12))
     h, s = matrices.at(KPOINTS[1])
     fronts = build_fronts(matrices.indptr, matrices.indices, matrices.atom_of_row, leaf=2)
@@ -163,7 +164,7 @@ def test_bands_job_dense_and_sparse(models: Any, folder: Callable[..., str], tmp
 def test_factorisation_that_does_not_fit_is_refused(
     models: Any, folder: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiida_deeph.engine.bands.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("aiida_deeph.engine.system.available_memory", lambda: 1000)
     config = BandsConfig(
         folder=folder(models.random_crystal(27)),
         mesh=(1, 1, 1),

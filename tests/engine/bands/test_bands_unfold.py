@@ -17,19 +17,20 @@ import numpy as np
 import pytest
 from ase.io import write
 
-from aiida_deeph.engine.bands import kloop, solvers
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.dense import solve_dense
-from aiida_deeph.engine.bands.run import run_bands
-from aiida_deeph.engine.bands.unfold import unfolding
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.structure import to_ase
+from aiida_deeph.engine.linalg import loop as kloop
+from aiida_deeph.engine.linalg import solvers
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.linalg.dense import solve_dense
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.unfold import unfolding
 
 Write = Callable[..., str]
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.structure import read_structure
+from aiida_deeph.engine.io.folders import read_structure
 
 
 def run(*arguments: object) -> str:

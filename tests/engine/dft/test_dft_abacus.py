@@ -18,12 +18,12 @@ from aiida_deeph.engine.dft.abacus.reader import AbacusReader
 from aiida_deeph.engine.dft.abacus.running_log import read_running_log
 from aiida_deeph.engine.dft.abacus.stru import read_stru
 from aiida_deeph.engine.dft.base import get_reader
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.checks import failures, run_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.overlap.numeric.harmonics import solid_harmonics
+from aiida_deeph.engine.orbitals.harmonics import solid_harmonics
 
 Unpack = Callable[..., Path]
 H_FILE, S_FILE = "OUT.ABACUS/data-HR-sparse_SPIN0.csr", "OUT.ABACUS/data-SR-sparse_SPIN0.csr"

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.dft.aims.reader import AimsReader
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.checks import failures, run_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.preprocess.run import read_source
 from tests.engine.dft.aims_files import known_hamiltonian, write_run

@@ -20,10 +20,10 @@ from aiida_deeph.engine.dft.cp2k.input_file import parse_input, read_structure_o
 from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.reader import Cp2kReader
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.overlap.basis import GaussianBasis, GaussianShells, load_basis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells, load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 
 Unpack = Callable[[str], Path]

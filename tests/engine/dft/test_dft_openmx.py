@@ -15,14 +15,14 @@ from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
 from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
 from aiida_deeph.engine.dft.openmx.input_file import parse_input
-from aiida_deeph.engine.dft.openmx.orbital_name import parse_orbital_name
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.dft.openmx.scfout import read_scfout
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.checks import failures, run_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
+from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 
 Unpack = Callable[[str], Path]
 RUNS = {

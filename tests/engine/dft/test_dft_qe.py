@@ -22,12 +22,12 @@ from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.dft.qe.render import PwRun, checked_namelists, pw2bgw_input, pw_input
 from aiida_deeph.engine.dft.qe.upf import hpro_upf, read_upf
 from aiida_deeph.engine.dft.qe.xml_output import element_of, read_pw_xml
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
-from aiida_deeph.engine.overlap.numeric.load import load_numeric
-from aiida_deeph.engine.overlap.numeric.radial import RadialShell
+from aiida_deeph.engine.orbitals.load import load_numeric
+from aiida_deeph.engine.orbitals.radial import RadialShell
+from aiida_deeph.engine.overlap.radial import NumericOverlap
 
 ARCHIVE = Path(__file__).parents[2] / "fixtures" / "qe" / "polyacetylene.tar.xz"
 BASIS = "gth-szv-molopt-sr"

@@ -16,9 +16,9 @@ from aiida_deeph.engine.dft.siesta.constants import SIESTA_4
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.checks import failures, run_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.io.deeph import read_deeph
 
 Unpack = Callable[..., Path]
@@ -162,7 +162,7 @@ def test_signs_of_a_rotated_dimer(siesta_run: Unpack) -> None:
 
 def rotated(l: int, rotation: np.ndarray) -> np.ndarray:
     """Y_l(R r) = D(R) Y_l(r), from values at random points: independent of any table of signs."""
-    from aiida_deeph.engine.overlap.numeric.harmonics import solid_harmonics
+    from aiida_deeph.engine.orbitals.harmonics import solid_harmonics
 
     points = np.random.default_rng(l).standard_normal((50, 3))
     Y, turned = (solid_harmonics(p, l)[l * l :] for p in (points, points @ rotation.T))

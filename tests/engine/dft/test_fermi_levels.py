@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
 
 KELVIN = 8.617333e-5
 RYDBERG = 13.605693

@@ -10,9 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 from aiida_deeph.engine.domain import checks
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.checks import Limits, failures, run_gates, smallest_eigenvalue, within_cutoff
-from aiida_deeph.engine.domain.spin import SpinMode
 
 
 def failed(data, **limits) -> set[str]:

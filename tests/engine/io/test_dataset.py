@@ -21,10 +21,10 @@ from aiida_deeph.engine.io.dataset import (
     member_uuid,
     merged_source,
     read_manifest,
-    split,
     write_manifest,
 )
 from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.io.split import split
 
 STRUCTURE = Structure(("C", "H"), [[0, 0, 0.0], [0, 0, 1.1]], 5 * np.eye(3))
 BASIS = OrbitalBasis({"C": (0, 1), "H": (0,)})

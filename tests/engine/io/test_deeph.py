@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
-from aiida_deeph.engine.io.structure import read_structure
+from aiida_deeph.engine.io.folders import read_structure
 
 
 @pytest.mark.parametrize("spin", list(SpinMode))

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy, write_legacy
-from aiida_deeph.engine.io.structure import read_structure
+from aiida_deeph.engine.io.folders import read_structure
 
 # ours[k] = openmx[P[l][k]]
 P = {0: [0], 1: [1, 2, 0], 2: [2, 4, 0, 3, 1], 3: [6, 4, 2, 0, 1, 3, 5]}

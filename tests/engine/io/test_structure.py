@@ -11,7 +11,9 @@ import pytest
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.structure import atomic_path, read_structure, write_structure
+from aiida_deeph.engine.io.files import atomic_path
+from aiida_deeph.engine.io.folders import read_structure
+from aiida_deeph.engine.io.structure import write_structure
 
 CELL = np.array([[3.1, 0.1 / 3, 0.0], [-np.pi / 2, 3.6, 1e-9], [0.3, 0.0, 41.2]])
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiida_deeph.engine.nn.conventions import CONVENTIONS
+from aiida_deeph.engine.nn.reference.conventions import CONVENTIONS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

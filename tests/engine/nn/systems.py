@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import build_network, describe_network
+from aiida_deeph.engine.nn.network import build_network, describe_network
 
 BASIS = OrbitalBasis({"C": (0, 0, 1), "O": (0, 1, 2)})
 SMALL: dict[str, Any] = {

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
-from aiida_deeph.engine.nn.features import FeatureLayout
-from aiida_deeph.engine.nn.frames import Edges, Frames
-from aiida_deeph.engine.nn.gate import gate
-from aiida_deeph.engine.nn.irreps import Irreps, spherical_irreps
-from aiida_deeph.engine.nn.layernorm import EquivariantLayerNorm
-from aiida_deeph.engine.nn.linear import EquivariantLinear, TypeGroups
-from aiida_deeph.engine.nn.registry import build_model_graph
-from aiida_deeph.engine.nn.so2 import SO2Product
+from aiida_deeph.engine.nn.equivariant.features import FeatureLayout
+from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
+from aiida_deeph.engine.nn.equivariant.gate import gate
+from aiida_deeph.engine.nn.equivariant.irreps import Irreps, spherical_irreps
+from aiida_deeph.engine.nn.equivariant.layernorm import EquivariantLayerNorm
+from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
+from aiida_deeph.engine.nn.equivariant.so2 import SO2Product
+from aiida_deeph.engine.nn.network import build_model_graph
 from tests.engine.nn.systems import CUTOFF, random_network, random_structure
 
 IRREPS = Irreps.parse("2x0e+1x0o+2x1o+1x1e+1x2e")

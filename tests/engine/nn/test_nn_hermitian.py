@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.hermitian import hermitian_average, partner_entries
-from aiida_deeph.engine.nn.reference import export_reference
-from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
+from aiida_deeph.engine.nn.deephe3.hermitian import hermitian_average, partner_entries
+from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
+from aiida_deeph.engine.nn.reference.convert import export_reference
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict

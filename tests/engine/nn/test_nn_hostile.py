@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import build_network, describe_network
+from aiida_deeph.engine.nn.network import build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 
 

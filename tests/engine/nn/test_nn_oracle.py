@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
-from aiida_deeph.engine.nn.deephe3 import Architecture
-from aiida_deeph.engine.nn.reference import reference_arguments
-from aiida_deeph.engine.nn.reference_weights import state_dict
-from aiida_deeph.engine.nn.registry import build_model_graph
+from aiida_deeph.engine.nn.deephe3.network import Architecture
+from aiida_deeph.engine.nn.network import build_model_graph
+from aiida_deeph.engine.nn.reference.convert import reference_arguments
+from aiida_deeph.engine.nn.reference.weights import state_dict
 from tests.engine.nn.oracle import Oracle, entries_of
 from tests.engine.nn.systems import CUTOFF, random_network, random_structure
 

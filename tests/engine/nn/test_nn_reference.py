@@ -14,20 +14,20 @@ import torch
 from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.main import engine
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import match_pairs
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.model import read_description
-from aiida_deeph.engine.nn.conventions import FLIPPED, detect_versions
-from aiida_deeph.engine.nn.deephe3 import Architecture, DeepHE3
-from aiida_deeph.engine.nn.reference import export_reference, import_reference, reference_arguments
-from aiida_deeph.engine.nn.reference_files import read_arguments, read_reference, write_reference
-from aiida_deeph.engine.nn.reference_weights import state_dict
-from aiida_deeph.engine.nn.registry import build_model_graph
+from aiida_deeph.engine.nn.deephe3.network import Architecture, DeepHE3
+from aiida_deeph.engine.nn.network import build_model_graph
+from aiida_deeph.engine.nn.reference.conventions import FLIPPED, detect_versions
+from aiida_deeph.engine.nn.reference.convert import export_reference, import_reference, reference_arguments
+from aiida_deeph.engine.nn.reference.files import read_arguments, read_reference, write_reference
+from aiida_deeph.engine.nn.reference.weights import state_dict
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.wigner import wigner_d
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
-from aiida_deeph.engine.nn.residual import ResidualDeepHE3
+from aiida_deeph.engine.nn.deephe3.residual import ResidualDeepHE3
+from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import build_graph
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import build_network, describe_network
+from aiida_deeph.engine.nn.network import build_network, describe_network
 from aiida_deeph.engine.prediction.chunked import predict_entries
 
 CHAIN = Structure(

@@ -11,13 +11,13 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch_geometric.data import Batch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.wigner import wigner_d
-from aiida_deeph.engine.nn.registry import NETWORKS, build_model_graph, build_network
+from aiida_deeph.engine.nn.network import NETWORKS, build_model_graph, build_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from tests.engine.nn.systems import BASIS, CUTOFF, random_network, random_structure

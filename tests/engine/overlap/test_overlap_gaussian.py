@@ -19,7 +19,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.overlap.basis import load_basis, read_cp2k_basis
+from aiida_deeph.engine.orbitals.gaussian import load_basis, read_cp2k_basis
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.engine.overlap.gaussian import overlap_beyond, overlap_gaussian, overlap_ranges
 from aiida_deeph.engine.overlap.run import run_overlap

@@ -9,18 +9,17 @@ import pytest
 from ase.io.cube import read_cube
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.overlap.basis import GaussianBasis, load_basis
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.cube import on_grid
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, as_radial, load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
-from aiida_deeph.engine.overlap.numeric.grid import on_grid
-from aiida_deeph.engine.overlap.radial_gaussian import as_radial
 
 pytest.importorskip("pyscf", reason="integrals of Gaussians need PySCF's libcint")
 

@@ -9,19 +9,19 @@ import pytest
 from ase.io.cube import read_cube
 from click.testing import CliRunner
 
-from aiida_deeph.engine.bands.bloch import bloch_matrices
-from aiida_deeph.engine.bands.config import BandsConfig
-from aiida_deeph.engine.bands.run import run_bands
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.overlap.numeric.grid import on_grid, write_cube
-from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
-from aiida_deeph.engine.overlap.numeric.load import load_numeric
-from aiida_deeph.engine.overlap.numeric.radial import RadialBasis
+from aiida_deeph.engine.linalg.bloch import bloch_matrices
+from aiida_deeph.engine.observables.bands import run_bands
+from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.cube import on_grid, write_cube
+from aiida_deeph.engine.orbitals.load import load_numeric
+from aiida_deeph.engine.orbitals.radial import RadialBasis
+from aiida_deeph.engine.overlap.radial import NumericOverlap
 
 ORBITALS = {"C": "C3.5-s2p2d1", "H": "H4.0-s1p1"}
 

@@ -13,11 +13,11 @@ from scipy.special import spherical_jn
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.overlap.numeric.harmonics import gaunt, index, solid_harmonic_gradients, solid_harmonics
-from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
-from aiida_deeph.engine.overlap.numeric.load import load_numeric
-from aiida_deeph.engine.overlap.numeric.radial import RadialBasis, RadialShell
-from aiida_deeph.engine.overlap.numeric.table import bessel_transform, couplings, tabulate
+from aiida_deeph.engine.orbitals.harmonics import gaunt, index, solid_harmonic_gradients, solid_harmonics
+from aiida_deeph.engine.orbitals.load import load_numeric
+from aiida_deeph.engine.orbitals.radial import RadialBasis, RadialShell
+from aiida_deeph.engine.overlap.radial import NumericOverlap
+from aiida_deeph.engine.overlap.table import bessel_transform, couplings, tabulate
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 ORBITALS = {"C": "C6.0-s2p2d1", "Mo": "Mo7.0-s3p2d1", "S": "S7.0-s2p2d1", "Bi": "Bi8.0-s2p2d1", "Fe": "Fe5.5H-s2p2d1"}
@@ -84,7 +84,7 @@ def test_equals_openmx(shared: Path, tmp_path: Path, name: str) -> None:
 def test_equals_integrals_of_gaussians(structure: Structure) -> None:
     """s to g shells on two elements against libcint."""
     pytest.importorskip("pyscf")
-    from aiida_deeph.engine.overlap.basis import GaussianBasis, GaussianShells
+    from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells
     from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 
     exponents = {"C": [(0, 0.5), (0, 1.3), (1, 0.6), (2, 0.8), (3, 1.0), (4, 1.2)], "H": [(0, 0.4), (1, 0.9), (3, 0.7)]}

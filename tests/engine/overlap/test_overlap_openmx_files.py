@@ -16,11 +16,11 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
+from aiida_deeph.engine.orbitals.load import load_numeric
+from aiida_deeph.engine.orbitals.pao import load_openmx, read_pao
+from aiida_deeph.engine.orbitals.radial import RadialShell
 from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
-from aiida_deeph.engine.overlap.numeric.load import load_numeric
-from aiida_deeph.engine.overlap.numeric.openmx import load_openmx, read_pao
-from aiida_deeph.engine.overlap.numeric.radial import RadialShell
+from aiida_deeph.engine.overlap.radial import NumericOverlap
 from aiida_deeph.engine.overlap.run import run_overlap
 
 ORBITALS = {"C": "C3.5-s2p2d1", "H": "H4.0-s2p1"}

@@ -16,10 +16,10 @@ from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.overlap.numeric.abacus import load_abacus, read_orb
-from aiida_deeph.engine.overlap.numeric.integrals import NumericOverlap
-from aiida_deeph.engine.overlap.numeric.load import load_numeric
-from aiida_deeph.engine.overlap.numeric.siesta import load_siesta, read_ion, read_ion_xml
+from aiida_deeph.engine.orbitals.ion import load_siesta, read_ion, read_ion_xml
+from aiida_deeph.engine.orbitals.load import load_numeric
+from aiida_deeph.engine.orbitals.orb import load_abacus, read_orb
+from aiida_deeph.engine.overlap.radial import NumericOverlap
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

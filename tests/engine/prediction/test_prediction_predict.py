@@ -16,17 +16,16 @@ import torch
 from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.main import engine
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import build_model_graph, build_network, describe_network
+from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import average_directions, predict

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.config import parse_config
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.transforms import gauge_of, with_common_pairs
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.dataset import load_member, read_manifest

@@ -10,11 +10,9 @@ from pydantic import ValidationError
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.structures.changes import rattled, shortest_distance
+from aiida_deeph.engine.structures.changes import rattled, repeated, shortest_distance
 from aiida_deeph.engine.structures.design import DesignConfig, draw
-from aiida_deeph.engine.structures.honeycombs import honeycomb
-from aiida_deeph.engine.structures.layers import layers_of, stacked
-from aiida_deeph.engine.structures.supercell import repeated
+from aiida_deeph.engine.structures.layers import honeycomb, layers_of, stacked
 
 LAYER = honeycomb("graphene")
 BILAYER = stacked(LAYER.cell, LAYER, LAYER, 3.35)

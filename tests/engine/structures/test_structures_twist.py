@@ -13,8 +13,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import read_deeph_structure
 from aiida_deeph.engine.structures.coincidence import commensurate, direction, norm
-from aiida_deeph.engine.structures.honeycombs import honeycomb
-from aiida_deeph.engine.structures.layers import heights, layers_of, stacked
+from aiida_deeph.engine.structures.layers import heights, honeycomb, layers_of, stacked
 from aiida_deeph.engine.structures.twist import TwistConfig, twisted, twisted_layers
 
 GRAPHENE = honeycomb("graphene")

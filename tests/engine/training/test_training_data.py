@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.dataset import read_manifest
 from aiida_deeph.engine.training import data as data_module
 from aiida_deeph.engine.training.batches import BatchSource, epoch_steps, share_of_rank, split_by_edges
-from aiida_deeph.engine.training.cache import GraphCache, graph_from_bytes, graph_key, graph_to_bytes
-from aiida_deeph.engine.training.data import GraphSet, GraphSettings, labelled_graph
+from aiida_deeph.engine.training.data import (
+    GraphCache,
+    GraphSet,
+    GraphSettings,
+    graph_from_bytes,
+    graph_key,
+    graph_to_bytes,
+    labelled_graph,
+)
 from tests.engine.training.toy import BASIS, toy_member
 
 SETTINGS = GraphSettings(EntryLayout.of(BASIS, SpinMode.NONE), 1, "float32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.training.error_tables import ErrorTables
 from tests.engine.training.toy import BASIS, toy_member
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DivergenceError, InputError, Interrupted
 from aiida_deeph.engine.io.dataset import load_member, read_manifest
 from aiida_deeph.engine.io.model import read_description

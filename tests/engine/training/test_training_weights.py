@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
-from aiida_deeph.engine.training.loss import squared_error
+from aiida_deeph.engine.training.loss import orbital_weights, squared_error, weigher
 from aiida_deeph.engine.training.run import train
-from aiida_deeph.engine.training.weights import orbital_weights, weigher
 from tests.engine.training.test_training_run import SMALL, metrics
 from tests.engine.training.toy import BASIS, TinyNetwork, toy_loop, toy_member, toy_sets
 

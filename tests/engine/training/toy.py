@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.graph.layout import EntryLayout
@@ -27,11 +26,10 @@ from aiida_deeph.engine.io.dataset import (
 )
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.registry import register_network
+from aiida_deeph.engine.nn.network import register_network
 from aiida_deeph.engine.training.batches import BatchSource
-from aiida_deeph.engine.training.cache import GraphCache
 from aiida_deeph.engine.training.config import TrainConfig
-from aiida_deeph.engine.training.data import GraphSet, GraphSettings
+from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
 from aiida_deeph.engine.training.loop import TrainingLoop
 from aiida_deeph.engine.training.run import make_fabric
 

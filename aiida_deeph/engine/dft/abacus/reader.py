@@ -13,11 +13,10 @@ from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
 from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
 from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
-from aiida_deeph.engine.dft.unwrapping import unwrapped
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.pairs import unwrapped
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import orbital_map
 from aiida_deeph.engine.errors import DataError, InputError

@@ -13,11 +13,10 @@ from aiida_deeph.engine.dft.aims.constants import AIMS_HARTREE_TO_EV
 from aiida_deeph.engine.dft.aims.geometry_files import read_basis_indices, read_geometry
 from aiida_deeph.engine.dft.aims.rs_files import RsIndices, read_indices, read_values
 from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
-from aiida_deeph.engine.dft.unwrapping import unwrapped
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.pairs import unwrapped
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError, InputError

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
 from aiida_deeph.engine.dft.cp2k.input_file import read_structure_of_run
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
-from aiida_deeph.engine.dft.selection import PAIR_THRESHOLD, significant_pairs
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
+from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiida_deeph.engine.dft.openmx.orbital_name import OrbitalName, parse_orbital_name
 from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.orbitals.pao import OrbitalName, parse_orbital_name
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM, OPENMX_HARTREE_TO_EV
 from aiida_deeph.engine.dft.openmx.input_file import OpenmxInput, parse_input
 from aiida_deeph.engine.dft.openmx.main_output import MainOutput, read_main_output
-from aiida_deeph.engine.dft.openmx.orbital_name import OrbitalName
 from aiida_deeph.engine.dft.openmx.scfout import Scfout, read_scfout
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.orbitals.pao import OrbitalName
 
 SPINS = {0: SpinMode.NONE, 1: SpinMode.COLLINEAR, 3: SpinMode.NONCOLLINEAR}
 

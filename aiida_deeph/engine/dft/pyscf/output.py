@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.structure import atomic_path
+from aiida_deeph.engine.io.files import atomic_path
 
 FORMAT_VERSION = 1
 MATRICES_FILE = "pyscf.h5"

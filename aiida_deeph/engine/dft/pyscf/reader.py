@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.pyscf.output import MATRICES_FILE, read_matrices
-from aiida_deeph.engine.dft.selection import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError

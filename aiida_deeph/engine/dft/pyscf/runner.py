@@ -18,7 +18,8 @@ from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, RESULTS_FILE, write_matrices
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.structure import read_structure, write_text_atomic
+from aiida_deeph.engine.io.files import write_text_atomic
+from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
 # Largest entry of the orbital gradient at convergence, Hartree. The energy converges with its square, the density and

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.overlap.basis import load_basis
+from aiida_deeph.engine.orbitals.gaussian import load_basis
 
 Real = NDArray[np.float64]
 

@@ -11,10 +11,10 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.overlap.numeric.abacus import read_orb
-from aiida_deeph.engine.overlap.numeric.radial import RadialShell, Real
-from aiida_deeph.engine.overlap.numeric.siesta import read_ion, read_ion_xml
-from aiida_deeph.engine.overlap.numeric.suffixes import suffix_of
+from aiida_deeph.engine.orbitals.ion import read_ion, read_ion_xml
+from aiida_deeph.engine.orbitals.orb import read_orb
+from aiida_deeph.engine.orbitals.radial import RadialShell, Real
+from aiida_deeph.engine.orbitals.suffix import suffix_of
 
 # HPRO takes no other number.
 N_POINTS = 500

@@ -21,10 +21,9 @@ from aiida_deeph.engine.dft.qe.constants import (
 )
 from aiida_deeph.engine.dft.qe.render import grouping
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, read_pw_xml
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import (
     HAMILTONIAN_FILE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiida_deeph.engine.orbitals.ion import ION_BOHR_TO_ANGSTROM
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
 
@@ -16,5 +17,5 @@ class SiestaUnits:
 
 
 # Up to 4.1 and its MaX releases the constants are these; SIESTA 5 has those of CODATA 2018.
-SIESTA_4 = SiestaUnits(13.60580, 0.529177)
+SIESTA_4 = SiestaUnits(13.60580, ION_BOHR_TO_ANGSTROM)
 SIESTA_5 = SiestaUnits(RYDBERG_TO_EV, BOHR_TO_ANGSTROM)

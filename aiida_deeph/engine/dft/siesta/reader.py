@@ -18,10 +18,9 @@ from aiida_deeph.engine.dft.siesta.images import images_of_elements
 from aiida_deeph.engine.dft.siesta.main_output import MainOutput, find_main_output, read_main_output
 from aiida_deeph.engine.dft.siesta.matrices import Real, SiestaMatrices
 from aiida_deeph.engine.dft.siesta.tshs import read_tshs
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.spin import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import orbital_map
 from aiida_deeph.engine.errors import DataError, InputError

@@ -1,0 +1,287 @@
+"""What the jobs of all DFT programs with plugins of our own share: ports, checks, exit codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.engine import CalcJob
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import (
+    AbstractCode,
+    BandsData,
+    Bool,
+    Dict,
+    KpointsData,
+    RemoteData,
+    SinglefileData,
+    Str,
+    StructureData,
+    to_aiida_type,
+)
+
+from aiida_deeph.calculations.kpoints import check_list, check_mesh, labels_of, mesh_of
+from aiida_deeph.calculations.validation import check_remote_folders, check_structure
+from aiida_deeph.data.structure import atom_symbols, to_engine
+from aiida_deeph.engine.dft.keywords import KeywordTable
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.errors import DeepHError, InputError
+
+MOMENTS = "Initial spin moment by kind of atom in Bohr magnetons: a number along z, or [x, y, z] if noncollinear."
+
+
+class DftCalculation(CalcJob):
+    """One SCF of one structure; H(R) and S(R) stay in the remote folder, numbers and bands return.
+
+    A subclass names the program, its files, its keywords and its kinds of pseudopotentials, adds the ports of its basis
+    in `define`, says what the input files say (`run_of`), and writes the job in `prepare_for_submission`.
+    """
+
+    PROGRAM: ClassVar[str]
+    PLUGIN: ClassVar[str]
+    INPUT_FILE: ClassVar[str]
+    STDOUT_FILE: ClassVar[str]
+    STDERR_FILE: ClassVar[str]
+    KEYWORDS: ClassVar[KeywordTable]
+    EXAMPLE: ClassVar[str]
+    PSEUDOS: ClassVar[tuple[type, ...]]
+    # Text of the input, or of several files by name, from what `run_of` returns.
+    RENDER: ClassVar[Callable[[Any], Any]]
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        spec.inputs.validator = cls._validate
+        spec.inputs["code"].validator = code_validator(cls.PLUGIN, cls.PROGRAM)
+        spec.input("structure", valid_type=StructureData, validator=check_structure, help="The structure.")
+        spec.input(
+            "parameters",
+            valid_type=Dict,
+            validator=cls._validate_keywords,
+            help=f"Keywords of {cls.PROGRAM}'s input, e.g. {cls.EXAMPLE}; what other inputs decide is refused.",
+        )
+        spec.input("kpoints", valid_type=KpointsData, validator=check_mesh, help="Gamma-centred k-mesh of the SCF.")
+        spec.input(
+            "bands_kpoints", valid_type=KpointsData, required=False, validator=check_list, help="k-points of the bands."
+        )
+        spec.input_namespace("pseudos", valid_type=cls.PSEUDOS, dynamic=True, help="Pseudopotential of each element.")
+        spec.input(
+            "spin",
+            valid_type=Str,
+            serializer=to_aiida_type,
+            default=lambda: Str(SpinMode.NONE.value),
+            validator=check_spin,
+            help="`none`, `collinear` or `noncollinear`.",
+        )
+        spec.input(
+            "spin_orbit",
+            valid_type=Bool,
+            serializer=to_aiida_type,
+            default=lambda: Bool(False),
+            help="Whether spin-orbit coupling is taken into account; needs noncollinear spins.",
+        )
+        spec.input("moments", valid_type=Dict, serializer=to_aiida_type, required=False, help=MOMENTS)
+        spec.input(
+            "restart_folder",
+            valid_type=RemoteData,
+            required=False,
+            help="Folder of an earlier run of the same atoms, whose density the run starts from.",
+        )
+        options = spec.inputs["metadata"]["options"]
+        options["parser_name"].default = cls.PLUGIN
+        options["input_filename"].default = cls.INPUT_FILE
+        options["output_filename"].default = cls.STDOUT_FILE
+        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+        options["withmpi"].default = True
+        spec.output(
+            "output_parameters", valid_type=Dict, required=False, help="Energy, Fermi level, SCF, moments, times."
+        )
+        spec.output("output_band", valid_type=BandsData, required=False, help="Eigenvalues at `bands_kpoints`, eV.")
+        spec.default_output_node = "output_parameters"
+        cls._define_exit_codes(spec)
+
+    @classmethod
+    def _define_exit_codes(cls, spec) -> None:
+        """As those of the engine's jobs, with some of DFT's own."""
+        for status, label, message in (
+            (210, "ERROR_INPUT_REFUSED", f"{cls.PROGRAM} refused its input: {{message}}"),
+            (220, "ERROR_WRONG_ORBITALS", "The basis asks for orbitals that are not there: {message}"),
+            (230, "ERROR_DATA_FILE_MISSING", "Orbitals or pseudopotential did not arrive: {message}"),
+            (310, "ERROR_CRASHED", f"{cls.PROGRAM} crashed: {{message}}"),
+            (320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}"),
+            (400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}"),
+            (420, "ERROR_OUT_OF_WALLTIME", "The job ran out of walltime: {message}"),
+            (430, "ERROR_OUT_OF_MEMORY", f"{cls.PROGRAM} ran out of memory: {{message}}"),
+            (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
+        ):
+            spec.exit_code(status, label, message, invalidates_cache=True)
+        spec.exit_code(410, "ERROR_SCF_NOT_CONVERGED", "The SCF cycle did not converge: {message}")
+
+    @classmethod
+    def _validate_keywords(cls, node: Dict, _: Any = None) -> str | None:
+        """Every keyword is known, is the user's, and has a value that it can have."""
+        try:
+            cls.KEYWORDS.checked(node.get_dict())
+        except DeepHError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
+        message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
+        if message is None and set(cls.spec().inputs) <= set(namespace):
+            try:
+                cls.check_run(inputs)
+            except DeepHError as error:
+                message = str(error)
+        return message
+
+    @classmethod
+    def run_of(cls, inputs: Mapping[str, Any]) -> Any:
+        """What the input files say.
+
+        :raises InputError: inputs that do not fit each other.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_run(cls, inputs: Mapping[str, Any]) -> None:
+        """Refuse inputs that do not fit each other, by writing the input files.
+
+        :raises InputError: they do not.
+        """
+        cls.RENDER(cls.run_of(inputs))
+
+    @classmethod
+    def run_fields(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a ScfRun.
+
+        :raises InputError: inputs that do not fit each other.
+        """
+        bands = inputs.get("bands_kpoints")
+        return {
+            "structure": to_engine(inputs["structure"]),
+            "kmesh": tuple(mesh_of(inputs["kpoints"])),
+            "keywords": cls.KEYWORDS.checked(inputs["parameters"].get_dict()),
+            "spin": SpinMode(inputs["spin"].value),
+            "spin_orbit": inputs["spin_orbit"].value,
+            "moments": _moments(inputs),
+            "band_kpoints": None if bands is None else bands.get_kpoints(),
+            "band_labels": () if bands is None else labels_of(bands) or (),
+            "restart": "restart_folder" in inputs,
+        }
+
+    def calc_info(self, arguments: list[str], files: list[tuple[SinglefileData, str]], retrieve: list[str]) -> CalcInfo:
+        """One run of the program.
+
+        :param files: nodes, and where their files go.
+        """
+        run = CodeInfo()
+        run.code_uuid = self.inputs.code.uuid
+        run.cmdline_params = arguments
+        run.stdout_name = self.STDOUT_FILE
+        run.stderr_name = self.STDERR_FILE
+        info = CalcInfo()
+        info.codes_info = [run]
+        info.local_copy_list = [(node.uuid, node.filename, target) for node, target in files]
+        info.remote_copy_list = []
+        info.remote_symlink_list = []
+        info.retrieve_list = [self.STDOUT_FILE, self.STDERR_FILE, *retrieve]
+        return info
+
+    def files_of(self, name: str) -> list[SinglefileData]:
+        """Files of a namespace for the elements of the structure, by element."""
+        symbols = set(atom_symbols(self.inputs.structure))
+        return [node for symbol, node in sorted(self.inputs[name].items()) if symbol in symbols]
+
+
+def check_files(inputs: Mapping[str, Any], symbols: tuple[str, ...], *names: str) -> None:
+    """Every element has an entry in each of some inputs, and files are of their element.
+
+    :raises InputError: one has not.
+    """
+    for symbol in symbols:
+        for name in names:
+            given = inputs.get(name, {})
+            if symbol not in (given.get_dict() if isinstance(given, Dict) else given):
+                raise InputError("element without basis", where=name, found=f"no {symbol}", expected=symbol)
+            node = given[symbol]
+            if isinstance(node, SinglefileData) and node.element != symbol:
+                raise InputError("file of another element", where=f"{symbol}: {node.filename}", found=node.element)
+
+
+# What a pseudopotential file says that was made without spin-orbit coupling.
+_SCALAR = re.compile(
+    r"""has_so\s*=\s*["']\s*\.?[Ff]|relativity\s*=\s*["'](?:no|scalar)|\A\s*[A-Z][a-z]?\s+\S+\s+(?:nrl|isp)\s"""
+)
+
+
+def check_spin_orbit(inputs: Mapping[str, Any], symbols: tuple[str, ...]) -> None:
+    """Spin-orbit coupling is in the pseudopotentials: of those without it a program would make nothing of it.
+
+    :raises InputError: one says that it has none.
+    """
+    for symbol in symbols if inputs["spin_orbit"].value else ():
+        node = inputs["pseudos"][symbol]
+        found = _SCALAR.search(node.get_content(mode="rb").decode("utf-8", errors="replace")[:20000])
+        if found:
+            raise InputError(
+                "pseudopotential without spin-orbit coupling",
+                where=f"{symbol}: {node.filename}",
+                found=" ".join(found[0].split()),
+                expected="a fully relativistic one",
+                remedy="choose another family: parameters.pseudos_family",
+            )
+
+
+def _moments(inputs: Mapping[str, Any]) -> np.ndarray | None:
+    """Moments of the atoms, shape (n_atoms, 3), Bohr magnetons."""
+    if "moments" not in inputs:
+        return None
+    given = inputs["moments"].get_dict()
+    kinds = inputs["structure"].get_site_kindnames()
+    unknown = sorted(set(given) - set(kinds))
+    if unknown:
+        expected = ", ".join(dict.fromkeys(kinds))
+        raise InputError("moment of an unknown kind", where="moments", found=", ".join(unknown), expected=expected)
+    moments = np.zeros((len(kinds), 3))
+    for n, kind in enumerate(kinds):
+        value = given.get(kind, 0.0)
+        vector = [0.0, 0.0, value] if isinstance(value, int | float) else value
+        try:
+            moments[n] = np.array(vector, dtype=np.float64).reshape(3)
+        except (TypeError, ValueError):
+            raise InputError(
+                "moment is not understood", where=f"moments.{kind}", found=repr(value), expected="a number or [x, y, z]"
+            ) from None
+        if inputs["spin"].value == SpinMode.COLLINEAR.value and moments[n, :2].any():
+            raise InputError(
+                "moment is not along z",
+                where=f"moments.{kind}",
+                found=value,
+                expected="a number, or noncollinear spins",
+            )
+    return moments
+
+
+def code_validator(plugin: str, program: str) -> Callable[..., str | None]:
+    """A check that a code is this program."""
+
+    def check(code: AbstractCode, _: Any = None) -> str | None:
+        if code.default_calc_job_plugin in (None, plugin):
+            return None
+        found = f"default plugin {code.default_calc_job_plugin}"
+        where = f"code `{code.label}`"
+        return str(InputError(f"code is not {program}", where=where, found=found, expected=plugin))
+
+    return check
+
+
+def check_spin(node: Str, _: Any = None) -> str | None:
+    """A known treatment of spin."""
+    known = [mode.value for mode in SpinMode]
+    return None if node.value in known else f"unknown spin `{node.value}`, expected one of {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Labels by CP2K, through aiida-cp2k."""

@@ -1,0 +1,121 @@
+"""Labelling with CP2K through aiida-cp2k."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+from aiida.plugins import CalculationFactory
+
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.lcao_tables import elements_without_basis
+from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
+from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
+from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
+from aiida_deeph.processes.protocol import merge
+
+NOT_CONVERGED = "SCF run NOT converged"
+
+Cp2kCalculation = CalculationFactory("cp2k")
+
+
+@calcfunction
+def bands_of_cp2k(retrieved: orm.FolderData, kpoints: orm.KpointsData) -> orm.BandsData:
+    """Bands from the retrieved file, eV.
+
+    :raises ValueError: the file holds other k-points than those asked for.
+    """
+    bands = parse_band_structure(retrieved.base.repository.get_object_content(BANDS_FILE))
+    wanted = np.array(kpoints.get_kpoints())
+    if bands.kpoints.shape != wanted.shape or np.abs(bands.kpoints - wanted).max() > 1e-5:
+        raise ValueError(f"{BANDS_FILE} holds {len(bands.kpoints)} k-points that are not the {len(wanted)} asked for")
+    node = orm.BandsData()
+    node.set_kpointsdata(kpoints)
+    node.set_bands(bands.energies[0] if len(bands.energies) == 1 else bands.energies, units="eV")
+    with retrieved.base.repository.as_path() as folder:
+        node.base.attributes.set("fermi_energy", parse_main_output(find_main_output(folder)).fermi_energy)
+    return node
+
+
+class Cp2kLabelWorkChain(LabelWorkChain):
+    """Label a structure with CP2K; its real-space matrices stay in the remote folder."""
+
+    _process_class = Cp2kCalculation
+    _protocol_file = Path(__file__).parent / "protocol.yaml"
+    plugin = "cp2k"
+    reader = "cp2k"
+    bare_first_job = True
+    raw_files = ("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz")
+    not_converged = (450,)
+    incomplete = (210, 303)
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements without a KIND, or whose basis set does not hold them."""
+        sets = basis_sets(parameters)
+        return sorted(s for s in symbols if s not in sets or elements_without_basis("cp2k", sets[s], [s]))
+
+    @classmethod
+    def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
+        """`basis_set` and `potential` of the protocol as one KIND per element; a KIND that is given stays."""
+        common = {"BASIS_SET": parameters.pop("basis_set"), "POTENTIAL": parameters.pop("potential")}
+        given = parameters["FORCE_EVAL"].get("SUBSYS", {}).get("KIND", [])
+        kinds = {symbol: {"_": symbol, **common} for symbol in sorted(symbols)} | {kind["_"]: kind for kind in given}
+        return merge(parameters, {"FORCE_EVAL": {"SUBSYS": {"KIND": list(kinds.values())}}})
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """The same basis sets as PySCF knows them: SZV-MOLOPT-SR-GTH is gth-szv-molopt-sr."""
+        sets = basis_sets(parameters)
+        return {symbol: "pyscf:gth-" + sets[symbol].lower().removesuffix("-gth") for symbol in sorted(symbols)}
+
+    @classmethod
+    def is_unconverged(cls, node: orm.CalcJobNode) -> bool:
+        """CP2K before 2023.2 ends as if all were well when the SCF did not converge; only its output says so."""
+        if super().is_unconverged(node):
+            return True
+        name = node.get_option("output_filename")
+        return node.is_finished_ok and NOT_CONVERGED in node.outputs.retrieved.base.repository.get_object_content(name)
+
+    def job_inputs(self) -> dict[str, Any]:
+        """The user's input with the sections that write H(R) and S(R)."""
+        mesh, _ = self.inputs.kpoints.get_kpoints_mesh()
+        bands = self.inputs.bands_kpoints.get_kpoints().tolist() if "bands_kpoints" in self.inputs else None
+        parameters = merge(self.inputs.parameters.get_dict(), required_input(mesh, bands=bands))
+        inputs: dict[str, Any] = {"structure": self.inputs.structure, "parameters": orm.Dict(parameters)}
+        if bands is not None:
+            inputs["settings"] = orm.Dict({"additional_retrieve_list": [BANDS_FILE]})
+        if self.inputs.get("files"):
+            inputs["file"] = dict(self.inputs.files)
+        return inputs
+
+    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+        """More cycles with smaller density mixing at first, then Fermi smearing of 300 K as well."""
+        if attempt > 2:
+            return None
+        scf = parameters["FORCE_EVAL"]["DFT"].get("SCF", {})
+        mixing = {**scf.get("MIXING", {}), "ALPHA": 0.2 / attempt}
+        changes: dict[str, Any] = {"MAX_SCF": 2 * int(scf.get("MAX_SCF", 50)), "MIXING": mixing}
+        if attempt == 2 and "SMEAR" not in scf:
+            smear = {"_": "ON", "METHOD": "FERMI_DIRAC", "ELECTRONIC_TEMPERATURE": "[K] 300"}
+            changes |= {"ADDED_MOS": max(20, int(scf.get("ADDED_MOS", 0))), "SMEAR": smear}
+        return merge(parameters, {"FORCE_EVAL": {"DFT": {"SCF": changes}}})
+
+    def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
+        """The job's outputs, and the bands under the common name."""
+        outputs = super().get_outputs(node)
+        if "bands_kpoints" in self.inputs:
+            inputs = {"retrieved": node.outputs.retrieved, "kpoints": self.inputs.bands_kpoints}
+            outputs["output_band"] = self.call_once(bands_of_cp2k, "bands", **inputs)
+        return outputs
+
+
+def basis_sets(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Basis set of each KIND."""
+    kinds = parameters.get("FORCE_EVAL", {}).get("SUBSYS", {}).get("KIND", [])
+    kinds = [kinds] if isinstance(kinds, Mapping) else kinds
+    return {kind["_"]: kind["BASIS_SET"] for kind in kinds}

@@ -1,0 +1,286 @@
+"""The common interface of all DFT codes: one structure in, its raw H(R) and S(R) in a remote folder out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import (
+    BaseRestartWorkChain,
+    ProcessBuilder,
+    ProcessHandlerReport,
+    ProcessSpec,
+    process_handler,
+    while_,
+)
+
+from aiida_deeph.calculations.validation import ALIASES, OTHER_PROGRAMS
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.builder import filled_builder
+from aiida_deeph.processes.folders import Keep, label_options, missing_files, validate_stash
+from aiida_deeph.processes.options import scheduler_options
+from aiida_deeph.processes.protocol import ProtocolMixin, merge
+from aiida_deeph.processes.recovery import ScfRecoveryMixin
+from aiida_deeph.processes.resumable import ResumableRestartMixin
+
+
+def kmesh_for(
+    structure: orm.StructureData, width: float, repeated: tuple[int, int, int] = (1, 1, 1)
+) -> tuple[int, int, int]:
+    """Smallest odd Gamma-centred mesh whose supercell is wider than `width` (Angstrom) along each periodic direction.
+
+    H(R) is complete only if the supercell of the mesh exceeds twice the range of H; an odd mesh has R and -R alike.
+
+    :param repeated: the structure is repeated so often along its lattice vectors before it is labelled.
+    """
+    heights = np.array(repeated) / np.linalg.norm(np.linalg.inv(np.array(structure.cell)), axis=0)
+    counts = [
+        math.ceil(width / h - 1e-9) if periodic else 1 for h, periodic in zip(heights, structure.pbc, strict=True)
+    ]
+    mesh = [max(1, n + (n + 1) % 2) for n in counts]
+    return mesh[0], mesh[1], mesh[2]
+
+
+def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
+    """Message if the code runs another plugin; all commands of the engine are one program."""
+    default = code.default_calc_job_plugin
+    wanted = plugin if plugin in OTHER_PROGRAMS else plugin.split(".")[0]
+    if default is None:
+        fits = wanted != "deeph"
+    elif default in ALIASES.get(plugin, ()):
+        fits = True
+    else:
+        fits = wanted == (default if default in OTHER_PROGRAMS else default.split(".")[0])
+    if not fits:
+        return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
+    return None
+
+
+class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, BaseRestartWorkChain):
+    """Label one structure by DFT; a subclass per code.
+
+    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the files that this
+    reader needs (`raw_files`) and its exit statuses (see `ScfRecoveryMixin`), and translates the common inputs
+    (`job_inputs`, `improve_scf`, `overlap_basis`, `missing_elements`).
+    """
+
+    plugin: ClassVar[str]
+    reader: ClassVar[str]
+    # Patterns relative to the working directory; each has to fit at least one file that is not empty.
+    raw_files: ClassVar[tuple[str, ...]] = ()
+    # Whether a dataset may submit the first job by itself, and this workchain only where that one has failed: a process
+    # less for each label that needs no recovery. `job_inputs` then reads nothing of the process but its inputs.
+    bare_first_job: ClassVar[bool] = False
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input("structure", valid_type=orm.StructureData, help="The structure to label.")
+        spec.input("code", valid_type=orm.AbstractCode, help="The DFT code.")
+        spec.input_namespace(
+            "codes", valid_type=orm.AbstractCode, dynamic=True, required=False, help="Further programs that it takes."
+        )
+        spec.input(
+            "parameters", valid_type=orm.Dict, serializer=orm.to_aiida_type, help="Settings in the words of the code."
+        )
+        spec.input(
+            "kpoints",
+            valid_type=orm.KpointsData,
+            help="Gamma-centred k-mesh of the SCF; its supercell must exceed the range of H.",
+        )
+        spec.input(
+            "bands_kpoints",
+            valid_type=orm.KpointsData,
+            required=False,
+            help="k-points of a band structure from the converged potential.",
+        )
+        spec.input_namespace(
+            "files",
+            valid_type=orm.SinglefileData,
+            dynamic=True,
+            required=False,
+            help="Files that the code reads (basis sets, pseudopotentials).",
+        )
+        spec.input(
+            "options",
+            valid_type=dict,
+            is_metadata=True,
+            required=False,
+            validator=validate_stash,
+            help="Options of the job: resources, walltime, `stash: {target_base: /folder}` for its raw files, ...",
+        )
+        spec.input(
+            "first_job",
+            valid_type=str,
+            non_db=True,
+            required=False,
+            help="UUID of a job with these inputs that has ended: the first iteration, not to be run again.",
+        )
+        spec.inputs.validator = cls._validate
+        spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
+        spec.output("remote_folder", valid_type=orm.RemoteData, help="Where the raw output lies.")
+        stashes = (orm.RemoteStashFolderData, orm.RemoteStashCompressedData)
+        spec.output("remote_stash", valid_type=stashes, required=False, help="Where its raw files were stashed.")
+        spec.output("output_parameters", valid_type=orm.Dict, help="Energy, Fermi level, convergence.")
+        spec.output("output_band", valid_type=orm.BandsData, required=False, help="Bands at `bands_kpoints`, eV.")
+        spec.output("structure", valid_type=orm.StructureData, help="The structure as it was labelled.")
+        spec.default_output_node = "output_parameters"
+        cls.define_recovery(spec)
+        spec.exit_code(330, "ERROR_FILES_MISSING", message="The job ended well, but left no {files}.")
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
+        if cls._process_class is None or "code" not in inputs:
+            return None
+        message = validate_code(inputs["code"], cls.plugin)
+        if message is None and "structure" in inputs and "parameters" in inputs:
+            missing = cls.missing_elements(inputs["structure"].get_symbols_set(), inputs["parameters"].get_dict())
+            if missing:
+                message = f"element without basis: {', '.join(missing)}; choose another basis in `parameters`"
+        return message
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements that the basis named in the parameters does not hold."""
+        return []
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """The basis in the words of `deeph-engine overlap`."""
+        raise NotImplementedError
+
+    def job_inputs(self) -> dict[str, Any]:
+        """Inputs of the CalcJob from the common inputs, without code and metadata."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        """Prepare the inputs of the first job."""
+        super().setup()
+        self.ctx.inputs = {**self.job_inputs(), **self.job_settings(self.inputs)}
+        self.reset_recovery()
+
+    @classmethod
+    def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Code and metadata of a job."""
+        given = label_options(inputs.get("options", {}), cls.raw_files, Keep.NOTHING)
+        return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
+
+    @classmethod
+    def first_job(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of the first job of a label without its process (see `bare_first_job`)."""
+        job_inputs: Callable[[Any], dict[str, Any]] = cls.job_inputs
+        return {**job_inputs(_Stand(cls, inputs)), **cls.job_settings(inputs)}
+
+    @classmethod
+    def has_succeeded(cls, node: orm.CalcJobNode) -> bool:
+        """Whether a job leaves nothing to recover from."""
+        return node.is_finished_ok and not cls.is_unconverged(node) and not missing_files(node)
+
+    def run_process(self) -> Any:
+        """Run the next job; a first one that ended before this process began counts as run."""
+        if self.ctx.iteration == 0 and "first_job" in self.inputs:
+            self.ctx.iteration = 1
+            self.ctx.children = [orm.load_node(self.inputs.first_job)]
+            return None
+        return super().run_process()
+
+    @process_handler(priority=600)
+    def handle_missing_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Ended well without what the reader needs (a full disk, another output setting): again, then given up."""
+        if not node.is_finished_ok or self.is_unconverged(node):
+            return None
+        files = missing_files(node)
+        if not files:
+            return None
+        # Not to be taken from the cache by anyone.
+        node.base.caching.is_valid_cache = False
+        report = self._retry(f"missing: {', '.join(files)}")
+        if report.exit_code.status == self.exit_codes.ERROR_JOB_FAILED.status:
+            failed = self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(files))
+            return ProcessHandlerReport(True, failed)
+        return report
+
+    def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
+        """Outputs of the job under the common names, and the structure."""
+        return {**{name: node.outputs[name] for name in node.outputs}, "structure": self.inputs.structure}
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        structure: orm.StructureData,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        bands_kpoints: orm.KpointsData | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol.
+
+        :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
+        """
+        values = cls.label_inputs(code, [structure], protocol, overrides, options)
+        return filled_builder(cls, {**values, "structure": structure, "bands_kpoints": bands_kpoints})
+
+    @classmethod
+    def label_inputs(
+        cls,
+        code: orm.AbstractCode,
+        structures: Sequence[orm.StructureData],
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
+        where: str = "overrides",
+        elements: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """Inputs of a protocol without the structure, as plain values and nodes: what all labels of a dataset share.
+
+        :param structures: all that are to be labelled; the k-mesh is dense enough for each of them.
+        :param supercell: repetitions of each structure before it is labelled.
+        :param elements: what the labelled cells may hold besides the elements of `structures`.
+        :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
+        """
+        message = validate_code(code, cls.plugin)
+        if message:
+            raise InputError(message)
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
+        width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
+        meshes = [kmesh_for(structure, width, supercell) for structure in structures]
+        inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])
+        symbols = {symbol for structure in structures for symbol in structure.get_symbols_set()} | set(elements)
+        inputs["parameters"] = cls.complete_parameters(plain(inputs["parameters"]), symbols)
+        inputs["options"] = scheduler_options(merge(inputs.get("options", {}), options), code)
+        missing = cls.missing_elements(symbols, inputs["parameters"])
+        if missing:
+            raise InputError(
+                "element without basis",
+                where="label.parameters",
+                found=", ".join(missing),
+                remedy="choose a basis that holds it",
+            )
+        return {**inputs, "code": code}
+
+    @classmethod
+    def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
+        """Parameters with what the code needs per element."""
+        return parameters
+
+
+class _Stand:
+    """What `job_inputs` sees where there is no process: its inputs and the methods of its class."""
+
+    def __init__(self, label: type[LabelWorkChain], inputs: Mapping[str, Any]) -> None:
+        self.inputs = AttributeDict(inputs)
+        self._label = label
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._label, name)
+
+
+def plain(parameters: Any) -> dict[str, Any]:
+    """A Dict or a mapping as a new dictionary."""
+    return parameters.get_dict() if isinstance(parameters, orm.Dict) else dict(parameters)

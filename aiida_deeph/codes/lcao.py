@@ -1,0 +1,155 @@
+"""Labelling with a DFT program with a plugin of our own and a basis of numerical orbitals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from aiida import orm
+from pydantic import Field
+
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.engine.config import Config, parse_config
+from aiida_deeph.engine.dft.keywords import flat, grouped
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family
+from aiida_deeph.processes.recovery import DensityRestartMixin
+
+
+class LcaoLabelConfig(Config):
+    """What `parameters` of a label hold.
+
+    :param keywords: of the program's input, e.g. `{scf: {XcType: GGA-PBE, Mixing.Type: Simple}}`.
+    :param basis: of each element, in the words of the program.
+    :param spin_orbit: needs noncollinear spins.
+    :param moments: initial spin moment by kind, Bohr magnetons: along z, or `[x, y, z]`.
+    """
+
+    keywords: dict[str, Any] = Field(default_factory=dict)
+    basis: dict[str, str | list[str]] = Field(default_factory=dict)
+    spin: SpinMode = SpinMode.NONE
+    spin_orbit: bool = False
+    moments: dict[str, float | tuple[float, float, float]] | None = None
+
+
+class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
+    """Label a structure with a DftCalculation; its matrices stay in the remote folder.
+
+    A subclass names the inputs `files` of its orbitals and pseudopotentials, says which file an element's basis lies in
+    (`orbitals_file`), and what the basis is among the inputs of the job (`basis_inputs`).
+    """
+
+    # Inputs `files` are called so, followed by the element; no orbitals where the program makes them itself.
+    orbitals_prefix: ClassVar[str | None] = None
+    pseudo_prefix: ClassVar[str]
+    # Kind of the pseudopotentials, as aiida-pseudo calls it.
+    pseudo_kind: ClassVar[str]
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        message = super()._validate(inputs, namespace)
+        if message is not None or "parameters" not in inputs:
+            return message
+        try:
+            settings = parse_config(LcaoLabelConfig, inputs["parameters"].get_dict(), "parameters")
+            cls._process_class.KEYWORDS.checked(settings.keywords, "parameters.keywords")
+            if "structure" in inputs:
+                cls.files_of(inputs.get("files", {}), settings, inputs["structure"].get_symbols_set())
+        except DeepHError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements without an entry in `basis`."""
+        return sorted(symbols - set(parameters.get("basis", {})))
+
+    @classmethod
+    def orbitals_file(cls, symbol: str, basis: Any) -> str:
+        """Name, without its ending, of the file of orbitals that the basis of an element names.
+
+        :raises InputError: the basis is not understood.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def basis_inputs(cls, basis: Mapping[str, Any]) -> dict[str, orm.Data]:
+        """The basis among the inputs of the job, apart from the files."""
+        return {}
+
+    @classmethod
+    def label_inputs(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As of every code; the files of the basis come from the families that the protocol names.
+
+        :raises InputError: anything that cannot run, or a family that is not installed.
+        """
+        inputs = super().label_inputs(*args, **kwargs)
+        parameters = dict(inputs["parameters"])
+        orbitals, pseudos = parameters.pop("orbitals_family", None), parameters.pop("pseudos_family")
+        settings = parse_config(LcaoLabelConfig, parameters, "label.parameters")
+        files = dict(inputs.get("files") or {})
+        for symbol, basis in settings.basis.items():
+            if cls.orbitals_prefix is not None and f"{cls.orbitals_prefix}{symbol}" not in files:
+                name = cls.orbitals_file(symbol, basis)
+                files[f"{cls.orbitals_prefix}{symbol}"] = orbitals_family(orbitals).get_orbitals(name)
+            if f"{cls.pseudo_prefix}{symbol}" not in files:
+                files[f"{cls.pseudo_prefix}{symbol}"] = find_pseudo(symbol, pseudos, cls.pseudo_kind)
+        return {**inputs, "parameters": settings.model_dump(mode="json", exclude_none=True), "files": files}
+
+    def job_inputs(self) -> dict[str, Any]:
+        """Inputs of the calculation."""
+        settings = parse_config(LcaoLabelConfig, self.inputs.parameters.get_dict(), "parameters")
+        return {
+            **self.calculation_inputs(settings, self.inputs.get("files", {}), self.inputs.structure),
+            "kpoints": self.inputs.kpoints,
+            **({"bands_kpoints": self.inputs.bands_kpoints} if "bands_kpoints" in self.inputs else {}),
+        }
+
+    @classmethod
+    def calculation_inputs(
+        cls, settings: LcaoLabelConfig, files: Mapping[str, orm.SinglefileData], structure: orm.StructureData
+    ) -> dict[str, Any]:
+        """Inputs of the calculation but for k-points and code.
+
+        :raises InputError: a file is missing.
+        """
+        symbols = structure.get_symbols_set()
+        inputs = {
+            "structure": structure,
+            "parameters": orm.Dict(grouped(flat(settings.keywords))),
+            **cls.basis_inputs({symbol: settings.basis[symbol] for symbol in sorted(symbols)}),
+            **cls.files_of(files, settings, symbols),
+            "spin": orm.Str(settings.spin.value),
+            "spin_orbit": orm.Bool(settings.spin_orbit),
+        }
+        if settings.moments is not None:
+            kinds = {kind.name for kind in structure.kinds}
+            inputs["moments"] = orm.Dict({kind: value for kind, value in settings.moments.items() if kind in kinds})
+        return inputs
+
+    @classmethod
+    def files_of(
+        cls, files: Mapping[str, orm.SinglefileData], settings: LcaoLabelConfig, symbols: set[str]
+    ) -> dict[str, dict[str, orm.SinglefileData]]:
+        """Orbitals (if the program does not make them) and pseudopotential of each element.
+
+        :raises InputError: one is missing, or the orbitals are not those that the basis names.
+        """
+        prefixes = {"orbitals": cls.orbitals_prefix, "pseudos": cls.pseudo_prefix}
+        prefixes = {name: prefix for name, prefix in prefixes.items() if prefix is not None}
+        for symbol in sorted(symbols):
+            for prefix in prefixes.values():
+                if f"{prefix}{symbol}" not in files:
+                    raise InputError("file is missing", where="files", found=f"no {prefix}{symbol}", expected="a node")
+            if "orbitals" in prefixes:
+                name = cls.orbitals_file(symbol, settings.basis[symbol])
+                node = files[f"{cls.orbitals_prefix}{symbol}"]
+                if getattr(node, "name", None) != name:
+                    raise InputError(
+                        "orbitals are not those of the basis",
+                        where=f"files.{cls.orbitals_prefix}{symbol}",
+                        found=node.filename,
+                        expected=name,
+                    )
+        return {name: {s: files[f"{prefix}{s}"] for s in sorted(symbols)} for name, prefix in prefixes.items()}

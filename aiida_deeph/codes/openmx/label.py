@@ -1,0 +1,79 @@
+"""Labelling with OpenMX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiida import orm
+from aiida.plugins import CalculationFactory
+
+from aiida_deeph.codes.lcao import LcaoLabelWorkChain
+from aiida_deeph.codes.openmx.recovery import OpenmxRecoveryMixin
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.orbitals.pao import parse_orbital_name
+from aiida_deeph.processes.orbitals import overlap_of
+
+TABLE = Path(__file__).parent / "orbitals.yaml"
+COLUMNS = ("pseudo", "quick", "standard", "precise")
+
+OpenmxCalculation = CalculationFactory("deeph.openmx")
+
+
+def recommended() -> dict[str, dict[str, str]]:
+    """Element -> column -> name of its pseudopotential or orbitals, in OpenMX's database of 2019."""
+    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return {symbol: dict(zip(COLUMNS, row, strict=True)) for symbol, row in table.items()}
+
+
+def recommended_pseudos() -> dict[str, str]:
+    """Element -> name of its pseudopotential."""
+    return {symbol: row["pseudo"] for symbol, row in recommended().items()}
+
+
+class OpenmxLabelWorkChain(OpenmxRecoveryMixin, LcaoLabelWorkChain):
+    """Label a structure with OpenMX; `openmx.scfout` stays in the remote folder.
+
+    `basis` of the parameters names file and shells of each element, e.g. `{C: C6.0-s2p2d1}`.
+    """
+
+    _process_class = OpenmxCalculation
+    _protocol_file = Path(__file__).parent / "protocol.yaml"
+    plugin = "deeph.openmx"
+    reader = "openmx"
+    raw_files = ("openmx.scfout", "openmx.out")
+    orbitals_prefix, pseudo_prefix, pseudo_kind = "pao_", "vps_", "vps"
+
+    @classmethod
+    def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
+        """`size` of the protocol as orbitals of each element; those that are given stay."""
+        size = parameters.pop("size")
+        if size not in COLUMNS[1:]:
+            expected = f"one of {', '.join(COLUMNS[1:])}"
+            raise InputError("unknown size of the basis", where="label.parameters.size", found=size, expected=expected)
+        table = recommended()
+        known = {symbol: table[symbol][size] for symbol in sorted(symbols) if symbol in table}
+        return {**parameters, "basis": {**known, **parameters.get("basis", {})}}
+
+    @classmethod
+    def orbitals_file(cls, symbol: str, basis: Any) -> str:
+        """C6.0 of C6.0-s2p2d1."""
+        return parse_orbital_name(str(basis), f"label.parameters.basis.{symbol}").file
+
+    @classmethod
+    def basis_inputs(cls, basis: Mapping[str, Any]) -> dict[str, orm.Data]:
+        """The shells alone."""
+        return {"basis": orm.Dict({symbol: name.partition("-")[2] for symbol, name in basis.items()})}
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """The same orbitals from a folder of their files.
+
+        :param parameters: of a label, or the settings that the reader of a run recorded.
+        """
+        names = parameters.get("basis")
+        if not names:
+            names = {parse_orbital_name(row[0]).element: row[0] for row in parameters["species"].values()}
+        return overlap_of("openmx", {symbol: names[symbol] for symbol in symbols})

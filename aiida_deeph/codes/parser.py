@@ -1,0 +1,102 @@
+"""What the parsers of all DFT programs with plugins of our own share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from aiida.engine import ExitCode
+from numpy.typing import NDArray
+
+from aiida_deeph.codes.calculation import DftCalculation
+from aiida_deeph.parsers.bandsdata import make_bands
+from aiida_deeph.parsers.base import EngineParser
+
+Messages = tuple[tuple[str, str], ...]
+
+# Messages of the system, the schedulers and MPI -> exit code; the first that is found counts.
+CUT_OFF: Messages = (
+    (r"DUE TO TIME LIMIT|walltime .*exceeded|TERM_RUNLIMIT|reached (hard|soft)? ?.*(h|s)_rt", "ERROR_OUT_OF_WALLTIME"),
+    (r"out of memory|oom.kill|Unable to allocate|Cannot allocate memory|std::bad_alloc", "ERROR_OUT_OF_MEMORY"),
+    (r"No space left on device|Disk quota exceeded", "ERROR_NO_SPACE"),
+)
+CRASHED: Messages = (
+    (r"Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|Floating point exception", "ERROR_CRASHED"),
+    (r"command not found|error while loading shared libraries|Permission denied", "ERROR_CRASHED"),
+    (r"forrtl|SIGSEGV|double free|corrupted|Bus error|There are not enough slots", "ERROR_CRASHED"),
+)
+
+
+class DftParser(EngineParser):
+    """Attaches the numbers also of an SCF that did not converge, and as much as is there of a run that was cut off.
+
+    Programs end with exit status 0 whatever happened: `failure` goes by what they and the system say.
+    """
+
+    UNITS: Mapping[str, str] = {
+        "energy": "eV",
+        "energy_contributions": "eV",
+        "fermi_energy": "eV",
+        "scf_criterion": "eV",
+        "electrons": "elementary charge",
+        "n_electrons": "elementary charge",
+        "total_spin_moment": "bohr magneton",
+        "spin_moments": "bohr magneton",
+        "spin_angles": "degree",
+        "orbital_moments": "bohr magneton",
+        "dipole": "debye",
+        "forces": "eV/angstrom",
+        "grid_cutoffs": "Ry",
+        "seconds": "s",
+        "seconds_of_parts": "s",
+    }
+    CALCULATION: ClassVar[type[DftCalculation]]
+    # What the program itself says -> exit code, after CUT_OFF and before CRASHED.
+    MESSAGES: Messages = ()
+    # Retrieved files in which it says so, besides the standard error of the job.
+    TALKATIVE: Sequence[str] = ()
+
+    def failure(self, missing: str) -> ExitCode:
+        """The exit code of a run that did not come to its end."""
+        errors = [name for name in (self.node.get_option("scheduler_stderr"),) if name]
+        texts = [self._text(name) or "" for name in (self.CALCULATION.STDERR_FILE, *errors)]
+        said = [self._text(name) or "" for name in self.TALKATIVE]
+        text = "\n".join([*texts, *said])
+        for pattern, label in (*CUT_OFF, *self.MESSAGES, *CRASHED):
+            match = re.search(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)
+            if match:
+                return self.exit_codes[label].format(message=match[0].strip())
+        lines = [line.strip() for line in "\n".join(texts).splitlines() if line.strip()]
+        message = f"{missing}; last on stderr: {lines[-1]}" if lines else f"{missing} and stderr is silent"
+        return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)
+
+    def out_band(
+        self, energies: NDArray[np.float64], fermi_energy: float | None, kpoints: NDArray[np.float64] | None = None
+    ) -> None:
+        """Register the bands at `bands_kpoints`.
+
+        :param energies: eV, shape (n_spins, n_k, n_bands).
+        """
+        like = self.node.inputs.bands_kpoints
+        points = np.array(like.get_kpoints(), dtype=np.float64) if kpoints is None else kpoints
+        node = make_bands(energies, points, cell=self.node.inputs.structure.cell, like=like)
+        if fermi_energy is not None:
+            node.base.attributes.set("fermi_energy", fermi_energy)
+            node.base.attributes.set("fermi_energy_units", "eV")
+        self.out("output_band", node)
+
+    def not_converged(self, cycles: int, last: str) -> ExitCode:
+        """The exit code of an SCF that did not converge.
+
+        :param last: what its last step was like.
+        """
+        return self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(message=f"{cycles} cycles{', ' if last else ''}{last}")
+
+
+def where_it_ended(n_steps: int, scf_ended: bool) -> str:
+    """For messages, of a run that did not come to its end."""
+    if scf_ended:
+        return "the run ended after the SCF"
+    return f"the run ended after {n_steps} SCF cycles" if n_steps else "the run ended before the SCF"

@@ -1,0 +1,1 @@
+"""Labels by PySCF, with a runner of our own."""

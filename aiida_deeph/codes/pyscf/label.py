@@ -1,0 +1,50 @@
+"""Labelling with PySCF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida.plugins import CalculationFactory
+
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.lcao_tables import elements_without_basis
+
+PyscfCalculation = CalculationFactory("deeph.pyscf")
+
+
+class PyscfLabelWorkChain(LabelWorkChain):
+    """Label a structure with PySCF."""
+
+    _process_class = PyscfCalculation
+    _protocol_file = Path(__file__).parent / "protocol.yaml"
+    plugin = "deeph.pyscf"
+    reader = "pyscf"
+    bare_first_job = True
+    raw_files = ("pyscf.h5",)
+    not_converged = (410,)
+    incomplete = (400,)
+    no_space = (440,)
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements that the Gaussian basis does not hold."""
+        return elements_without_basis("pyscf", parameters.get("basis", "gth-szv"), symbols)
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """`pyscf:` and the name of the basis."""
+        return f"pyscf:{parameters['basis']}"
+
+    def job_inputs(self) -> dict[str, Any]:
+        """PySCF's job takes the common inputs as they are."""
+        names = ("structure", "parameters", "kpoints", "bands_kpoints")
+        return {name: self.inputs[name] for name in names if name in self.inputs}
+
+    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+        """More cycles at first, then Fermi smearing of 0.05 eV as well."""
+        if attempt > 2:
+            return None
+        improved = {**parameters, "max_cycle": 2 * parameters.get("max_cycle", 60)}
+        return improved if attempt == 1 else {**improved, "smearing": parameters.get("smearing") or 0.05}

@@ -1,0 +1,1 @@
+"""Labels by Quantum ESPRESSO and HPRO."""

@@ -1,0 +1,203 @@
+"""H(R) and S(R) of a pw.x run in a basis of atomic orbitals, by HPRO.
+
+HPRO (GPL) is a program of its own: the code of this job is the Python interpreter of the environment in which it is
+installed, and what travels with the job is a small script of ours, a configuration and tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import AbstractCode, Dict, RemoteData, StructureData
+from aiida_pseudo.data.pseudo.upf import UpfData
+from pydantic import Field
+
+from aiida_deeph.calculations.validation import check_parameters, check_remote_folders, check_structure
+from aiida_deeph.codes.qe.pw import POTENTIAL_PATH, XML_PATH
+from aiida_deeph.data.pao import PaoData
+from aiida_deeph.data.structure import atom_symbols
+from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.dft.qe import hpro_driver
+from aiida_deeph.engine.dft.qe.constants import (
+    DEEPH_FOLDER,
+    ORBITAL_FOLDER,
+    POTENTIAL_FILE,
+    PSEUDO_FOLDER,
+    RESULT_FILE,
+    XML_FILE,
+)
+from aiida_deeph.engine.dft.qe.hpro_files import hpro_ion, read_shells
+from aiida_deeph.engine.dft.qe.upf import hpro_upf, read_upf
+from aiida_deeph.engine.errors import DeepHError, InputError
+
+PLUGIN = "deeph.hpro"
+DRIVER_FILE, CONFIG_FILE = "hpro_driver.py", "hpro.json"
+STDOUT_FILE, STDERR_FILE = "hpro.out", "hpro.err"
+
+
+class HproConfig(Config):
+    """What `parameters` of the job hold.
+
+    :param cutoff: of the orbitals' Fourier transforms, Rydberg; that of pw.x is a good one.
+    :param spin_orbit: whether pw.x took spin-orbit coupling into account; its pseudopotentials then have it all.
+    :param n_kpoints: of the SCF's mesh, at which the bands are compared with those of pw.x.
+    :param max_error: mean error of the occupied bands from which on the label is refused, eV.
+    :param warn_error: mean error from which on there is a warning, eV.
+    """
+
+    cutoff: float = Field(gt=0)
+    spin_orbit: bool = False
+    n_kpoints: int = Field(default=32, ge=1)
+    max_error: float = Field(default=0.2, gt=0)
+    warn_error: float = Field(default=0.05, gt=0)
+
+
+class HproCalculation(CalcJob):
+    """Project a run of pw.x and pw2bgw.x; a DeepH folder stays beside pw.x's XML, the errors of the bands return."""
+
+    @classmethod
+    def define(cls, spec) -> None:
+        super().define(spec)
+        spec.inputs.validator = cls._validate
+        spec.inputs["code"].validator = check_hpro_code
+        spec.input("structure", valid_type=StructureData, validator=check_structure, help="That of pw.x.")
+        spec.input("parameters", valid_type=Dict, validator=check_config, help="Fields of HproConfig.")
+        spec.input("pw_folder", valid_type=RemoteData, help="Folder of the run of pw.x and pw2bgw.x.")
+        spec.input_namespace("pseudos", valid_type=UpfData, dynamic=True, help="Pseudopotential of each element.")
+        spec.input_namespace("orbitals", valid_type=PaoData, dynamic=True, help="File of orbitals of each element.")
+        options = spec.inputs["metadata"]["options"]
+        options["parser_name"].default = PLUGIN
+        options["input_filename"].default = CONFIG_FILE
+        options["output_filename"].default = STDOUT_FILE
+        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+        options["withmpi"].default = False
+        spec.output("output_parameters", valid_type=Dict, required=False, help="Errors of the bands, version, times.")
+        spec.default_output_node = "output_parameters"
+        for status, label, message in (
+            (210, "ERROR_INPUT_REFUSED", "HPRO refused its input: {message}"),
+            (230, "ERROR_POTENTIAL_MISSING", "Files of the run of pw.x are missing: {message}"),
+            (240, "ERROR_ENVIRONMENT", "The Python of the code lacks what HPRO needs: {message}"),
+            (310, "ERROR_CRASHED", "HPRO crashed: {message}"),
+            (320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}"),
+            (330, "ERROR_PROJECTION", "The orbitals do not span the occupied bands: {message}"),
+            (400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}"),
+            (430, "ERROR_OUT_OF_MEMORY", "HPRO ran out of memory: {message}"),
+            (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
+        ):
+            spec.exit_code(status, label, message, invalidates_cache=True)
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
+        message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
+        if message is None and set(cls.spec().inputs) <= set(namespace):
+            try:
+                spin_orbit = bool(inputs["parameters"].get_dict().get("spin_orbit", False))
+                hpro_files(atom_symbols(inputs["structure"]), inputs["pseudos"], inputs["orbitals"], spin_orbit)
+            except DeepHError as error:
+                message = str(error)
+        return message
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        config = HproConfig.model_validate(self.inputs.parameters.get_dict())
+        symbols = atom_symbols(self.inputs.structure)
+        files = hpro_files(symbols, self.inputs.pseudos, self.inputs.orbitals, config.spin_orbit)
+        files[DRIVER_FILE] = Path(hpro_driver.__file__).read_text(encoding="utf-8")
+        values = {
+            "potential": POTENTIAL_FILE,
+            "xml": XML_FILE,
+            "pseudos": PSEUDO_FOLDER,
+            "orbitals": ORBITAL_FOLDER,
+            "output": DEEPH_FOLDER,
+            "result": RESULT_FILE,
+            "cutoff": config.cutoff / 2,  # Hartree
+            "spin_orbit": config.spin_orbit,
+            "n_kpoints": config.n_kpoints,
+            "names": {symbol: node.name for symbol, node in sorted(self.inputs.orbitals.items())},
+        }
+        files[CONFIG_FILE] = json.dumps(values, indent=2) + "\n"
+        for name, text in files.items():
+            path = Path(folder.get_abs_path(name))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        run = CodeInfo()
+        run.code_uuid = self.inputs.code.uuid
+        run.cmdline_params = [DRIVER_FILE, CONFIG_FILE]
+        run.stdout_name, run.stderr_name = STDOUT_FILE, STDERR_FILE
+        remote = self.inputs.pw_folder
+        base = PurePosixPath(remote.get_remote_path())
+        info = CalcInfo()
+        info.codes_info = [run]
+        # Copies: the label of the potential is changed, and the XML belongs to what a later reader needs.
+        info.remote_copy_list = [
+            (remote.computer.uuid, str(base / source), target)
+            for source, target in ((POTENTIAL_PATH, POTENTIAL_FILE), (XML_PATH, XML_FILE))
+        ]
+        info.retrieve_list = [RESULT_FILE, STDOUT_FILE, STDERR_FILE]
+        return info
+
+
+def hpro_files(
+    symbols: tuple[str, ...], pseudos: Mapping[str, UpfData], orbitals: Mapping[str, PaoData], spin_orbit: bool = False
+) -> dict[str, str]:
+    """Projectors and orbitals as HPRO reads them: path in the job's folder -> text.
+
+    :raises InputError: an element without, files of other elements, or of a kind that HPRO cannot take.
+    """
+    files = {}
+    for symbol in dict.fromkeys(symbols):
+        for name, given in (("pseudos", pseudos), ("orbitals", orbitals)):
+            if symbol not in given:
+                raise InputError("element without basis", where=name, found=f"no {symbol}", expected=symbol)
+            if given[symbol].element != symbol:
+                where = f"{name}.{symbol}: {given[symbol].filename}"
+                raise InputError("file of another element", where=where, found=given[symbol].element, expected=symbol)
+        upf, pao = pseudos[symbol], orbitals[symbol]
+        pseudo = read_upf(upf.get_content(), upf.filename)
+        _, valence, shells = read_shells(pao.get_content(), pao.filename)
+        if valence is not None and valence != pseudo.valence:
+            raise InputError(
+                "orbitals and pseudopotential do not belong together",
+                where=symbol,
+                found=f"{valence:g} valence electrons in {pao.filename}, {pseudo.valence:g} in {upf.filename}",
+                expected="the same number",
+            )
+        if (pseudo.js is not None) != spin_orbit:
+            kinds = ("scalar relativistic", "fully relativistic")
+            raise InputError(
+                "pseudopotential does not fit the spins",
+                where=f"{symbol}: {upf.filename}",
+                found=kinds[pseudo.js is not None],
+                expected=f"{kinds[spin_orbit]}, {'with' if spin_orbit else 'without'} spin-orbit coupling",
+            )
+        files[f"{PSEUDO_FOLDER}/{symbol}.upf"] = hpro_upf(pseudo)
+        files[f"{ORBITAL_FOLDER}/{symbol}.ion"] = hpro_ion(symbol, pseudo.valence, shells, pao.filename)
+    return files
+
+
+def check_hpro_code(code: AbstractCode, _: Any = None) -> str | None:
+    """The code has to be the Python of HPRO's environment."""
+    plugin = code.default_calc_job_plugin
+    if plugin == PLUGIN:
+        return None
+    return str(
+        InputError(
+            "code is not the Python of HPRO",
+            where=f"code `{code.label}`",
+            found=f"default plugin {plugin}",
+            expected=PLUGIN,
+            remedy="`aiida-deeph setup codes --hpro-python PATH` registers one",
+        )
+    )
+
+
+def check_config(node: Dict, _: Any = None) -> str | None:
+    """Fields of HproConfig."""
+    return check_parameters(node.get_dict(), HproConfig, {})

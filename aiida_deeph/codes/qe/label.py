@@ -1,0 +1,370 @@
+"""Labelling with Quantum ESPRESSO: pw.x and pw2bgw.x, then HPRO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.engine import ExitCode, ProcessSpec, ToContext, calcfunction, while_
+from aiida.plugins import CalculationFactory
+from pydantic import Field
+
+from aiida_deeph.codes.label import LabelWorkChain, validate_code
+from aiida_deeph.codes.qe.hpro import HproConfig
+from aiida_deeph.engine.config import Config, parse_config
+from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
+from aiida_deeph.engine.dft.qe.render import checked_namelists
+from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of
+from aiida_deeph.processes.folders import Keep, checking, label_options, missing_files
+from aiida_deeph.processes.options import scheduler_options
+from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
+from aiida_deeph.processes.protocol import merge
+from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE
+
+# Inputs `files` are called so, followed by the element.
+ORBITALS, PSEUDO = "orb_", "upf_"
+# Inputs `codes`, and the option of `aiida-deeph setup codes` that registers each.
+PROGRAMS = {"pw2bgw": "--pw2bgw-path", "hpro": "--hpro-python"}
+HPRO_PLUGIN = "deeph.hpro"
+# Of a family that has several files of an element, by number of orbitals: which of them.
+SIZES = {"quick": 0.0, "standard": 0.5, "precise": 1.0}
+# Options that concern the raw files of the label, which HPRO's job leaves.
+OF_RAW_FILES = ("stash", "additional_retrieve_list")
+
+PwCalculation, HproCalculation = CalculationFactory("deeph.pw"), CalculationFactory("deeph.hpro")
+
+
+class QeLabelConfig(Config):
+    """What `parameters` of a label hold.
+
+    :param namelists: of pw.x, e.g. `{SYSTEM: {ecutwfc: 100}}`.
+    :param orbitals: name of the file of each element, e.g. `{C: C_gga_8au_100Ry_2s2p1d.orb}`.
+    :param hpro: fields of HproConfig; `cutoff` is by default that of pw.x.
+    """
+
+    namelists: dict[str, Any] = Field(default_factory=dict)
+    orbitals: dict[str, str] = Field(default_factory=dict)
+    hpro: dict[str, Any] = Field(default_factory=dict)
+
+    def checked(self) -> tuple[dict[str, dict[str, Any]], HproConfig]:
+        """Namelists, and the configuration of HPRO.
+
+        :raises InputError: one of them cannot be.
+        """
+        namelists = checked_namelists(self.namelists, "parameters.namelists")
+        system = namelists["SYSTEM"]
+        values = {"cutoff": system["ecutwfc"], "spin_orbit": bool(system.get("lspinorb")), **self.hpro}
+        return namelists, parse_config(HproConfig, values, "parameters.hpro")
+
+
+@calcfunction
+def label_results(pw: orm.Dict, hpro: orm.Dict) -> orm.Dict:
+    """Numbers of pw.x, and below `projection` what HPRO's job found it to cost."""
+    return orm.Dict({**pw.get_dict(), "projection": hpro.get_dict()})
+
+
+class QeLabelWorkChain(LabelWorkChain):
+    """Label a structure with Quantum ESPRESSO; a DeepH folder and pw.x's XML stay in the folder of HPRO's job.
+
+    `code` is pw.x; `codes` are pw2bgw.x and the Python in whose environment HPRO is.
+    """
+
+    _process_class = PwCalculation
+    _protocol_file = Path(__file__).parent / "protocol.yaml"
+    plugin = "deeph.pw"
+    reader = "qe"
+    raw_files = ARTEFACTS
+    not_converged = (410,)
+    out_of_walltime = (420,)
+    incomplete = (400,)
+    no_space = (440,)
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.start_projection,
+            while_(cls.projection_open)(cls.run_projection, cls.inspect_projection),
+            cls.results,
+        )
+        spec.exit_code(340, "ERROR_PROJECTION_FAILED", message="HPRO failed with exit status {status}: {message}")
+        spec.exit_code(
+            350, "ERROR_BANDS_FAILED", message="The run of bands failed with exit status {status}: {message}"
+        )
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        message = super()._validate(inputs, namespace)
+        if message is not None or "parameters" not in inputs:
+            return message
+        try:
+            settings = parse_config(QeLabelConfig, inputs["parameters"].get_dict(), "parameters")
+            settings.checked()
+            if "code" in inputs:
+                check_codes(inputs["code"], inputs.get("codes", {}))
+            if "structure" in inputs:
+                files_of(inputs.get("files", {}), settings, inputs["structure"].get_symbols_set())
+        except DeepHError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
+        """Elements without orbitals."""
+        return sorted(symbols - set(parameters.get("orbitals", {})))
+
+    @classmethod
+    def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
+        """`size` of the protocol as a file of the family for each element; those that are given stay."""
+        size, family = parameters.pop("size"), orbitals_family(parameters["orbitals_family"])
+        if size not in SIZES:
+            expected = f"one of {', '.join(SIZES)}"
+            raise InputError("unknown size of the basis", where="label.parameters.size", found=size, expected=expected)
+        known = {}
+        for symbol in sorted(symbols):
+            nodes = [node for node in family.of_element(symbol) if SUFFIXES[suffix_of(node.filename)] != "openmx"]
+            if nodes:
+                known[symbol] = nodes[round(SIZES[size] * (len(nodes) - 1))].filename
+        return {**parameters, "orbitals": {**known, **parameters.get("orbitals", {})}}
+
+    @classmethod
+    def label_inputs(cls, code: orm.AbstractCode, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As of every code; pseudopotentials and orbitals come from the families that the protocol names, and the
+        other programs, unless `codes` names them, are those registered on the computer of pw.x.
+
+        :raises InputError: anything that cannot run, a family that is not installed, or a program without code.
+        """
+        inputs = super().label_inputs(code, *args, **kwargs)
+        parameters = dict(inputs["parameters"])
+        orbitals, pseudos = orbitals_family(parameters.pop("orbitals_family")), parameters.pop("pseudos_family")
+        settings = parse_config(QeLabelConfig, parameters, "label.parameters")
+        settings.checked()
+        files = dict(inputs.get("files") or {})
+        for symbol, name in settings.orbitals.items():
+            if f"{ORBITALS}{symbol}" not in files:
+                files[f"{ORBITALS}{symbol}"] = orbitals.get_orbitals(name.removesuffix(suffix_of(name)))
+            if f"{PSEUDO}{symbol}" not in files:
+                files[f"{PSEUDO}{symbol}"] = find_pseudo(symbol, pseudos, "upf")
+        codes = {name: find_code(name, code, (inputs.get("codes") or {}).get(name)) for name in PROGRAMS}
+        check_codes(code, codes)
+        return {**inputs, "parameters": settings.model_dump(mode="json"), "files": files, "codes": codes}
+
+    @classmethod
+    def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
+        """The same orbitals from a folder of their files.
+
+        :param parameters: of a label, or the settings that the reader of a run recorded.
+        """
+        basis: dict[str, str] = {}
+        for symbol in sorted(symbols):
+            name = parameters["orbitals"][symbol]
+            suffix = suffix_of(name)
+            basis |= overlap_of(SUFFIXES[suffix], {symbol: name.removesuffix(suffix)})
+        return basis
+
+    def setup(self) -> None:
+        """Prepare the inputs of the first job of pw.x; what concerns the raw files holds for that of HPRO."""
+        super().setup()
+        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
+        last = scheduler_options(given, self.inputs.codes["hpro"])
+        last.setdefault("withmpi", False)
+        self.ctx.projection = {"metadata": {"options": last}}
+        options = self.ctx.inputs["metadata"]["options"]
+        for name in OF_RAW_FILES:
+            options.pop(name, None)
+        text = options.get("append_text", "").replace(checking(self.raw_files), "").strip("\n")
+        options.pop("append_text", None)
+        if text:
+            options["append_text"] = text
+
+    def job_inputs(self) -> dict[str, Any]:
+        """Inputs of pw.x."""
+        settings = self._settings()
+        symbols = self.inputs.structure.get_symbols_set()
+        return {
+            "structure": self.inputs.structure,
+            "parameters": orm.Dict(settings.checked()[0]),
+            "kpoints": self.inputs.kpoints,
+            "pseudos": files_of(self.inputs.get("files", {}), settings, symbols)[1],
+            "pw2bgw": self.inputs.codes["pw2bgw"],
+        }
+
+    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+        """More cycles with smaller mixing at first, then local screening, small steps and 0.02 Ry of smearing."""
+        if attempt > 2:
+            return None
+        electrons = parameters.get("ELECTRONS", {})
+        changes: dict[str, Any] = {
+            "electron_maxstep": max(2 * int(electrons.get("electron_maxstep", 100)), 200),
+            "mixing_beta": min(float(electrons.get("mixing_beta", 0.7)), 0.3 / attempt),
+        }
+        system: dict[str, Any] = {}
+        if attempt == 2:
+            changes |= {"mixing_mode": "local-TF", "mixing_ndim": 12}
+            system = {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.02}
+        return merge(parameters, {"ELECTRONS": changes, "SYSTEM": system})
+
+    def start_projection(self) -> None:
+        """HPRO's job from what pw.x left; the bands run beside it."""
+        pw = self.ctx.children[self.ctx.iteration - 1]
+        settings = self._settings()
+        structure = self.inputs.structure
+        orbitals, pseudos = files_of(self.inputs.get("files", {}), settings, structure.get_symbols_set())
+        self.ctx.projection = {
+            "code": self.inputs.codes["hpro"],
+            "structure": structure,
+            "parameters": orm.Dict(settings.checked()[1].model_dump()),
+            "pw_folder": pw.outputs.remote_folder,
+            "pseudos": pseudos,
+            "orbitals": orbitals,
+            **self.ctx.projection,
+        }
+        self.ctx.n_projections = 0
+        self.ctx.projected = False
+
+    def projection_open(self) -> bool:
+        """Whether HPRO's job is still to run, for the first time or again."""
+        return not self.ctx.projected
+
+    def run_projection(self) -> ToContext:
+        """Submit it, and with the first try the bands."""
+        self.ctx.n_projections += 1
+        names = {
+            "label": self.node.label or "projection",
+            "description": f"HPRO of {self.inputs.structure.get_formula()}",
+        }
+        number = self.ctx.n_projections
+        jobs = {
+            "hpro": self.submit_once(HproCalculation, self.ctx.projection, name=f"projection_{number:02d}", **names)
+        }
+        if "bands_kpoints" in self.inputs and number == 1:
+            pw = self.ctx.children[self.ctx.iteration - 1]
+            scf = {name: value for name, value in self.ctx.inputs.items() if name != "pw2bgw"}
+            inputs = {**scf, "kpoints": self.inputs.bands_kpoints, "parent_folder": pw.outputs.remote_folder}
+            names["description"] = f"bands of {self.inputs.structure.get_formula()}"
+            jobs["bands"] = self.submit_once(PwCalculation, inputs, name="bands", **names)
+        return ToContext(**jobs)
+
+    def inspect_projection(self) -> ExitCode | None:
+        """A job that was cut off is tried again; one that failed for good, or left no files, ends the label."""
+        node = self.ctx.hpro
+        bands = self.ctx.get("bands")
+        if bands is not None and not bands.is_finished_ok:
+            return self.exit_codes.ERROR_BANDS_FAILED.format(status=bands.exit_status, message=bands.exit_message)
+        missing = missing_files(node) if node.is_finished_ok else []
+        if node.is_finished_ok and not missing:
+            self.ctx.projected = True
+            return None
+        options = self.ctx.projection["metadata"]["options"]
+        if missing:
+            # Not to be taken from the cache by anyone.
+            node.base.caching.is_valid_cache = False
+        elif node.exit_status == OUT_OF_WALLTIME and "max_wallclock_seconds" in options:
+            options["max_wallclock_seconds"] *= 2
+        elif node.exit_status not in (OUT_OF_WALLTIME, *RETRYABLE, *self.incomplete):
+            return self.exit_codes.ERROR_PROJECTION_FAILED.format(status=node.exit_status, message=node.exit_message)
+        if self.ctx.n_projections > self.max_retries:
+            if missing:
+                return self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(missing))
+            return self.exit_codes.ERROR_JOB_FAILED
+        reason = f"missing: {', '.join(missing)}" if missing else f"exit status {node.exit_status}"
+        self.report(f"HPRO, {reason}: retry {self.ctx.n_projections} of {self.max_retries}")
+        self.ctx.projection["metadata"]["disable_cache"] = True
+        return None
+
+    def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
+        """Numbers of both programs, the folder of HPRO's job, the bands, and the structure."""
+        hpro = self.ctx.hpro
+        parts = {"pw": node.outputs.output_parameters, "hpro": hpro.outputs.output_parameters}
+        outputs = {
+            "output_parameters": self.call_once(label_results, "results", **parts),
+            "remote_folder": hpro.outputs.remote_folder,
+            "structure": self.inputs.structure,
+        }
+        if "remote_stash" in hpro.outputs:
+            outputs["remote_stash"] = hpro.outputs.remote_stash
+        if self.ctx.get("bands") is not None:
+            outputs["output_band"] = self.ctx.bands.outputs.output_band
+        return outputs
+
+    def _settings(self) -> QeLabelConfig:
+        return parse_config(QeLabelConfig, self.inputs.parameters.get_dict(), "parameters")
+
+
+def files_of(
+    files: Mapping[str, orm.SinglefileData], settings: QeLabelConfig, symbols: set[str]
+) -> tuple[dict[str, orm.SinglefileData], dict[str, orm.SinglefileData]]:
+    """Orbitals and pseudopotential of each element.
+
+    :raises InputError: one is missing, or the orbitals are not those that the parameters name.
+    """
+    for symbol in sorted(symbols):
+        for prefix in (ORBITALS, PSEUDO):
+            if f"{prefix}{symbol}" not in files:
+                raise InputError("file is missing", where="files", found=f"no {prefix}{symbol}", expected="a node")
+        node, name = files[f"{ORBITALS}{symbol}"], settings.orbitals[symbol]
+        if node.filename != name:
+            where = f"files.{ORBITALS}{symbol}"
+            raise InputError("orbitals are not those of the basis", where=where, found=node.filename, expected=name)
+    return tuple({s: files[f"{prefix}{s}"] for s in sorted(symbols)} for prefix in (ORBITALS, PSEUDO))  # type: ignore
+
+
+def find_code(name: str, pw: orm.AbstractCode, given: Any = None) -> orm.AbstractCode:
+    """One of the other programs on the computer of pw.x: the given one, or the only one that is registered there.
+
+    pw2bgw.x has no plugin of its own: it is told by its executable.
+
+    :param given: a code, or its label, PK or UUID.
+    :raises InputError: there is none, or several.
+    """
+    if isinstance(given, orm.AbstractCode):
+        return given
+    if given is not None:
+        try:
+            return orm.load_code(given)
+        except (NotExistent, ValueError) as error:
+            raise InputError("no such code", where=f"codes.{name}", found=given, expected=str(error)) from None
+    query = orm.QueryBuilder().append(orm.Computer, filters={"id": pw.computer.pk}, tag="computer")
+    query.append(orm.InstalledCode, with_computer="computer")
+    codes = [code for code in query.all(flat=True) if not code.is_hidden and _is(code, name)]
+    if len(codes) != 1:
+        raise InputError(
+            f"several codes could be {name}" if codes else f"no code of {name}",
+            where=f"computer {pw.computer.label}",
+            found=", ".join(code.full_label for code in codes) or None,
+            remedy=f"name one in the overrides: `codes: {{{name}: LABEL}}`"
+            if codes
+            else f"`aiida-deeph setup codes --computer {pw.computer.label} {PROGRAMS[name]} PATH`",
+        )
+    return codes[0]
+
+
+def _is(code: orm.InstalledCode, name: str) -> bool:
+    if name == "hpro":
+        return code.default_calc_job_plugin == HPRO_PLUGIN
+    return str(code.filepath_executable).rpartition("/")[2].startswith("pw2bgw")
+
+
+def check_codes(pw: orm.AbstractCode, codes: Mapping[str, orm.AbstractCode]) -> None:
+    """All programs are there, on one computer.
+
+    :raises InputError: one is missing, is another program, or elsewhere.
+    """
+    for name in PROGRAMS:
+        if name not in codes:
+            raise InputError("program is missing", where="codes", found=f"no {name}", expected="a code")
+        code = codes[name]
+        if code.computer.uuid != pw.computer.uuid:
+            expected = f"one on {pw.computer.label}, as {pw.full_label}"
+            raise InputError(
+                "codes of different computers", where=f"codes.{name}", found=code.full_label, expected=expected
+            )
+    message = validate_code(codes["hpro"], HPRO_PLUGIN)
+    if message:
+        raise InputError(message)

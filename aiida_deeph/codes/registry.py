@@ -1,0 +1,50 @@
+"""Which workchains label, by entry point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.common.exceptions import EntryPointError
+from aiida.plugins import WorkflowFactory
+from aiida.plugins.entry_point import get_entry_point_names
+
+from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.engine.errors import InputError
+
+PREFIX = "deeph.label."
+
+
+def label_entry_points() -> list[str]:
+    """Entry points of all workchains that label."""
+    return sorted(name for name in get_entry_point_names("aiida.workflows") if name.startswith(PREFIX))
+
+
+def label_class(entry_point: str) -> type[LabelWorkChain]:
+    """The workchain of an entry point."""
+    workchain: type[LabelWorkChain] = WorkflowFactory(entry_point)
+    return workchain
+
+
+def validate_label_workchain(node: orm.Str | None, _: Any) -> str | None:
+    """Message if an entry point is no workchain that labels."""
+    if node is None:
+        return None
+    try:
+        workchain = WorkflowFactory(node.value)
+    except EntryPointError as error:
+        return f"unknown workchain `{node.value}` ({error}), expected one of {', '.join(label_entry_points())}"
+    if not (isinstance(workchain, type) and issubclass(workchain, LabelWorkChain)):
+        return f"`{node.value}` does not label structures, expected one of {', '.join(label_entry_points())}"
+    return None
+
+
+def checked_label_class(label: str) -> type[LabelWorkChain]:
+    """The workchain of an entry point.
+
+    :raises InputError: it is none that labels.
+    """
+    message = validate_label_workchain(orm.Str(label), None)
+    if message:
+        raise InputError(message)
+    return label_class(label)

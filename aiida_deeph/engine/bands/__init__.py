@@ -1,1 +1,0 @@
-"""Bands, densities of states and Fermi levels."""

@@ -1,0 +1,1 @@
+"""DeepH-E3, as published, and with a two-centre start."""

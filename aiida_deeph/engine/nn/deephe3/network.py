@@ -1,0 +1,272 @@
+"""DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)): message passing between nodes and edges, then H per edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
+from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.blocks import EdgeUpdate, NodeUpdate
+from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead, components
+from aiida_deeph.engine.nn.deephe3.hermitian import hermitian_average, partner_entries
+from aiida_deeph.engine.nn.equivariant.features import Features
+from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
+from aiida_deeph.engine.nn.equivariant.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
+from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
+from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.radial import GaussianBasis
+from aiida_deeph.engine.nn.network import register_network
+
+EMBEDDING_END = 6.0
+"""Centre of the last Gaussian of the first edge features, Angstrom: fixed in the reference."""
+
+
+class Architecture(Config):
+    """Everything from which the network is built; nothing is derived again when a model is loaded.
+
+    :param irreps_embed: scalars of the nodes and of the edges before the first block.
+    :param irreps_mid_node: features of the nodes between blocks; `irreps_mid_edge` those of the edges.
+    :param irreps_post_node: of the nodes after the last block; `irreps_post_edge` those of the edges.
+    :param radial_end: centre of the last Gaussian of the radial basis, Angstrom.
+    :param path_normalization: of weights in products and linear maps: `path` is that of e3nn 0.3 and of the published
+        models, `element` that of later versions.
+    :param hermitian: average both directions of every pair.
+    :param targets: pairs of shells by pair of elements, in the order of the output.
+    """
+
+    irreps_embed_node: str
+    irreps_embed_edge: str
+    irreps_mid_node: str
+    irreps_mid_edge: str
+    irreps_post_node: str
+    irreps_post_edge: str
+    lmax: int
+    n_blocks: int = Field(ge=1)
+    n_gaussians: int = Field(default=128, ge=2)
+    radial_end: float = Field(gt=0)
+    embedding_end: float = EMBEDDING_END
+    ignore_parity: bool = False
+    path_normalization: Literal["path", "element"] = "path"
+    hermitian: bool = False
+    targets: tuple[dict[str, tuple[int, int]], ...]
+
+
+def output_irreps(layout: EntryLayout, ignore_parity: bool) -> Irreps:
+    """Irreps of all targets one after the other; with spin the real parts of all, then the imaginary parts of all."""
+    spinful = layout.n_spin_blocks > 1
+    halves: list[list[Entry]] = [[], []]
+    for target in layout.targets:
+        for c in components(target.l1, target.l2, spinful, ignore_parity):
+            halves[c.half].append(Entry(1, c.irrep))
+    return Irreps((*halves[0], *halves[1]))
+
+
+def extended_post_node(post_node: Irreps, mid_node: Irreps, mid_edge: Irreps, post_edge: Irreps, sh: Irreps) -> Irreps:
+    """Node irreps of the last block such that every irrep of the last edge features can be reached (needed with spin).
+
+    For each irrep out of reach the smallest irrep that leads to it, and can itself be reached, is added.
+    """
+    added: list[Entry] = []
+    for wanted in post_edge.irreps():
+        if reachable(wanted, Irreps((*post_node, *mid_edge)), sh):
+            continue
+        ways = {
+            Irrep(l, wanted.p * other.p)
+            for other in sh.irreps()
+            for l in range(abs(wanted.l - other.l), wanted.l + other.l + 1)
+        }
+        ways = {way for way in ways if reachable(way, Irreps((*mid_node, *mid_edge)), sh)}
+        if ways and min(ways) not in [ir for _, ir in added]:
+            way = min(ways)
+            mul = next((mul for mul, ir in post_node if ir.l == way.l), post_node[-1].mul)
+            added.append(Entry(mul, way))
+    return Irreps((*post_node, *added))
+
+
+@register_network("deephe3")
+class DeepHE3(EngineModule):
+    """The network; see `describe` for the choice of irreps.
+
+    :param layout: targets and columns of the output.
+    """
+
+    def __init__(self, architecture: Architecture, layout: EntryLayout) -> None:
+        super().__init__()
+        a = architecture
+        self.layout, self.ignore_parity, self.hermitian = layout, a.ignore_parity, a.hermitian
+        sh = spherical_irreps(a.lmax, a.ignore_parity)
+        names = ("embed_node", "embed_edge", "mid_node", "mid_edge", "post_node", "post_edge")
+        embed_node, embed_edge, mid_node, mid_edge, post_node, post_edge = (
+            Irreps.parse(getattr(a, f"irreps_{name}")) for name in names
+        )
+        self.n_species = len(layout.basis.elements)
+        options: dict[str, Any] = {"n_gaussians": a.n_gaussians, "normalization": a.path_normalization}
+        one_hot = Irreps.of([(self.n_species, Irrep(0, 1))])
+        self.embedding = EquivariantLinear(one_hot, embed_node, normalization=a.path_normalization)
+        self.distance_embedding = GaussianBasis(a.embedding_end, embed_edge.n_channels)
+        self.radial_basis = GaussianBasis(a.radial_end, a.n_gaussians)
+        self.node_updates, self.edge_updates = nn.ModuleList(), nn.ModuleList()
+        node, edge = embed_node, embed_edge
+        for b in range(a.n_blocks):
+            last = b == a.n_blocks - 1
+            self.node_updates.append(
+                NodeUpdate(node, edge, sh, post_node if last else mid_node, self.n_species, **options)
+            )
+            node = self.node_updates[-1].irreps_out
+            self.edge_updates.append(
+                EdgeUpdate(node, edge, sh, post_edge if last else mid_edge, self.n_species**2, **options)
+            )
+            edge = self.edge_updates[-1].irreps_out
+        self.head = HamiltonianHead(edge, layout, ignore_parity=a.ignore_parity, normalization=a.path_normalization)
+        everything = [embed_node, embed_edge, self.head.irreps_out]
+        everything += [update.irreps_out for update in (*self.node_updates, *self.edge_updates)]
+        self.lmax = max(irreps.lmax for irreps in everything)
+
+    @staticmethod
+    def describe(
+        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+    ) -> dict[str, Any]:
+        """The architecture for a basis, by the rules of the reference: the last edges have one channel per output."""
+        layout = EntryLayout.of(basis, spin)
+        sh = spherical_irreps(config.lmax, config.ignore_parity)
+        embed, mid = Irreps.parse(config.irreps_embed), Irreps.parse(config.irreps_mid)
+        if config.ignore_parity:
+            mid = mid.all_even()
+        post_edge = output_irreps(layout, config.ignore_parity).sorted().simplified()
+        post_node = extended_post_node(mid, mid, mid, post_edge, sh) if spin is not SpinMode.NONE else mid
+        return Architecture(
+            irreps_embed_node=str(embed),
+            irreps_embed_edge=str(embed),
+            irreps_mid_node=str(mid),
+            irreps_mid_edge=str(mid),
+            irreps_post_node=str(post_node),
+            irreps_post_edge=str(post_edge),
+            lmax=config.lmax,
+            n_blocks=config.n_blocks,
+            n_gaussians=config.n_gaussians,
+            radial_end=config.radial_end or max(pair_cutoffs.values()),
+            ignore_parity=config.ignore_parity,
+            hermitian=config.hermitian,
+            targets=tuple(target.as_json() for target in layout.targets),
+        ).model_dump(mode="json")
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> DeepHE3:
+        """Build from a model's description."""
+        parsed = Architecture.model_validate(architecture)
+        return cls(parsed, EntryLayout.of(basis, spin, parsed.targets))
+
+    def edges_of(self, graph: Any, dtype: torch.dtype) -> Edges:
+        """The graph's edges with rotations, distances and types."""
+        batch = getattr(graph, "batch", None)
+        several = batch is not None and getattr(graph, "num_graphs", 1) > 1
+        return Edges.of(
+            graph.species,
+            graph.edge_index,
+            graph.edge_vec,
+            graph.loops,
+            graph=batch[graph.edge_index[0]] if several else None,
+            frames=Frames.of(graph.edge_vec, getattr(graph, "wigner", None), self.lmax, self.ignore_parity, dtype),
+            n_species=self.n_species,
+            dtype=dtype,
+        )
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Within, what depends on the weights alone is made once: for many calls without gradients."""
+        with ExitStack() as stack:
+            for update in (*self.node_updates, *self.edge_updates):
+                stack.enter_context(update.conv.product.fixed_weights())
+            yield
+
+    def embed_nodes(self, species: Tensor) -> Features:
+        """First features of the nodes."""
+        one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
+        return self.embedding([one_hot])
+
+    def prepare(self, graph: Any) -> Any:
+        """Store in the graph what the network needs of it besides the fields of every graph, and never changes."""
+        if self.hermitian:
+            graph.partner = partner_entries(self.layout, graph)
+        return graph
+
+    def forward(self, graph: Any) -> Tensor:
+        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        entries = self.raw_entries(graph)
+        return hermitian_average(entries, partner_entries(self.layout, graph)) if self.hermitian else entries
+
+    def raw_entries(self, graph: Any) -> Tensor:
+        """The same without the average of both directions."""
+        return self.columns(graph).view(-1).index_select(0, entry_index(self.layout, graph))
+
+    def embed_edges(self, distances: Tensor) -> Features:
+        """First features of the edges."""
+        return [self.distance_embedding(distances)]
+
+    def columns(self, graph: Any) -> Tensor:
+        """All outputs for every edge, shape (n_edges, n_columns), eV, complex with spin."""
+        edges = self.edges_of(graph, self.embedding.weight.dtype)
+        n_graphs = getattr(graph, "num_graphs", 1)
+        batch = None if edges.graph is None else graph.batch
+        species_groups = TypeGroups(graph.species, self.n_species) if self.n_species > 1 else None
+        gaussians = self.radial_basis(edges.distances)
+        x, e = self.embed_nodes(graph.species), self.embed_edges(edges.distances)
+        ends = edges.ends(x, self.node_updates[0].lin_pre.layout_in)
+        for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
+            n = node_update.messages(x, ends, e, edges, gaussians)
+            n = node_update.combine(x, n, species_groups)
+            x = node_update.norm(n, node_update.past(x), batch, n_graphs)
+            ends = edges.ends(x, node_update.conv.layout)
+            z = edge_update.raw(x, ends, e, edges, gaussians)
+            e = edge_update.norm(z, edge_update.past(e), edges.graph, n_graphs, edges.frames)
+        return self.head(e, edges.frames)
+
+
+@register_network("deephe3-set")
+class DeepHE3Set(EngineModule):
+    """Several networks, each for a part of the orbital pairs, as the reference trains them one by one."""
+
+    def __init__(self, networks: list[DeepHE3]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.layout = JoinedLayout.join([network.layout for network in networks])
+        self.lmax = max(network.lmax for network in networks)
+
+    @staticmethod
+    def describe(
+        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+    ) -> dict[str, Any]:
+        """A set is only imported.
+
+        :raises InputError: always.
+        """
+        raise InputError("a set of networks is not trained", where="network.name", expected="deephe3")
+
+    @classmethod
+    def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> DeepHE3Set:
+        """Build from `{"networks": [architecture, ...]}`."""
+        return cls([DeepHE3.from_architecture(part, basis, spin) for part in architecture["networks"]])
+
+    def forward(self, graph: Any) -> Tensor:
+        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
+        columns = torch.cat([network.columns(graph) for network in self.networks], dim=1)
+        return columns.view(-1).index_select(0, entry_index(self.layout, graph))
+
+
+def entry_index(layout: EntryLayout, graph: Any) -> Tensor:
+    """Place of each matrix entry in the flattened columns, from the graph or, if it was built without, found here."""
+    index = getattr(graph, "entry_index", None)
+    if index is not None:
+        return index
+    ends = graph.edge_index.T[graph.edge_of_pair]
+    found = layout.entry_index(graph.species.cpu().numpy(), ends.cpu().numpy(), graph.edge_of_pair.cpu().numpy())
+    return torch.from_numpy(found).to(graph.species.device)

@@ -1,0 +1,1 @@
+"""What all equivariant networks share: irreps, features, frames, linear maps, products, norms, gates."""

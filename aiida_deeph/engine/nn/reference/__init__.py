@@ -1,0 +1,1 @@
+"""Import and export of the checkpoints of the published codes."""

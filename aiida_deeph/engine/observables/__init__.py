@@ -1,0 +1,1 @@
+"""What is computed from H(R) and S(R): bands, densities of states, Fermi levels, comparison, unfolding."""

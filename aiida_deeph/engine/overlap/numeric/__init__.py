@@ -1,1 +1,0 @@
-"""S(R) of numerical atomic orbitals: two-centre integrals by spherical Bessel transform."""

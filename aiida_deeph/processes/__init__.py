@@ -1,0 +1,1 @@
+"""What all WorkChains share: protocols, options, ports, pools, resumption, recovery."""

@@ -1,0 +1,132 @@
+"""Outline steps that may run twice: what was submitted before a kill is found again, not submitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import Process, ToContext, append_
+from kiwipy.communications import UnroutableError
+from plumpy.processes import ConnectionClosed
+
+
+class ResumableMixin:
+    """For WorkChains: a child is known by the label of its CALL link.
+
+    A step that was killed half-way runs again from its beginning when the daemon is back; children that it had
+    submitted are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
+    """
+
+    def child(self, label: str) -> orm.ProcessNode | None:
+        """The child that was called under this label, if there is one."""
+        links = self.node.base.links.get_outgoing(
+            link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label
+        ).all()
+        return links[0].node if links else None
+
+    def submit_once(
+        self,
+        process_class: type[Process],
+        inputs: Mapping[str, Any],
+        *,
+        name: str,
+        label: str,
+        description: str,
+        told: bool = True,
+    ) -> orm.ProcessNode:
+        """Submit a child unless it was submitted before.
+
+        :param name: label of the CALL link.
+        :param label: label of the child, as `verdi process list` can show it.
+        :param description: one sentence saying what the child is for.
+        :param told: whether the log of this process says so; of a thousand alike it need not.
+        """
+        if name in self._called_names():
+            known = self.child(name)
+            assert known is not None
+            return known
+        names = {"call_link_label": name, "label": label, "description": description}
+        metadata = {**inputs.get("metadata", {}), **names, **self.caching()}
+        node = self.submit(process_class, **{**inputs, "metadata": metadata})
+        self._called_names().add(name)
+        if told:
+            self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
+        return node
+
+    def _called_names(self) -> set[str]:
+        """Labels of the calls that were submitted, read from the graph once in the life of this process."""
+        known: set[str] | None = self.__dict__.get("_submitted_calls")
+        if known is None:
+            calls = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+            known = self.__dict__["_submitted_calls"] = set(
+                self.node.base.links.get_outgoing(link_type=calls).all_link_labels()
+            )
+        return known
+
+    def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
+        """Outputs of a calcfunction, taken from an earlier call under the same name if that finished."""
+        known = self.child(name)
+        if known is not None and known.is_finished_ok:
+            outputs = {
+                link.link_label: link.node for link in known.base.links.get_outgoing(link_type=LinkType.CREATE).all()
+            }
+            return outputs["result"] if set(outputs) == {"result"} else outputs
+        return function(**inputs, metadata={"call_link_label": name, "label": name, **self.caching()})
+
+    def caching(self) -> dict[str, bool]:
+        """Metadata of a child: what this process shall not take from the cache, its children shall not either."""
+        return {"disable_cache": True} if self.inputs.metadata.get("disable_cache") else {}
+
+    def kill(self, msg_text: str | None = None, force_kill: bool = False) -> Any:
+        """End this process and its children.
+
+        By force, AiiDA would end this one alone and leave its children running. They are told to end here, without
+        force, so that their jobs are cancelled; nobody waits for them, since force is used when waiting is of no use.
+        """
+        controller = self.runner.controller
+        if force_kill and not self.has_terminated() and controller is not None:
+            for child in self.node.called:
+                if isinstance(child, orm.CalcJobNode | orm.WorkChainNode) and not child.is_terminated:
+                    with suppress(ConnectionClosed, UnroutableError):
+                        controller.kill_process(child.pk, msg_text=f"Killed by parent<{self.node.pk}>")
+        return super().kill(msg_text, force_kill)
+
+
+class ResumableRestartMixin(ResumableMixin):
+    """For subclasses of BaseRestartWorkChain: its submission made repeatable, and children that carry a label."""
+
+    def run_process(self) -> ToContext:
+        """Run the next process unless this very iteration was already submitted."""
+        node = self.child(f"iteration_{self.ctx.iteration + 1:02d}")
+        if node is not None:
+            self.ctx.iteration += 1
+            return ToContext(children=append_(node))
+        metadata = self.ctx.inputs.setdefault("metadata", {})
+        metadata.setdefault("label", self.node.label)
+        metadata.setdefault("description", self.node.description)
+        metadata.update(self.caching())
+        result: ToContext = super().run_process()
+        return result
+
+
+# Exit codes of BaseRestartWorkChain that say nothing of the cause.
+UNEXPLAINED = (301, 401, 402)
+
+
+def reason_of(node: orm.ProcessNode) -> str:
+    """Why a process did not succeed, in a few words; if a workchain cannot tell, in the words of its last job."""
+    if node.is_excepted:
+        return f"excepted: {node.exception}"
+    if node.is_killed:
+        return "was killed"
+    reason = f"[{node.exit_status}] {node.exit_message}"
+    if node.exit_status not in UNEXPLAINED:
+        return reason
+    failed = [child for child in node.called if child.is_failed or child.is_excepted]
+    if not failed:
+        return reason
+    last = max(failed, key=lambda child: child.pk)
+    return f"{reason} {last.process_label}<{last.pk}>: {reason_of(last)}"

@@ -1,1 +1,0 @@
-"""CalcFunctions of the workflows: what is computed between the jobs, with provenance."""

@@ -1,1 +1,0 @@
-"""Labelling: one DFT run of one structure, the same interface for every code."""
