@@ -123,7 +123,8 @@ def _crystal_points(cell: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]
         from ase.cell import Cell
 
         return {
-            name: np.array(k, dtype=np.float64) for name, k in Cell(cell).bandpath(npoints=0).special_points.items()
+            name: np.array(k, dtype=np.float64)
+            for name, k in Cell(cell).bandpath(npoints=0).special_points.items()  # type: ignore[no-untyped-call]
         }
     # One atom at the origin: the lattice alone decides, so a perturbed cell keeps the points of its lattice.
     with warnings.catch_warnings():
