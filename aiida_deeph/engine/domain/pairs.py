@@ -36,7 +36,7 @@ def significant_pairs(data: RealSpaceHamiltonian, threshold: float = PAIR_THRESH
     )
 
 
-def _on_pairs(matrix: BlockSparseMatrix, pairs: NDArray[Any], rows_per_atom: np.ndarray) -> BlockSparseMatrix:
+def _on_pairs(matrix: BlockSparseMatrix, pairs: NDArray[Any], rows_per_atom: NDArray[Any]) -> BlockSparseMatrix:
     if len(pairs) == len(matrix) and (match_pairs(matrix.atom_pairs, pairs) >= 0).all():
         return matrix
     return matrix.aligned_to(pairs, rows_per_atom)
