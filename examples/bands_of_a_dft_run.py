@@ -11,11 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
-from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
-from aiida_deeph.engine.observables.figures import draw_bands, new_figure
+from aiida_deeph import BandsConfig, draw_bands, get_reader, new_figure, run_bands, write_deeph
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "openmx" / "mos2.tar.xz"
 
@@ -27,7 +23,7 @@ def main() -> None:
         with tarfile.open(FIXTURE) as archive:
             archive.extractall(folder / "run", filter="data")
         run = next(folder.glob("run/**/openmx.scfout")).parent
-        write_deeph(folder / "deeph", OpenmxReader().read(run))
+        write_deeph(folder / "deeph", get_reader("openmx").read(run))
         config = BandsConfig(
             folder=str(folder / "deeph"),
             kpath="G-K-M-G",

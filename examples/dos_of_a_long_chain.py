@@ -13,10 +13,7 @@ from pathlib import Path
 import numpy as np
 from ssh_soliton import ssh_chain
 
-from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.observables.config import DosConfig
-from aiida_deeph.engine.observables.dos import run_dos
-from aiida_deeph.engine.observables.figures import draw_dos, new_figure
+from aiida_deeph import DosConfig, draw_dos, new_figure, run_dos, write_deeph
 
 N_ATOMS = 2001
 WALL, BULK = N_ATOMS // 2, N_ATOMS // 8

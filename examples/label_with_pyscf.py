@@ -13,12 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 
-from aiida_deeph.engine.dft.base import get_reader
-from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
-from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
-from aiida_deeph.engine.io.structure import write_structure
+from aiida_deeph import PyscfConfig, Structure, get_reader, read_deeph, run_pyscf, write_deeph, write_structure
 
 
 def main() -> None:

@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase.build import graphene
 
-from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.io.structure import from_ase, write_structure
-from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.engine.overlap.run import run_overlap
+from aiida_deeph import OverlapConfig, from_ase, read_deeph, run_overlap, write_structure
 
 
 def main() -> None:

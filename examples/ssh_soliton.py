@@ -8,10 +8,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
-from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph import BlockSparseMatrix, OrbitalBasis, RealSpaceHamiltonian, Structure
 
 HOPPING, ALTERNATION, HALF_WIDTH = 2.5, 0.25, 7.0  # eV, eV, sites
 

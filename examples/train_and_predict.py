@@ -10,18 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
-from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.prediction.config import PredictConfig
-from aiida_deeph.engine.prediction.predict import predict
-from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
-from aiida_deeph.engine.preprocess.run import run_preprocess
-from aiida_deeph.engine.training.config import CosineConfig, SplitConfig, TrainConfig
-from aiida_deeph.engine.training.run import train
+from aiida_deeph import (
+    CosineConfig,
+    MemberSource,
+    NetworkConfig,
+    PredictConfig,
+    PreprocessConfig,
+    PyscfConfig,
+    SplitConfig,
+    Structure,
+    TrainConfig,
+    predict,
+    read_deeph,
+    run_preprocess,
+    run_pyscf,
+    train,
+    write_structure,
+)
 
 
 def hydrogen_chain(distance: float, n_units: int = 1) -> Structure:

@@ -12,16 +12,20 @@ from pathlib import Path
 import numpy as np
 from ase.build import graphene
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
-from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.io.structure import from_ase, write_structure
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
-from aiida_deeph.engine.observables.figures import draw_bands, new_figure
+from aiida_deeph import (
+    BandsConfig,
+    BlockSparseMatrix,
+    OrbitalBasis,
+    RealSpaceHamiltonian,
+    Structure,
+    draw_bands,
+    from_ase,
+    new_figure,
+    pairs_within,
+    run_bands,
+    write_deeph,
+    write_structure,
+)
 
 SIZE, BOND = 5, 1.42
 

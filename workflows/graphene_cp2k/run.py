@@ -9,9 +9,7 @@ from pathlib import Path
 
 from aiida.engine import submit
 
-from aiida_deeph.cli.builders import full_builder
-from aiida_deeph.cli.inputs import FullInputs
-from aiida_deeph.engine.config import load_config
+from aiida_deeph import FullInputs, full_builder, load_config
 
 
 def main(path: Path) -> None:
