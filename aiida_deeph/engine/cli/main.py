@@ -9,6 +9,7 @@ import click
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.ranks import leave
 
 COMMANDS = {
     "bands": "Eigenvalues of a DeepH folder along a path or on a mesh.",
@@ -66,7 +67,7 @@ def main() -> None:
         # Parsers of jobs tell wrong use from failure by these words.
         kind = "wrong input: " if isinstance(error, InputError) else ""
         click.echo(f"deeph-engine: {kind}{error}", err=True)
-        sys.exit(error.exit_status)
+        leave(error.exit_status)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
@@ -74,7 +75,7 @@ def main() -> None:
             f"deeph-engine: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)",
             err=True,
         )
-        sys.exit(1)
+        leave(1)
 
 
 if __name__ == "__main__":

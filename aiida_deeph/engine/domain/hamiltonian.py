@@ -88,19 +88,29 @@ class RealSpaceHamiltonian:
         :param k: fractional k-point, shape (3,).
         :raises DataError: no overlap is present.
         """
-        if self.overlap is None:
+        return self.overlap_with_spin.to_csr(k, self.rows_per_atom)
+
+    @property
+    def overlap_with_spin(self) -> BlockSparseMatrix:
+        """S(R) in the rows of H: [[S, 0], [0, S]] per atom pair if there is spin, S itself without; real.
+
+        :raises DataError: no overlap is present.
+        """
+        S = self.overlap
+        if S is None:
             raise DataError(
                 "no overlap in this data",
                 remedy="compute it with `deeph-engine overlap` or give a folder with overlap.h5",
             )
-        spatial = self.overlap.to_csr(k, self.orbitals_per_atom)
         if self.spin is SpinMode.NONE:
-            return spatial
-        up, down = self.spin_rows
-        coo = spatial.tocoo()
-        rows, columns = np.concatenate([up[coo.row], down[coo.row]]), np.concatenate([up[coo.col], down[coo.col]])
-        n = 2 * spatial.shape[0]
-        return sp.coo_matrix((np.tile(coo.data, 2), (rows, columns)), shape=(n, n)).tocsr()
+            return S
+        full = BlockSparseMatrix.from_pairs(S.atom_pairs, self.rows_per_atom, dtype=S.entries.dtype)
+        rows, columns = S.entry_positions()
+        n, m = S.chunk_shapes[S.pair_of_entry].T
+        up = full.chunk_boundaries[:-1][S.pair_of_entry] + rows * 2 * m + columns
+        full.entries[up] = S.entries
+        full.entries[up + n * 2 * m + m] = S.entries
+        return full
 
     @property
     def spin_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -168,25 +168,6 @@ def with_common_pairs(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
     return replace(data, hamiltonian=H, overlap=S.aligned_to(pairs, data.orbitals_per_atom))
 
 
-def overlap_with_spin(data: RealSpaceHamiltonian) -> BlockSparseMatrix:
-    """S(R) in the rows of H: [[S, 0], [0, S]] per atom pair if there is spin, S itself without.
-
-    :raises DataError: no overlap is present.
-    """
-    S = data.overlap
-    if S is None:
-        raise DataError("no overlap in this data", remedy="give a folder with overlap.h5")
-    if data.spin is SpinMode.NONE:
-        return S
-    full = BlockSparseMatrix.from_pairs(S.atom_pairs, data.rows_per_atom, dtype=data.spin.dtype)
-    rows, columns = S.entry_positions()
-    n, m = S.chunk_shapes[S.pair_of_entry].T
-    up = full.chunk_boundaries[:-1][S.pair_of_entry] + rows * 2 * m + columns
-    full.entries[up] = S.entries
-    full.entries[up + n * 2 * m + m] = S.entries
-    return full
-
-
 def shifted(data: RealSpaceHamiltonian, energy: float) -> RealSpaceHamiltonian:
     """H + energy * S, with the Fermi level moved along: the same physics with another zero of energy.
 
@@ -197,7 +178,7 @@ def shifted(data: RealSpaceHamiltonian, energy: float) -> RealSpaceHamiltonian:
     if data.hamiltonian is None:
         raise DataError("no Hamiltonian in this data", remedy="give a folder with hamiltonian.h5")
     fermi_energy = None if data.fermi_energy is None else data.fermi_energy + energy
-    return replace(data, hamiltonian=data.hamiltonian + energy * overlap_with_spin(data), fermi_energy=fermi_energy)
+    return replace(data, hamiltonian=data.hamiltonian + energy * data.overlap_with_spin, fermi_energy=fermi_energy)
 
 
 def gauge_of(data: RealSpaceHamiltonian) -> float:
@@ -210,7 +191,7 @@ def gauge_of(data: RealSpaceHamiltonian) -> float:
     data = with_common_pairs(data)
     if data.hamiltonian is None:
         raise DataError("no Hamiltonian in this data", remedy="give a folder with hamiltonian.h5")
-    S = overlap_with_spin(data).entries
+    S = data.overlap_with_spin.entries
     return float(np.vdot(S, data.hamiltonian.entries).real / np.vdot(S, S).real)
 
 

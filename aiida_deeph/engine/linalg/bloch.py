@@ -91,15 +91,12 @@ def bloch_matrices(data: RealSpaceHamiltonian, where: object = None) -> BlochMat
     if data.overlap is None:
         raise DataError("no overlap", where=where, remedy="compute it with `deeph-engine overlap` or add overlap.h5")
     hamiltonian = _hermitian(data.hamiltonian, "H (eV)", where)
-    overlap = _hermitian(data.overlap, "S", where)
     if data.spin is SpinMode.COLLINEAR:
         channels = _split_spin(hamiltonian, data.orbitals_per_atom, where)
-        rows_per_atom = data.orbitals_per_atom
+        overlap, rows_per_atom = _hermitian(data.overlap, "S", where), data.orbitals_per_atom
     else:
-        channels = (hamiltonian,)
-        rows_per_atom = data.rows_per_atom
-        if data.spin is SpinMode.NONCOLLINEAR:
-            overlap = _doubled(overlap)
+        channels, rows_per_atom = (hamiltonian,), data.rows_per_atom
+        overlap = _hermitian(data.overlap_with_spin, "S", where)
     return _on_one_pattern(channels, overlap, rows_per_atom)
 
 
@@ -144,19 +141,6 @@ def _split_spin(
         for mask in (~down_row & ~down_column, down_row & down_column)
     )
     return up, down
-
-
-def _doubled(matrix: BlockSparseMatrix) -> BlockSparseMatrix:
-    """Spinless blocks M as spin-major blocks [[M, 0], [0, M]]."""
-    shapes, boundaries = 2 * matrix.chunk_shapes, 4 * matrix.chunk_boundaries
-    pair = matrix.pair_of_entry
-    rows, columns = matrix.entry_positions()
-    height, width = matrix.chunk_shapes[:, 0][pair], matrix.chunk_shapes[:, 1][pair]
-    first = boundaries[:-1][pair]
-    entries = np.zeros(boundaries[-1], dtype=matrix.entries.dtype)
-    entries[first + rows * (2 * width) + columns] = matrix.entries
-    entries[first + (rows + height) * (2 * width) + columns + width] = matrix.entries
-    return BlockSparseMatrix(matrix.atom_pairs, shapes, boundaries, entries)
 
 
 def _on_one_pattern(

@@ -34,7 +34,7 @@ from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
 from aiida_deeph.engine.nn.equivariant.irreps import Irreps
 from aiida_deeph.engine.nn.equivariant.layernorm import Statistics
 from aiida_deeph.engine.nn.equivariant.linear import TypeGroups
-from aiida_deeph.engine.prediction.ranks import Ranks
+from aiida_deeph.engine.system_torch import TorchRanks
 
 EDGES_IN_CACHE = 4096
 """Edges whose features stay in a processor's cache: larger chunks are slower on a CPU, smaller ones too."""
@@ -52,7 +52,7 @@ def predict_entries(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     progress: bool = False,
-    ranks: Ranks | None = None,
+    ranks: TorchRanks | None = None,
 ) -> NDArray[Any]:
     """Entries of H in eV for the given pairs, in the order of BlockSparseMatrix, float32 or float64 or complex.
 
@@ -81,7 +81,9 @@ def predict_entries(
     with torch.inference_mode(), _progress(progress) as bar:
         for part in parts:
             with part.fixed_weights():
-                run = _Pass(part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar, ranks or Ranks())
+                run = _Pass(
+                    part, structure, atom_pairs[order], edges_per_chunk, dtype, device, bar, ranks or TorchRanks()
+                )
                 run.run(entries, order, boundaries)
     return entries
 
@@ -122,7 +124,7 @@ class _Pass:
         dtype: torch.dtype,
         device: torch.device | str,
         bar: Progress,
-        ranks: Ranks,
+        ranks: TorchRanks,
     ) -> None:
         self.network, self.structure, self.pairs, self.ranks = network, structure, pairs, ranks
         limit = EDGES_IN_CACHE if torch.device(device).type == "cpu" else edges_per_chunk
@@ -246,7 +248,7 @@ class _EdgeFeatures:
         for entry, value in zip(self.raw, z, strict=True):
             entry[chunk.part] = value
 
-    def end(self, ranks: Ranks) -> None:
+    def end(self, ranks: TorchRanks) -> None:
         """All new features are there: the means are those over the edges of all processes."""
         total = reduce(add, self.statistics)
         count = torch.tensor([total.n], device=self.raw[0].device)

@@ -27,8 +27,7 @@ from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
-from aiida_deeph.engine.prediction.ranks import started_ranks
-from aiida_deeph.engine.system_torch import find_device
+from aiida_deeph.engine.system_torch import find_device, started_ranks
 
 REPORT_FILE = "prediction.json"
 ELEMENT_FILE = "element.dat"  # found in legacy DeepH folders alone

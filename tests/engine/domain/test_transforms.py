@@ -17,7 +17,6 @@ from aiida_deeph.engine.domain.transforms import (
     gauge_of,
     orbital_major_to_spin_major,
     orbital_map,
-    overlap_with_spin,
     reorder,
     shifted,
     spin_major_to_orbital_major,
@@ -160,7 +159,7 @@ def test_common_pairs(make_hamiltonian) -> None:
 def test_zero_of_energy(make_hamiltonian, spin: SpinMode) -> None:
     data = make_hamiltonian(spin)
     k = (0.1, -0.2, 0.0)
-    overlap = overlap_with_spin(data).to_csr(k, data.rows_per_atom)
+    overlap = data.overlap_with_spin.to_csr(k, data.rows_per_atom)
     assert abs(overlap - data.overlap_at(k)).max() < 1e-15
     moved = shifted(data, 3.5)
     assert abs(moved.hamiltonian_at(k) - data.hamiltonian_at(k) - 3.5 * data.overlap_at(k)).max() < 1e-12

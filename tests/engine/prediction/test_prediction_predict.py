@@ -29,7 +29,7 @@ from aiida_deeph.engine.nn.network import build_model_graph, build_network, desc
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import average_directions, predict
-from aiida_deeph.engine.prediction.ranks import Ranks
+from aiida_deeph.engine.ranks import Ranks
 from tests.engine.training.toy import BASIS, toy_member
 
 NETWORK = NetworkConfig(irreps_embed="8x0e", irreps_mid="8x0e+4x1o+2x2e", lmax=2, n_blocks=2, n_gaussians=16)
