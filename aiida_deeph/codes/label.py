@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from aiida import orm
-from aiida.common import AttributeDict
 from aiida.engine import (
     BaseRestartWorkChain,
+    Process,
     ProcessBuilder,
     ProcessHandlerReport,
     ProcessSpec,
@@ -21,7 +21,7 @@ from aiida.engine import (
 from aiida_deeph.calculations.validation import ALIASES, OTHER_PROGRAMS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
-from aiida_deeph.processes.folders import Keep, label_options, missing_files, validate_stash
+from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
 from aiida_deeph.processes.recovery import ScfRecoveryMixin
@@ -66,15 +66,15 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the files that this
     reader needs (`raw_files`) and its exit statuses (see `ScfRecoveryMixin`), and translates the common inputs
     (`job_inputs`, `improve_scf`, `overlap_basis`, `missing_elements`).
+
+    A dataset submits the first job of a label by itself, a process less for each label that needs no recovery; only
+    where it fails, this workchain goes on from it. Whatever makes the inputs of a job reads those of the label alone.
     """
 
     plugin: ClassVar[str]
     reader: ClassVar[str]
     # Patterns relative to the working directory; each has to fit at least one file that is not empty.
     raw_files: ClassVar[tuple[str, ...]] = ()
-    # Whether a dataset may submit the first job by itself, and this workchain only where that one has failed: a process
-    # less for each label that needs no recovery. `job_inputs` then reads nothing of the process but its inputs.
-    bare_first_job: ClassVar[bool] = False
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -118,7 +118,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             valid_type=str,
             non_db=True,
             required=False,
-            help="UUID of a job with these inputs that has ended: the first iteration, not to be run again.",
+            help="UUID of the last job with these inputs that has ended: not to be run again.",
         )
         spec.inputs.validator = cls._validate
         spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
@@ -153,27 +153,32 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         """The basis in the words of `deeph-engine overlap`."""
         raise NotImplementedError
 
-    def job_inputs(self) -> dict[str, Any]:
-        """Inputs of the CalcJob from the common inputs, without code and metadata."""
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of the CalcJob from those of the label, without code and metadata."""
         raise NotImplementedError
 
     def setup(self) -> None:
         """Prepare the inputs of the first job."""
         super().setup()
-        self.ctx.inputs = {**self.job_inputs(), **self.job_settings(self.inputs)}
+        self.ctx.inputs = {**self.job_inputs(self.inputs), **self.job_settings(self.inputs)}
         self.reset_recovery()
 
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Code and metadata of a job."""
-        given = label_options(inputs.get("options", {}), cls.raw_files, Keep.NOTHING)
+        """Code and metadata of a job that leaves the raw files."""
+        given = label_options(inputs.get("options", {}), cls.raw_files)
         return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
 
     @classmethod
-    def first_job(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Inputs of the first job of a label without its process (see `bare_first_job`)."""
-        job_inputs: Callable[[Any], dict[str, Any]] = cls.job_inputs
-        return {**job_inputs(_Stand(cls, inputs)), **cls.job_settings(inputs)}
+    def first_job(cls, inputs: Mapping[str, Any]) -> tuple[type[Process], dict[str, Any]]:
+        """The first job of a label, and its inputs."""
+        return cls._process_class, {**cls.job_inputs(inputs), **cls.job_settings(inputs)}
+
+    @classmethod
+    def next_job(cls, inputs: Mapping[str, Any], node: orm.CalcJobNode) -> tuple[type[Process], dict[str, Any]] | None:
+        """What follows a job that succeeded, of a code whose labels take several programs; None if all is there."""
+        return None
 
     @classmethod
     def has_succeeded(cls, node: orm.CalcJobNode) -> bool:
@@ -184,9 +189,14 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         """Run the next job; a first one that ended before this process began counts as run."""
         if self.ctx.iteration == 0 and "first_job" in self.inputs:
             self.ctx.iteration = 1
-            self.ctx.children = [orm.load_node(self.inputs.first_job)]
+            self.ctx.children = [self.scf_job(orm.load_node(self.inputs.first_job))]
             return None
         return super().run_process()
+
+    @classmethod
+    def scf_job(cls, node: orm.CalcJobNode) -> orm.CalcJobNode:
+        """The SCF of a label by any of its jobs."""
+        return node
 
     @process_handler(priority=600)
     def handle_missing_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
@@ -268,17 +278,6 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
         """Parameters with what the code needs per element."""
         return parameters
-
-
-class _Stand:
-    """What `job_inputs` sees where there is no process: its inputs and the methods of its class."""
-
-    def __init__(self, label: type[LabelWorkChain], inputs: Mapping[str, Any]) -> None:
-        self.inputs = AttributeDict(inputs)
-        self._label = label
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._label, name)
 
 
 def plain(parameters: Any) -> dict[str, Any]:

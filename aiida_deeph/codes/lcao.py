@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from aiida import orm
+from aiida.engine import BaseRestartWorkChain, PortNamespace, ProcessBuilder, ProcessSpec, while_
 from pydantic import Field
 
 from aiida_deeph.codes.label import LabelWorkChain
@@ -13,8 +14,12 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.keywords import flat, grouped
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family
+from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.recovery import DensityRestartMixin
+from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 
 class LcaoLabelConfig(Config):
@@ -97,13 +102,13 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
                 files[f"{cls.pseudo_prefix}{symbol}"] = find_pseudo(symbol, pseudos, cls.pseudo_kind)
         return {**inputs, "parameters": settings.model_dump(mode="json", exclude_none=True), "files": files}
 
-    def job_inputs(self) -> dict[str, Any]:
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of the calculation."""
-        settings = parse_config(LcaoLabelConfig, self.inputs.parameters.get_dict(), "parameters")
+        settings = parse_config(LcaoLabelConfig, inputs["parameters"].get_dict(), "parameters")
         return {
-            **self.calculation_inputs(settings, self.inputs.get("files", {}), self.inputs.structure),
-            "kpoints": self.inputs.kpoints,
-            **({"bands_kpoints": self.inputs.bands_kpoints} if "bands_kpoints" in self.inputs else {}),
+            **cls.calculation_inputs(settings, inputs.get("files", {}), inputs["structure"]),
+            **{name: inputs[name] for name in ("kpoints", "bands_kpoints") if name in inputs},
         }
 
     @classmethod
@@ -153,3 +158,62 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
                         expected=name,
                     )
         return {name: {s: files[f"{prefix}{s}"] for s in sorted(symbols)} for name, prefix in prefixes.items()}
+
+
+class LcaoBaseWorkChain(ProtocolMixin, DensityRestartMixin, ResumableRestartMixin, BaseRestartWorkChain):
+    """Run a DFT job whose inputs are given one by one, recovering as the label of its code does.
+
+    A subclass names its job, the namespace of the job's inputs, and the labels whose protocols these are.
+    """
+
+    label_workchain: ClassVar[type[LcaoLabelWorkChain]]
+    namespace: ClassVar[str]
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        expose_inputs(spec, cls._process_class, namespace=cls.namespace)
+        spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
+        spec.expose_outputs(cls._process_class)
+        spec.default_output_node = "output_parameters"
+        cls.define_recovery(spec)
+
+    def setup(self) -> None:
+        """Prepare the inputs of the first job."""
+        super().setup()
+        inputs = dict(self.exposed_inputs(self._process_class, namespace=self.namespace))
+        metadata = inputs.get("metadata", {})
+        inputs["metadata"] = {**metadata, "options": dict(metadata.get("options", {}))}
+        self.ctx.inputs = inputs
+        self.reset_recovery()
+
+    @classmethod
+    def protocol_ports(cls) -> PortNamespace:
+        """Those of the labelling workchain, whose protocols these are."""
+        return cls.label_workchain.protocol_ports()
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        structure: orm.StructureData,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        bands_kpoints: orm.KpointsData | None = None,
+    ) -> ProcessBuilder:
+        """Builder with the inputs of a protocol of the labels.
+
+        :param overrides: mirror the ports of the labelling workchain: `parameters.keywords`, `parameters.spin`, ...
+        :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
+        """
+        values = cls.label_workchain.label_inputs(code, [structure], protocol, overrides, options)
+        settings = parse_config(LcaoLabelConfig, values["parameters"], "parameters")
+        job = {
+            **cls.label_workchain.calculation_inputs(settings, values["files"], structure),
+            "code": code,
+            "kpoints": values["kpoints"],
+            "bands_kpoints": bands_kpoints,
+            "metadata": {"options": values["options"]},
+        }
+        return filled_builder(cls, {cls.namespace: job, "max_iterations": values.get("max_iterations")})

@@ -14,7 +14,7 @@ from aiida.common.links import LinkType
 from aiida_deeph.calculations.folders import OUTPUT
 from aiida_deeph.engine.errors import InputError
 
-STASH = "stash"
+STASH, RETRIEVE = "stash", "additional_retrieve_list"
 MISSING = "missing file: "
 
 
@@ -73,20 +73,32 @@ def stash_of(options: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]
     return {STASH: stash}
 
 
-def label_options(options: Mapping[str, Any], files: Sequence[str], keep: Keep) -> dict[str, Any]:
-    """Options of a DFT job: its raw files are looked for when it has run, stashed if asked for, and retrieved by `all`.
+def kept_options(options: Mapping[str, Any], files: Sequence[str], keep: Keep) -> dict[str, Any]:
+    """Options of a label, whose raw files are retrieved by `all`.
 
     :param files: patterns of the raw files; AiiDA's `additional_retrieve_list` gets them.
     """
+    if keep is not Keep.ALL:
+        return dict(options)
+    known = options.get(RETRIEVE, [])
+    return {**options, RETRIEVE: [*known, *(name for name in files if name not in known)]}
+
+
+def label_options(options: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Options of a DFT job: its raw files are looked for when it has run, and stashed if asked for.
+
+    :param files: patterns of the raw files.
+    """
     result = {**options, **stash_of(options, files)}
-    if keep is Keep.ALL:
-        known = result.get("additional_retrieve_list", [])
-        result["additional_retrieve_list"] = [*known, *(name for name in files if name not in known)]
     if files:
         given = result.get("append_text")
-        check = checking(files)
-        result["append_text"] = f"{given}\n{check}" if given and check not in given else given or check
+        result["append_text"] = f"{given}\n{checking(files)}" if given else checking(files)
     return result
+
+
+def without_raw_files(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of a job that leaves no raw files: nothing to stash or to retrieve."""
+    return {key: value for key, value in (options or {}).items() if key not in (STASH, RETRIEVE)}
 
 
 def checking(files: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.registry import label_class
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.io.dataset import DatasetManifest, member_uuid
-from aiida_deeph.processes.folders import Keep, folders_of_children, label_options
+from aiida_deeph.processes.folders import Keep, folders_of_children, kept_options
 from aiida_deeph.processes.pool import PoolMixin, at_most
 from aiida_deeph.processes.resumable import reason_of
 from aiida_deeph.workflows.dataset_inputs import cell_names
@@ -23,8 +23,9 @@ from aiida_deeph.workflows.draw import perturb_structures
 
 # Cells that one calcfunction makes: short enough not to keep the other processes of a daemon worker waiting.
 BATCH = 50
-# Labels of the calls of a first job and of the workchain that recovers from its failure.
-LABEL, RECOVERY = "label_", "recover_"
+# Labels of the calls of a first job, of one that follows it, and of the workchain that recovers from a failure: what a
+# later one leaves is the label.
+CALLS = LABEL, NEXT, RECOVERY = "label_", "next_", "recover_"
 # Slots of the daemon that a label takes: its workchain and its job.
 SLOTS_PER_LABEL = 2
 
@@ -37,9 +38,8 @@ def batch_name(first: int) -> str:
 class DatasetLabelsMixin(PoolMixin):
     """The steps of a dataset's workchain from its structures to their raw output.
 
-    The first job of a label is submitted as it is where the code allows it (`bare_first_job`); only where that fails,
-    the workchain of the code recovers from it. A member is called as its cell, unless the dataset that is extended has
-    another one of that name.
+    The jobs of a label are submitted as they are; only where one fails, the workchain of the code recovers from it. A
+    member is called as its cell, unless the dataset that is extended has another one of that name.
     """
 
     def has_perturbation(self) -> bool:
@@ -95,7 +95,7 @@ class DatasetLabelsMixin(PoolMixin):
         """The workchain that labels, and its inputs without the structure."""
         workchain = label_class(self.inputs.label_workchain.value)
         inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        options = label_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
+        options = kept_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
         return workchain, {**inputs, "options": options}
 
     def structure(self, cell: str) -> orm.StructureData:
@@ -116,9 +116,7 @@ class DatasetLabelsMixin(PoolMixin):
         """Submit one label."""
         workchain, common = self.common
         structure = self.structure(self.members[name])
-        process, inputs = workchain, {**common, "structure": structure}
-        if workchain.bare_first_job:
-            process, inputs = workchain._process_class, workchain.first_job(inputs)
+        process, inputs = workchain.first_job({**common, "structure": structure})
         number = f"{list(self.members).index(name) + 1} of {len(self.members)}"
         return self.submit_once(
             process,
@@ -133,11 +131,16 @@ class DatasetLabelsMixin(PoolMixin):
         """Let a workchain recover from a first job that failed; note why a label failed for good."""
         workchain, common = self.common
         if isinstance(node, orm.CalcJobNode):
+            inputs = {**common, "structure": self.structure(self.members[name])}
             if workchain.has_succeeded(node):
-                return None
+                following = workchain.next_job(inputs, node)
+                if following is None:
+                    return None
+                names = {"label": f"label {name}", "description": f"goes on from {node.process_label}<{node.pk}>"}
+                return self.submit_once(*following, name=f"{NEXT}{name}", told=False, **names)
             return self.submit_once(
                 workchain,
-                {**common, "structure": self.structure(self.members[name]), "first_job": node.uuid},
+                {**inputs, "first_job": node.uuid},
                 name=f"{RECOVERY}{name}",
                 label=f"label {name}",
                 description=f"goes on from {node.process_label}<{node.pk}>, {reason_of(node)}",
@@ -174,12 +177,12 @@ class DatasetLabelsMixin(PoolMixin):
 
     def label_folders(self) -> dict[str, orm.Data]:
         """Where the raw output of each label lies: its stash if it has one, of the recovery if there was one."""
-        found: dict[str, dict[tuple[bool, bool], orm.Data]] = {}
+        found: dict[str, dict[tuple[int, bool], orm.Data]] = {}
         for call, output, folder in folders_of_children(self.node):
-            recovered, stashed = call.startswith(RECOVERY), output == "remote_stash"
-            name = call.removeprefix(RECOVERY if recovered else LABEL)
-            if name in self.members and name not in self.ctx.failed:
-                found.setdefault(name, {})[recovered, stashed] = folder
+            prefix = next((known for known in CALLS if call.startswith(known)), "")
+            name = call.removeprefix(prefix)
+            if prefix and name in self.members and name not in self.ctx.failed:
+                found.setdefault(name, {})[CALLS.index(prefix), output == "remote_stash"] = folder
         return {name: folders[max(folders)] for name, folders in sorted(found.items())}
 
 

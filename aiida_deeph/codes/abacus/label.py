@@ -99,11 +99,10 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
         names = parameters.get("basis") or parameters["orbitals"]
         return overlap_of("abacus", {symbol: cls.orbitals_file(symbol, names[symbol]) for symbol in symbols})
 
-    def job_inputs(self) -> dict[str, Any]:
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of the SCF, without bands."""
-        inputs = super().job_inputs()
-        inputs.pop("bands_kpoints", None)
-        return inputs
+        return super().job_inputs({name: value for name, value in inputs.items() if name != "bands_kpoints"})
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles and smaller steps with a longer history; then still smaller ones, and twice the smearing."""

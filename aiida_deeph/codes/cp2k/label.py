@@ -48,7 +48,6 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     plugin = "cp2k"
     reader = "cp2k"
-    bare_first_job = True
     raw_files = ("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz")
     not_converged = (450,)
     incomplete = (210, 303)
@@ -81,17 +80,18 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         name = node.get_option("output_filename")
         return node.is_finished_ok and NOT_CONVERGED in node.outputs.retrieved.base.repository.get_object_content(name)
 
-    def job_inputs(self) -> dict[str, Any]:
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The user's input with the sections that write H(R) and S(R)."""
-        mesh, _ = self.inputs.kpoints.get_kpoints_mesh()
-        bands = self.inputs.bands_kpoints.get_kpoints().tolist() if "bands_kpoints" in self.inputs else None
-        parameters = merge(self.inputs.parameters.get_dict(), required_input(mesh, bands=bands))
-        inputs: dict[str, Any] = {"structure": self.inputs.structure, "parameters": orm.Dict(parameters)}
+        mesh, _ = inputs["kpoints"].get_kpoints_mesh()
+        bands = inputs["bands_kpoints"].get_kpoints().tolist() if "bands_kpoints" in inputs else None
+        parameters = merge(inputs["parameters"].get_dict(), required_input(mesh, bands=bands))
+        job: dict[str, Any] = {"structure": inputs["structure"], "parameters": orm.Dict(parameters)}
         if bands is not None:
-            inputs["settings"] = orm.Dict({"additional_retrieve_list": [BANDS_FILE]})
-        if self.inputs.get("files"):
-            inputs["file"] = dict(self.inputs.files)
-        return inputs
+            job["settings"] = orm.Dict({"additional_retrieve_list": [BANDS_FILE]})
+        if inputs.get("files"):
+            job["file"] = dict(inputs["files"])
+        return job
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles with smaller density mixing at first, then Fermi smearing of 300 K as well."""

@@ -10,14 +10,16 @@ import yaml
 from aiida import orm
 from aiida.plugins import CalculationFactory
 
-from aiida_deeph.codes.lcao import LcaoLabelWorkChain
-from aiida_deeph.codes.openmx.recovery import OpenmxRecoveryMixin
+from aiida_deeph.codes.lcao import LcaoBaseWorkChain, LcaoLabelWorkChain
+from aiida_deeph.engine.dft.openmx.keywords import TABLE as KEYWORDS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 from aiida_deeph.processes.orbitals import overlap_of
 
 TABLE = Path(__file__).parent / "orbitals.yaml"
 COLUMNS = ("pseudo", "quick", "standard", "precise")
+# Mixing that is more careful needs at least so many cycles.
+MIN_CYCLES = 100
 
 OpenmxCalculation = CalculationFactory("deeph.openmx")
 
@@ -33,10 +35,11 @@ def recommended_pseudos() -> dict[str, str]:
     return {symbol: row["pseudo"] for symbol, row in recommended().items()}
 
 
-class OpenmxLabelWorkChain(OpenmxRecoveryMixin, LcaoLabelWorkChain):
+class OpenmxLabelWorkChain(LcaoLabelWorkChain):
     """Label a structure with OpenMX; `openmx.scfout` stays in the remote folder.
 
-    `basis` of the parameters names file and shells of each element, e.g. `{C: C6.0-s2p2d1}`.
+    `basis` of the parameters names file and shells of each element, e.g. `{C: C6.0-s2p2d1}`. OpenMX writes its density
+    when the SCF loop is over, converged or not; its residual is NormRD.
     """
 
     _process_class = OpenmxCalculation
@@ -77,3 +80,35 @@ class OpenmxLabelWorkChain(OpenmxRecoveryMixin, LcaoLabelWorkChain):
         if not names:
             names = {parse_orbital_name(row[0]).element: row[0] for row in parameters["species"].values()}
         return overlap_of("openmx", {symbol: names[symbol] for symbol in symbols})
+
+    def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
+        """More cycles and a longer history for Pulay's mixing; then smaller steps before it begins, and 600 K."""
+        if attempt > 2:
+            return None
+
+        def value(name: str, default: float) -> Any:
+            return KEYWORDS.value(parameters, name, default)
+
+        changes = {
+            "scf.maxIter": max(2 * value("scf.maxIter", 40), MIN_CYCLES),
+            "scf.Mixing.Type": "Rmm-Diisk",
+            "scf.Max.Mixing.Weight": min(value("scf.Max.Mixing.Weight", 0.4), 0.1 / attempt),
+            "scf.Mixing.History": max(value("scf.Mixing.History", 5), 30),
+        }
+        if attempt == 2:
+            changes |= {
+                "scf.Init.Mixing.Weight": min(value("scf.Init.Mixing.Weight", 0.3), 0.01),
+                "scf.Min.Mixing.Weight": min(value("scf.Min.Mixing.Weight", 0.001), 0.001),
+                "scf.Mixing.StartPulay": max(value("scf.Mixing.StartPulay", 6), 20),
+                "scf.ElectronicTemperature": max(value("scf.ElectronicTemperature", 300.0), 600.0),
+            }
+        return KEYWORDS.replaced(parameters, changes)
+
+
+class OpenmxBaseWorkChain(LcaoBaseWorkChain):
+    """Run OpenMX; an SCF that does not converge is mixed more carefully, one that ran out of time gets more of it."""
+
+    _process_class = OpenmxCalculation
+    _protocol_file = OpenmxLabelWorkChain._protocol_file
+    label_workchain, namespace = OpenmxLabelWorkChain, "openmx"
+    improve_scf = OpenmxLabelWorkChain.improve_scf

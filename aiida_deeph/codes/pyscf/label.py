@@ -21,7 +21,6 @@ class PyscfLabelWorkChain(LabelWorkChain):
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     plugin = "deeph.pyscf"
     reader = "pyscf"
-    bare_first_job = True
     raw_files = ("pyscf.h5",)
     not_converged = (410,)
     incomplete = (400,)
@@ -37,10 +36,12 @@ class PyscfLabelWorkChain(LabelWorkChain):
         """`pyscf:` and the name of the basis."""
         return f"pyscf:{parameters['basis']}"
 
-    def job_inputs(self) -> dict[str, Any]:
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """PySCF's job takes the common inputs as they are."""
-        names = ("structure", "parameters", "kpoints", "bands_kpoints")
-        return {name: self.inputs[name] for name in names if name in self.inputs}
+        return {
+            name: inputs[name] for name in ("structure", "parameters", "kpoints", "bands_kpoints") if name in inputs
+        }
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles at first, then Fermi smearing of 0.05 eV as well."""

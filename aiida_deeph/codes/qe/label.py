@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import NotExistent
-from aiida.engine import ExitCode, ProcessSpec, ToContext, calcfunction, while_
+from aiida.engine import ExitCode, Process, ProcessSpec, ToContext, calcfunction, while_
 from aiida.plugins import CalculationFactory
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of
-from aiida_deeph.processes.folders import Keep, checking, label_options, missing_files
+from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
 from aiida_deeph.processes.protocol import merge
@@ -32,8 +32,6 @@ PROGRAMS = {"pw2bgw": "--pw2bgw-path", "hpro": "--hpro-python"}
 HPRO_PLUGIN = "deeph.hpro"
 # Of a family that has several files of an element, by number of orbitals: which of them.
 SIZES = {"quick": 0.0, "standard": 0.5, "precise": 1.0}
-# Options that concern the raw files of the label, which HPRO's job leaves.
-OF_RAW_FILES = ("stash", "additional_retrieve_list")
 
 PwCalculation, HproCalculation = CalculationFactory("deeph.pw"), CalculationFactory("deeph.hpro")
 
@@ -168,32 +166,48 @@ class QeLabelWorkChain(LabelWorkChain):
             basis |= overlap_of(SUFFIXES[suffix], {symbol: name.removesuffix(suffix)})
         return basis
 
-    def setup(self) -> None:
-        """Prepare the inputs of the first job of pw.x; what concerns the raw files holds for that of HPRO."""
-        super().setup()
-        given = label_options(self.inputs.get("options", {}), self.raw_files, Keep.NOTHING)
-        last = scheduler_options(given, self.inputs.codes["hpro"])
-        last.setdefault("withmpi", False)
-        self.ctx.projection = {"metadata": {"options": last}}
-        options = self.ctx.inputs["metadata"]["options"]
-        for name in OF_RAW_FILES:
-            options.pop(name, None)
-        text = options.get("append_text", "").replace(checking(self.raw_files), "").strip("\n")
-        options.pop("append_text", None)
-        if text:
-            options["append_text"] = text
+    @classmethod
+    def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Code and metadata of pw.x's job; what concerns the raw files holds for that of HPRO."""
+        options = without_raw_files(inputs.get("options"))
+        return {"code": inputs["code"], "metadata": {"options": scheduler_options(options, inputs["code"])}}
 
-    def job_inputs(self) -> dict[str, Any]:
+    @classmethod
+    def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of pw.x."""
-        settings = self._settings()
-        symbols = self.inputs.structure.get_symbols_set()
+        settings = settings_of(inputs)
+        structure = inputs["structure"]
         return {
-            "structure": self.inputs.structure,
+            "structure": structure,
             "parameters": orm.Dict(settings.checked()[0]),
-            "kpoints": self.inputs.kpoints,
-            "pseudos": files_of(self.inputs.get("files", {}), settings, symbols)[1],
-            "pw2bgw": self.inputs.codes["pw2bgw"],
+            "kpoints": inputs["kpoints"],
+            "pseudos": files_of(inputs.get("files", {}), settings, structure.get_symbols_set())[1],
+            "pw2bgw": inputs["codes"]["pw2bgw"],
         }
+
+    @classmethod
+    def next_job(cls, inputs: Mapping[str, Any], node: orm.CalcJobNode) -> tuple[type[Process], dict[str, Any]] | None:
+        """HPRO's job from what pw.x left."""
+        if node.process_class is not PwCalculation:
+            return None
+        settings = settings_of(inputs)
+        structure, code = inputs["structure"], inputs["codes"]["hpro"]
+        orbitals, pseudos = files_of(inputs.get("files", {}), settings, structure.get_symbols_set())
+        options = scheduler_options(label_options(inputs.get("options", {}), cls.raw_files), code)
+        return HproCalculation, {
+            "code": code,
+            "structure": structure,
+            "parameters": orm.Dict(settings.checked()[1].model_dump()),
+            "pw_folder": node.outputs.remote_folder,
+            "pseudos": pseudos,
+            "orbitals": orbitals,
+            "metadata": {"options": {"withmpi": False, **options}},
+        }
+
+    @classmethod
+    def scf_job(cls, node: orm.CalcJobNode) -> orm.CalcJobNode:
+        """The run of pw.x itself, or the one that HPRO projected."""
+        return node if node.process_class is PwCalculation else node.inputs.pw_folder.creator
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles with smaller mixing at first, then local screening, small steps and 0.02 Ry of smearing."""
@@ -212,19 +226,9 @@ class QeLabelWorkChain(LabelWorkChain):
 
     def start_projection(self) -> None:
         """HPRO's job from what pw.x left; the bands run beside it."""
-        pw = self.ctx.children[self.ctx.iteration - 1]
-        settings = self._settings()
-        structure = self.inputs.structure
-        orbitals, pseudos = files_of(self.inputs.get("files", {}), settings, structure.get_symbols_set())
-        self.ctx.projection = {
-            "code": self.inputs.codes["hpro"],
-            "structure": structure,
-            "parameters": orm.Dict(settings.checked()[1].model_dump()),
-            "pw_folder": pw.outputs.remote_folder,
-            "pseudos": pseudos,
-            "orbitals": orbitals,
-            **self.ctx.projection,
-        }
+        following = self.next_job(self.inputs, self.ctx.children[self.ctx.iteration - 1])
+        assert following is not None
+        self.ctx.projection = following[1]
         self.ctx.n_projections = 0
         self.ctx.projected = False
 
@@ -233,22 +237,22 @@ class QeLabelWorkChain(LabelWorkChain):
         return not self.ctx.projected
 
     def run_projection(self) -> ToContext:
-        """Submit it, and with the first try the bands."""
+        """Submit it, unless the first one ended before this process began, and with the first try the bands."""
         self.ctx.n_projections += 1
-        names = {
-            "label": self.node.label or "projection",
-            "description": f"HPRO of {self.inputs.structure.get_formula()}",
-        }
         number = self.ctx.n_projections
-        jobs = {
-            "hpro": self.submit_once(HproCalculation, self.ctx.projection, name=f"projection_{number:02d}", **names)
-        }
+        pw = self.ctx.children[self.ctx.iteration - 1]
+        names = {"label": self.node.label or "projection"}
+        what = f"HPRO of {self.inputs.structure.get_formula()}"
+        hpro = orm.load_node(self.inputs.first_job) if "first_job" in self.inputs and number == 1 else None
+        if hpro is None or hpro.process_class is not HproCalculation:
+            call = f"projection_{number:02d}"
+            hpro = self.submit_once(HproCalculation, self.ctx.projection, name=call, description=what, **names)
+        jobs = {"hpro": hpro}
         if "bands_kpoints" in self.inputs and number == 1:
-            pw = self.ctx.children[self.ctx.iteration - 1]
             scf = {name: value for name, value in self.ctx.inputs.items() if name != "pw2bgw"}
             inputs = {**scf, "kpoints": self.inputs.bands_kpoints, "parent_folder": pw.outputs.remote_folder}
-            names["description"] = f"bands of {self.inputs.structure.get_formula()}"
-            jobs["bands"] = self.submit_once(PwCalculation, inputs, name="bands", **names)
+            what = f"bands of {self.inputs.structure.get_formula()}"
+            jobs["bands"] = self.submit_once(PwCalculation, inputs, name="bands", description=what, **names)
         return ToContext(**jobs)
 
     def inspect_projection(self) -> ExitCode | None:
@@ -293,8 +297,10 @@ class QeLabelWorkChain(LabelWorkChain):
             outputs["output_band"] = self.ctx.bands.outputs.output_band
         return outputs
 
-    def _settings(self) -> QeLabelConfig:
-        return parse_config(QeLabelConfig, self.inputs.parameters.get_dict(), "parameters")
+
+def settings_of(inputs: Mapping[str, Any]) -> QeLabelConfig:
+    """The parameters of a label."""
+    return parse_config(QeLabelConfig, inputs["parameters"].get_dict(), "parameters")
 
 
 def files_of(

@@ -36,6 +36,11 @@ class FakeLabelWorkChain(LabelWorkChain):
         spec.outline(cls.work)
         spec.exit_code(399, "ERROR_AS_TOLD", message="failed as told")
 
+    @classmethod
+    def first_job(cls, inputs: Any) -> tuple[Any, dict[str, Any]]:
+        """The workchain itself: there is no job."""
+        return cls, dict(inputs)
+
     def work(self) -> ExitCode | None:
         extras = self.inputs.structure.base.extras
         self.diary.append(("begin", self.node.label))

@@ -13,8 +13,7 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.cli.proofs import numeric_job
-from aiida_deeph.codes.openmx.base import OpenmxBaseWorkChain
-from aiida_deeph.codes.openmx.label import OpenmxLabelWorkChain, recommended
+from aiida_deeph.codes.openmx.label import OpenmxBaseWorkChain, OpenmxLabelWorkChain, recommended
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.keywords import flat
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands

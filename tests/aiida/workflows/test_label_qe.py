@@ -159,6 +159,27 @@ def test_dataset_takes_the_programs_along(programs, engine_code):
     assert builder.label.code.pk == codes["pw"].pk and builder.label_workchain.value == "deeph.label.qe"
 
 
+def test_both_jobs_of_a_label_run_without_a_workchain_around_them(programs, engine_code, fake_preprocess):
+    """Where the second fails, the workchain goes on from both, and runs neither again."""
+    codes, options = programs(), {"withmpi": False}
+    overrides = {"label": {"codes": {name: codes[name] for name in ("pw2bgw", "hpro")}}}
+    builder_of = DatasetWorkChain.get_builder_from_protocol
+    arguments = ({"engine": engine_code, "dft": codes["pw"]}, {"chain": chain()}, "fast", overrides, options)
+    _, node = run_get_node(builder_of(*arguments, label="deeph.label.qe"))
+    assert node.is_finished_ok, node.exit_message
+    jobs = {link.link_label: link.node for link in node.base.links.get_outgoing(node_class=orm.CalcJobNode).all()}
+    assert set(jobs) == {"label_chain", "next_chain"}
+    assert jobs["next_chain"].inputs.pw_folder.creator == jobs["label_chain"]
+    assert not jobs["label_chain"].get_option("append_text")
+    assert not any(child.process_class is QeLabelWorkChain for child in node.called)
+
+    overrides["label"]["parameters"] = {"hpro": {"max_error": 0.07}}
+    _, node = run_get_node(builder_of(*arguments, label="deeph.label.qe"))
+    (recovery,) = (child for child in node.called if child.process_class is QeLabelWorkChain)
+    assert node.exit_status == 310 and recovery.exit_status == 340 and "76 meV" in recovery.exit_message
+    assert not recovery.called and sum(isinstance(child, orm.CalcJobNode) for child in node.called) == 2
+
+
 def test_label(programs, recorded):
     expected = read_pw_xml(recorded / "bands.xml")
     points = orm.KpointsData()

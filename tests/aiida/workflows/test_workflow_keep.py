@@ -14,7 +14,7 @@ from aiida.engine import run_get_node
 
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.processes.folders import MISSING, Keep, checking, label_options, stash_of
+from aiida_deeph.processes.folders import MISSING, Keep, checking, kept_options, label_options, stash_of
 from aiida_deeph.processes.pool import at_most
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 
@@ -33,7 +33,7 @@ def folder_of_job(job):
 
 
 def test_stash_is_filled_in():
-    options = label_options({"stash": {"target_base": "/archive"}}, ("a.h5",), Keep.NOTHING)
+    options = label_options({"stash": {"target_base": "/archive"}}, ("a.h5",))
     assert options["stash"] == {"target_base": "/archive", "stash_mode": "copy", "source_list": ["a.h5"]}
     packed = stash_of({"stash": {"target_base": "/archive", "stash_mode": "tar.gz"}}, ("a.h5",))["stash"]
     assert packed["stash_mode"] == "tar.gz" and packed["dereference"] is False
@@ -42,11 +42,11 @@ def test_stash_is_filled_in():
 
 
 def test_all_retrieves_the_raw_files_and_stays_as_it_is():
-    once = label_options({"append_text": "date"}, ("a.h5", "*.csr"), Keep.ALL)
+    once = kept_options({"append_text": "date"}, ("a.h5", "*.csr"), Keep.ALL)
     assert once["additional_retrieve_list"] == ["a.h5", "*.csr"]
-    assert once["append_text"].startswith("date\n")
-    assert label_options(once, ("a.h5", "*.csr"), Keep.ALL) == once
-    assert "additional_retrieve_list" not in label_options({}, ("a.h5",), Keep.HAMILTONIAN)
+    assert label_options(once, ("a.h5",))["append_text"].startswith("date\n")
+    assert kept_options(once, ("a.h5", "*.csr"), Keep.ALL) == once
+    assert "additional_retrieve_list" not in kept_options({}, ("a.h5",), Keep.HAMILTONIAN)
 
 
 def test_shell_names_what_is_missing_or_empty(tmp_path):

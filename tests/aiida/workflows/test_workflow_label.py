@@ -56,7 +56,8 @@ def test_mesh_covers_the_range_of_h():
 def test_first_job_by_itself_is_that_of_the_workchain(code, request):
     process = request.getfixturevalue(code)
     inputs = {name: process.inputs[name] for name in process.inputs if name not in ("metadata", "max_iterations")}
-    alone, within = type(process).first_job(inputs), process.ctx.inputs
+    (job, alone), within = type(process).first_job(inputs), process.ctx.inputs
+    assert job is type(process)._process_class
     assert set(alone) == set(within) and alone["metadata"] == within["metadata"]
     assert alone["parameters"].get_dict() == within["parameters"].get_dict()
     assert all(alone[name] is within[name] for name in ("code", "structure"))
