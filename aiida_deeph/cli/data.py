@@ -29,9 +29,9 @@ command.add_command(data_clean)
 
 def codes() -> list[str]:
     """Whose output can be imported."""
-    from aiida_deeph.engine.dft.base import READERS
+    from aiida_deeph.engine.dft.base import records
 
-    return ["deeph", "deeph_legacy", *sorted(READERS)]
+    return ["deeph", "deeph_legacy", *records()]
 
 
 @command.command("import")

@@ -82,7 +82,7 @@ def openmx_bands(path: Path, structure: Any) -> Any:
     :raises DataError: the file is missing or damaged.
     """
     from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-    from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+    from aiida_deeph.engine.dft.openmx.code import OPENMX
     from aiida_deeph.parsers.bandsdata import make_bands
 
     try:
@@ -91,9 +91,9 @@ def openmx_bands(path: Path, structure: Any) -> Any:
         raise DataError("bands cannot be read", where=path, found=error, expected="OpenMX's .Band file") from None
     bands = parse_bands(text)
     node = make_bands(
-        bands.energies * OPENMX_HARTREE_TO_EV, bands.kpoints, cell=structure.cell, labels=bands.points_of_labels
+        bands.energies * OPENMX.hartree, bands.kpoints, cell=structure.cell, labels=bands.points_of_labels
     )
-    node.base.attributes.set("fermi_energy", bands.fermi_energy * OPENMX_HARTREE_TO_EV)
+    node.base.attributes.set("fermi_energy", bands.fermi_energy * OPENMX.hartree)
     node.label = path.name
     node.description = f"imported from {origin_of(path)}, by OpenMX"
     node.base.extras.set(ORIGIN, origin_of(path))

@@ -18,6 +18,7 @@ import numpy as np
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.convention import DEEPH_LEGACY
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
@@ -60,7 +61,7 @@ def main() -> None:
     H = BlockSparseMatrix.from_pairs(pairs, basis.orbitals_per_atom(structure.symbols))
     H.entries[:] = np.random.default_rng(0).standard_normal(len(H.entries))
     data = RealSpaceHamiltonian(structure, basis, hamiltonian=H)
-    data = timed("reorder", lambda: from_convention(data, "openmx"))
+    data = timed("reorder", lambda: from_convention(data, DEEPH_LEGACY))
     timed("adjoint", data.hamiltonian.adjoint)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         timed("write", lambda: write_deeph(Path(folder) / "a", data))

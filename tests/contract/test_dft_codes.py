@@ -15,7 +15,7 @@ from aiida.plugins.entry_point import get_entry_point_names
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.registry import label_class, label_entry_points
 from aiida_deeph.engine.config import parse_config
-from aiida_deeph.engine.dft.base import READERS, get_reader
+from aiida_deeph.engine.dft.base import get_reader, records
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from tests.aiida import lcao_files, openmx_files, qe_files
@@ -55,10 +55,10 @@ def code_of(aiida_code_installed):
     return make
 
 
-@pytest.mark.parametrize("code", sorted(READERS))
+@pytest.mark.parametrize("code", records())
 def test_reader_names_itself_and_refuses_an_empty_folder(code, tmp_path):
     reader = get_reader(code)
-    assert reader.code == code
+    assert reader.record.name == code
     with pytest.raises(DeepHError) as error:
         reader.read(tmp_path)
     assert str(tmp_path) in str(error.value)
@@ -68,7 +68,7 @@ def test_every_label_workchain_has_a_reader():
     assert label_entry_points()
     for name in label_entry_points():
         workchain = label_class(name)
-        assert workchain.reader in READERS
+        assert workchain.reader in records()
         assert name == f"deeph.label.{workchain.reader}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.dft.base import READERS, get_reader
+from aiida_deeph.engine.dft.base import get_reader, records
 from aiida_deeph.engine.domain.checks import failures, run_gates
 from aiida_deeph.engine.domain.transforms import from_convention, to_convention
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
@@ -29,7 +29,7 @@ WITHOUT_FIXTURE = {"aims", "pyscf"}
 
 
 def test_every_reader_has_a_run():
-    assert set(RUNS) | WITHOUT_FIXTURE == set(READERS)
+    assert set(RUNS) | WITHOUT_FIXTURE == set(records())
 
 
 @pytest.fixture(params=sorted(RUNS))
@@ -67,8 +67,8 @@ def test_metadata(data):
 
 
 def test_order_of_orbitals_can_be_turned_back(data):
-    code = data.metadata["code"]
-    back = from_convention(to_convention(data, code), code)
+    convention = records()[data.metadata["code"]].convention
+    back = from_convention(to_convention(data, convention), convention)
     assert np.array_equal(back.hamiltonian.entries, data.hamiltonian.entries)
 
 

@@ -17,9 +17,9 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 
 from aiida_deeph.codes.calculation import DftCalculation, check_files, check_spin_orbit
 from aiida_deeph.data.pao import PaoData
+from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
 from aiida_deeph.engine.dft.abacus.input import (
     DATA_FOLDER,
-    OUTPUT_FOLDER,
     RESTART_FOLDER,
     AbacusRun,
     Species,

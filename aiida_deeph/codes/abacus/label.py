@@ -11,7 +11,7 @@ from aiida.engine import ExitCode, ProcessSpec, ToContext, while_
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoLabelWorkChain
-from aiida_deeph.engine.dft.abacus.input import OUTPUT_FOLDER
+from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
 from aiida_deeph.engine.dft.abacus.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.options import scheduler_options

@@ -11,8 +11,9 @@ from aiida.engine import ExitCode
 from aiida_deeph.codes.abacus.calculation import BANDS_FILES, BANDS_LOG, SCF_LOG, WARNINGS_FILE, AbacusCalculation
 from aiida_deeph.codes.parser import DftParser, where_it_ended
 from aiida_deeph.data.structure import to_engine
+from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
 from aiida_deeph.engine.dft.abacus.eigenvalues import parse_bands
-from aiida_deeph.engine.dft.abacus.input import OUTPUT_FOLDER, order_of_atoms
+from aiida_deeph.engine.dft.abacus.input import order_of_atoms
 from aiida_deeph.engine.dft.abacus.output import Results, parse_results
 from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
 

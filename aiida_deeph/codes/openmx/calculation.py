@@ -13,7 +13,8 @@ from aiida_pseudo.data.pseudo.vps import VpsData
 
 from aiida_deeph.codes.calculation import DftCalculation, check_files
 from aiida_deeph.data.pao import PaoData
-from aiida_deeph.engine.dft.openmx.input import DATA_FOLDER, NAME, OpenmxRun, Species, render_input
+from aiida_deeph.engine.dft.openmx.code import NAME
+from aiida_deeph.engine.dft.openmx.input import DATA_FOLDER, OpenmxRun, Species, render_input
 from aiida_deeph.engine.dft.openmx.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 

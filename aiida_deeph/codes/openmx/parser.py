@@ -8,7 +8,7 @@ from aiida.engine import ExitCode
 from aiida_deeph.codes.openmx.calculation import BAND_FILE, OUT_FILE, OpenmxCalculation
 from aiida_deeph.codes.parser import DftParser, where_it_ended
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.dft.openmx.kpath import rows_of
 from aiida_deeph.engine.dft.openmx.output import Progress, parse_progress, parse_results, summary
 from aiida_deeph.parsers.base import MissingOutputError
@@ -61,7 +61,7 @@ class OpenmxParser(DftParser):
 
     def _attach_progress(self, progress: Progress) -> None:
         """What is known of a run without its `.out`."""
-        energies = [energy * OPENMX_HARTREE_TO_EV for energy, _, _ in progress.steps]
+        energies = [energy * OPENMX.hartree for energy, _, _ in progress.steps]
         residuals = [residual for _, _, residual in progress.steps]
         self.out_parameters(
             {
@@ -82,5 +82,5 @@ class OpenmxParser(DftParser):
             raise MissingOutputError(BAND_FILE)
         bands = parse_bands(text)
         kpoints = np.array(self.node.inputs.bands_kpoints.get_kpoints(), dtype=np.float64)
-        energies = bands.energies[:, rows_of(kpoints, bands.kpoints)] * OPENMX_HARTREE_TO_EV
-        self.out_band(energies, bands.fermi_energy * OPENMX_HARTREE_TO_EV)
+        energies = bands.energies[:, rows_of(kpoints, bands.kpoints)] * OPENMX.hartree
+        self.out_band(energies, bands.fermi_energy * OPENMX.hartree)

@@ -25,7 +25,7 @@ from aiida_deeph.data.pao import PaoData
 from aiida_deeph.data.structure import atom_symbols
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.dft.qe import hpro_driver
-from aiida_deeph.engine.dft.qe.constants import (
+from aiida_deeph.engine.dft.qe.code import (
     DEEPH_FOLDER,
     ORBITAL_FOLDER,
     POTENTIAL_FILE,

@@ -7,7 +7,7 @@ import re
 from aiida.engine import ExitCode
 
 from aiida_deeph.codes.qe.hpro import STDERR_FILE, HproConfig
-from aiida_deeph.engine.dft.qe.constants import RESULT_FILE
+from aiida_deeph.engine.dft.qe.code import RESULT_FILE
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
 
 DRIVER_LINE = re.compile(r"^hpro-driver: (?P<kind>\w+): (?P<message>.+)$", re.MULTILINE)

@@ -15,7 +15,7 @@ from pydantic import Field
 from aiida_deeph.codes.label import LabelWorkChain, validate_code
 from aiida_deeph.codes.qe.hpro import HproConfig
 from aiida_deeph.engine.config import Config, parse_config
-from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
+from aiida_deeph.engine.dft.qe.code import ARTEFACTS
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of

@@ -20,7 +20,7 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_deeph.calculations.kpoints import check_mesh_or_list, mesh_of
 from aiida_deeph.calculations.validation import check_remote_folders, check_structure
 from aiida_deeph.data.structure import to_engine
-from aiida_deeph.engine.dft.qe.constants import POTENTIAL_FILE, PSEUDO_FOLDER, SAVE_FOLDER, XML_FILE
+from aiida_deeph.engine.dft.qe.code import POTENTIAL_FILE, PSEUDO_FOLDER, SAVE_FOLDER, XML_FILE
 from aiida_deeph.engine.dft.qe.render import PwRun, checked_namelists, pw2bgw_input, pw_input
 from aiida_deeph.engine.errors import DeepHError, InputError
 

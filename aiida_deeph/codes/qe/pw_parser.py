@@ -9,7 +9,7 @@ from aiida.engine import ExitCode
 
 from aiida_deeph.calculations.kpoints import mesh_of
 from aiida_deeph.codes.qe.pw import POTENTIAL_STDERR, POTENTIAL_STDOUT, STDERR_FILE, STDOUT_FILE
-from aiida_deeph.engine.dft.qe.constants import XML_FILE
+from aiida_deeph.engine.dft.qe.code import XML_FILE
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, parse_pw_xml
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError, MissingOutputError

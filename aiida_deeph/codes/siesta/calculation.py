@@ -19,7 +19,8 @@ from aiida_pseudo.data.pseudo.psml import PsmlData
 
 from aiida_deeph.codes.calculation import DftCalculation, check_files, check_spin_orbit
 from aiida_deeph.data.pao import PaoData
-from aiida_deeph.engine.dft.siesta.input import LABEL, SiestaRun, checked_basis, render_input
+from aiida_deeph.engine.dft.siesta.code import LABEL
+from aiida_deeph.engine.dft.siesta.input import SiestaRun, checked_basis, render_input
 from aiida_deeph.engine.dft.siesta.keywords import TABLE
 
 PLUGIN = "deeph.siesta"

@@ -10,7 +10,8 @@ from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoLabelWorkChain
-from aiida_deeph.engine.dft.siesta.input import LABEL, checked_basis
+from aiida_deeph.engine.dft.siesta.code import LABEL
+from aiida_deeph.engine.dft.siesta.input import checked_basis
 from aiida_deeph.engine.dft.siesta.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.orbitals import overlap_of, pseudos_family

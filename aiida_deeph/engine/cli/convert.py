@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from aiida_deeph.engine.dft.base import READERS
+from aiida_deeph.engine.dft.base import records
 
 
 @click.command("convert")
 @click.option(
     "--code",
     required=True,
-    type=click.Choice([*sorted(READERS), "deeph", "deeph_legacy"]),
+    type=click.Choice([*records(), "deeph", "deeph_legacy"]),
     help="Who wrote SOURCE_DIR: a DFT code, or a DeepH folder, new or legacy.",
 )
 @click.option(

@@ -1,51 +1,62 @@
-"""What a reader of a DFT code is, and the registry of those that exist."""
+"""What a reader of a DFT code is, and the registry of the codes: every folder here that has a record."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
-from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine import dft
+from aiida_deeph.engine.dft.record import CodeRecord
 from aiida_deeph.engine.errors import InputError
 
+if TYPE_CHECKING:
+    from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 
-class HamiltonianReader(Protocol):
-    """Turns the raw output of one DFT code into H(R) and S(R) in the package's conventions.
 
-    :param code: name in the registry.
-    """
+class HamiltonianReader(ABC):
+    """Turns the raw output of one DFT code into H(R) and S(R) in the package's conventions."""
 
-    code: str
+    record: ClassVar[CodeRecord]
 
+    @abstractmethod
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """Read a run where it lies; `metadata` holds code, version, settings and converged.
 
         :raises InputError: not a run of this code, or a file is missing.
         :raises DataError: the run did not converge, or a file is damaged.
         """
-        ...
 
 
-# Code -> module:class, imported only when asked for.
-READERS: dict[str, str] = {
-    "abacus": "aiida_deeph.engine.dft.abacus.reader:AbacusReader",
-    "aims": "aiida_deeph.engine.dft.aims.reader:AimsReader",
-    "cp2k": "aiida_deeph.engine.dft.cp2k.reader:Cp2kReader",
-    "openmx": "aiida_deeph.engine.dft.openmx.reader:OpenmxReader",
-    "pyscf": "aiida_deeph.engine.dft.pyscf.reader:PyscfReader",
-    "qe": "aiida_deeph.engine.dft.qe.reader:QeReader",
-    "siesta": "aiida_deeph.engine.dft.siesta.reader:SiestaReader",
-}
+@cache
+def records() -> Mapping[str, CodeRecord]:
+    """Record of each code by its name."""
+    folders = sorted(module.name for module in pkgutil.iter_modules(dft.__path__) if module.ispkg)
+    found = [importlib.import_module(f"{dft.__name__}.{folder}.code").RECORD for folder in folders]
+    return MappingProxyType({record.name: record for record in found})
+
+
+def get_record(code: str) -> CodeRecord:
+    """The record of a code.
+
+    :raises InputError: no such code.
+    """
+    if code not in records():
+        raise InputError("no reader for this code", found=code, expected=f"one of {', '.join(records())}")
+    return records()[code]
 
 
 def get_reader(code: str) -> HamiltonianReader:
-    """The reader of a code.
+    """The reader of a code, whose libraries are imported now.
 
-    :raises InputError: no such reader.
+    :raises InputError: no such code.
     """
-    if code not in READERS:
-        raise InputError("no reader for this code", found=code, expected=f"one of {', '.join(sorted(READERS))}")
-    module, name = READERS[code].split(":")
-    reader: HamiltonianReader = getattr(importlib.import_module(module), name)()
+    record = get_record(code)
+    module = importlib.import_module(f"{dft.__name__}.{code}.reader")
+    reader: HamiltonianReader = getattr(module, record.reader)()
     return reader

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, equal_kinds, match_pairs
+from aiida_deeph.engine.domain.convention import OrbitalConvention
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
 
@@ -18,75 +19,20 @@ Permutations = Mapping[int, tuple[int, ...]]
 Signs = Mapping[int, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class OrbitalConvention:
-    """How a code orders the orbitals of a shell, and which of them have the opposite sign of ours.
-
-    :param order: `ascending` is m = -l..l; `alternating` is m = 0, 1, -1, 2, -2, ..
-    :param exceptions: l -> values of m in the code's order, where it differs from `order`.
-    :param negated: orbitals whose sign is opposite: `none`, `odd` (odd m) or `odd_positive` (odd m > 0).
-    """
-
-    order: Literal["ascending", "alternating"] = "ascending"
-    exceptions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    negated: Literal["none", "odd", "odd_positive"] = "none"
-
-    def ms(self, l: int) -> tuple[int, ...]:
-        """m of each orbital of a shell in the code's order."""
-        if l in self.exceptions:
-            return self.exceptions[l]
-        ascending = tuple(range(-l, l + 1))
-        return ascending if self.order == "ascending" else tuple(sorted(ascending, key=lambda m: (abs(m), -m)))
-
-    def permutation(self, l: int) -> tuple[int, ...]:
-        """Place in the code's shell of each of our orbitals m = -l..l."""
-        ms = self.ms(l)
-        return tuple(ms.index(m) for m in range(-l, l + 1))
-
-    def signs(self, l: int) -> tuple[int, ...]:
-        """Factor of each of our orbitals m = -l..l."""
-
-        def negative(m: int) -> bool:
-            return m % 2 == 1 and (self.negated == "odd" or (self.negated == "odd_positive" and m > 0))
-
-        return tuple(-1 if negative(m) else 1 for m in range(-l, l + 1))
-
-
-_XYZ = (1, -1, 0)  # p orbitals as x, y, z
-
-CONVENTIONS: Mapping[str, OrbitalConvention] = {
-    "e3nn": OrbitalConvention(),
-    "cp2k": OrbitalConvention(),
-    "pyscf": OrbitalConvention(exceptions={1: _XYZ}),
-    # d as z2, x2-y2, xy, xz, yz; f as m = 0, 1, -1, 2, -2, 3, -3.
-    "openmx": OrbitalConvention("alternating", {1: _XYZ, 2: (0, 2, -2, 1, -1)}),
-    "abacus": OrbitalConvention("alternating", negated="odd"),
-    "siesta": OrbitalConvention(negated="odd"),
-    "aims": OrbitalConvention(negated="odd_positive"),
-    # HPRO, which makes the matrices of Quantum ESPRESSO, writes DeepH folders.
-    "qe": OrbitalConvention(),
-}
-
-
-def from_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltonian:
-    """Data whose shells are in a code's order and signs -> the same in ours, m = -l..l.
-
-    :raises InputError: the code's convention is not known.
-    """
-    convention, ls = _convention(code), _angular_momenta(data)
+def from_convention(data: RealSpaceHamiltonian, convention: OrbitalConvention) -> RealSpaceHamiltonian:
+    """Data whose shells are in another order and signs -> the same in ours, m = -l..l."""
+    ls = _angular_momenta(data)
     return reorder(data, {l: convention.permutation(l) for l in ls}, {l: convention.signs(l) for l in ls})
 
 
 def orbital_map(
-    basis: OrbitalBasis, symbols: Sequence[str], code: str
+    basis: OrbitalBasis, symbols: Sequence[str], convention: OrbitalConvention
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Where `from_convention` puts each orbital of the cell, and with which factor: for readers that place elements.
 
     :param symbols: of the atoms, in their order.
     :return: new index of each orbital, shape (n_orbitals,), and +1 or -1, shape (n_orbitals,).
-    :raises InputError: the code's convention is not known.
     """
-    convention = _convention(code)
     tables: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for symbol in dict.fromkeys(symbols):
         place, factor = np.empty(basis.n_orbitals(symbol), dtype=np.int64), np.empty(basis.n_orbitals(symbol))
@@ -103,12 +49,9 @@ def orbital_map(
     return begin + places, np.concatenate([tables[symbol][1] for symbol in symbols])
 
 
-def to_convention(data: RealSpaceHamiltonian, code: str) -> RealSpaceHamiltonian:
-    """Data in our order and signs -> the same in a code's: the inverse of `from_convention`.
-
-    :raises InputError: the code's convention is not known.
-    """
-    convention, ls = _convention(code), _angular_momenta(data)
+def to_convention(data: RealSpaceHamiltonian, convention: OrbitalConvention) -> RealSpaceHamiltonian:
+    """Data in our order and signs -> the same in another: the inverse of `from_convention`."""
+    ls = _angular_momenta(data)
     permutations = {l: tuple(m + l for m in convention.ms(l)) for l in ls}
     signs = {l: tuple(convention.signs(l)[m] for m in permutations[l]) for l in ls}
     return reorder(data, permutations, signs)
@@ -199,13 +142,6 @@ def without_gauge(data: RealSpaceHamiltonian) -> tuple[RealSpaceHamiltonian, flo
     """H - mu S with mu of `gauge_of`, and mu in eV; `shifted(result, mu)` gives the data back."""
     mu = gauge_of(data)
     return shifted(data, -mu), mu
-
-
-def _convention(code: str) -> OrbitalConvention:
-    try:
-        return CONVENTIONS[code]
-    except KeyError:
-        raise InputError("orbital order is unknown", found=code, expected=f"one of {', '.join(CONVENTIONS)}") from None
 
 
 def _angular_momenta(data: RealSpaceHamiltonian) -> list[int]:

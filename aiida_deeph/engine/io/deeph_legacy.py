@@ -1,6 +1,6 @@
 """The folder of the DeepH-E3 era: text files and one HDF5 dataset per atom pair.
 
-Atoms are counted from 1, lattice vectors and atoms stand in columns, orbitals are in OpenMX order: here alone.
+Atoms are counted from 1, lattice vectors and atoms stand in columns, orbitals are in an order of their own: here alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.convention import DEEPH_LEGACY
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention, to_convention
@@ -58,7 +59,7 @@ def read_legacy(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Re
 
     hamiltonian = matrix(hamiltonian_file, data.rows_per_atom, data.spin.dtype)
     overlap = matrix(OVERLAP_FILE, data.orbitals_per_atom, np.dtype(np.float64))
-    return from_convention(replace(data, hamiltonian=hamiltonian, overlap=overlap), "openmx")
+    return from_convention(replace(data, hamiltonian=hamiltonian, overlap=overlap), DEEPH_LEGACY)
 
 
 def read_legacy_structure(folder: Path) -> Structure:
@@ -108,7 +109,7 @@ def write_legacy(folder: Path, data: RealSpaceHamiltonian, *, hamiltonian_file: 
     write_text_atomic(folder / "element.dat", "".join(f"{atomic_numbers[s]}\n" for s in structure.symbols))
     shells = {symbol: "  ".join(map(str, basis.shells_of(symbol))) + "\n" for symbol in structure.elements}
     write_text_atomic(folder / "orbital_types.dat", "".join(shells[symbol] for symbol in structure.symbols))
-    data = to_convention(data, "openmx")
+    data = to_convention(data, DEEPH_LEGACY)
     if data.overlap is not None:
         _write_matrix(folder / OVERLAP_FILE, data.overlap)
     if data.hamiltonian is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.convention import LIBCINT
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.domain.structure import Structure
@@ -59,7 +60,7 @@ def overlap_gaussian(
         known = np.repeat(back >= 0, counts)
         entries[place[known] + np.arange(sizes[i])[:, None]] = block[:, known]
     data = RealSpaceHamiltonian(structure, orbital_basis, overlap=matrix)
-    ordered = from_convention(data, "pyscf").overlap
+    ordered = from_convention(data, LIBCINT).overlap
     assert ordered is not None
     return orbital_basis, ordered
 

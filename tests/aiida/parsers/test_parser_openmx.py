@@ -11,11 +11,11 @@ import pytest
 from aiida import orm
 
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.errors import DataError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "openmx"
-HARTREE = OPENMX_HARTREE_TO_EV
+HARTREE = OPENMX.hartree
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.qe.label import QeLabelWorkChain, find_code
-from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
+from aiida_deeph.engine.dft.qe.code import ARTEFACTS
 from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.dft.qe.xml_output import read_pw_xml
 from aiida_deeph.engine.errors import InputError

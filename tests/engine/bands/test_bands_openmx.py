@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.observables.bands import run_bands
 from aiida_deeph.engine.observables.config import BandsConfig
@@ -25,7 +25,7 @@ def test_bands_and_fermi_level_equal_openmx(
     source = shared / "fixtures" / "openmx" / name
     where = folder(OpenmxReader().read(source))
     reference = parse_bands((source / "openmx.Band").read_text())
-    exact = OPENMX_HARTREE_TO_EV * reference.energies
+    exact = OPENMX.hartree * reference.energies
     common = {"folder": where, "kpoints": reference.kpoints.tolist(), "output": str(tmp_path / "bands.json")}
 
     dense = json.loads(run_bands(BandsConfig(**common, fermi_mesh=MESHES[name])).read_text())

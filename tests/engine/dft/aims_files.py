@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from aiida_deeph.engine.dft.aims.constants import AIMS_HARTREE_TO_EV
+from aiida_deeph.engine.dft.aims.code import RECORD
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -65,12 +65,12 @@ def write_run(
 
     fractional = structure.positions @ np.linalg.inv(structure.cell)
     shift = np.rint(fractional - 1e-9).astype(int)
-    raw = to_convention(known, "aims")
+    raw = to_convention(known, RECORD.convention)
     matrices = {"overlap": raw.overlap, "hamiltonian": raw.hamiltonian}
     if down is not None:
         other = RealSpaceHamiltonian(known.structure, known.basis, hamiltonian=down, overlap=known.overlap)
         matrices = {"overlap": raw.overlap, "hamiltonian_up": raw.hamiltonian}
-        matrices["hamiltonian_dn"] = to_convention(other, "aims").hamiltonian
+        matrices["hamiltonian_dn"] = to_convention(other, RECORD.convention).hamiltonian
     first = np.concatenate([[0], np.cumsum(known.orbitals_per_atom)])
     n_basis = int(first[-1])
     dense = {name: {} for name in matrices}
@@ -109,7 +109,7 @@ def write_run(
     ]
     (folder / "rs_indices.out").write_text("\n".join(text) + "\n")
     for name, numbers in values.items():
-        scaled = np.array([*numbers, 0.0]) / (1.0 if name == "overlap" else AIMS_HARTREE_TO_EV)
+        scaled = np.array([*numbers, 0.0]) / (1.0 if name == "overlap" else RECORD.releases[0].hartree)
         if hdf5:
             with h5py.File(folder / f"rs_{name}.h5", "w") as file:
                 file["sparse_matrix"] = scaled

@@ -292,13 +292,13 @@ def test_damaged_matrices(abacus_run: Unpack) -> None:
 
 @pytest.mark.parametrize("decimals", [3, 8, 12, 16])
 def test_numbers_as_they_are_printed(decimals: int) -> None:
-    """Bit by bit what `float` makes of them where powers of ten are exact, to the last bit or two beyond."""
+    """Bit by bit what `float` makes of them, also beyond the powers of ten that floats can hold."""
     rng = np.random.default_rng(decimals)
-    values = rng.standard_normal(5000) * 10.0 ** rng.integers(-11, 5, 5000)
+    values = rng.standard_normal(5000) * 10.0 ** rng.integers(-40, 40, 5000)
     words = [f"{value:.{decimals}e}" for value in values]
     expected = np.array([float(word) for word in words])
     found = parse_reals(" ".join(words).encode())
-    assert np.abs(found / expected - 1).max() <= (0 if decimals < 10 else 5e-16)
+    assert np.array_equal(found, expected)
     pairs = " ".join(f"({a},{b})" for a, b in zip(words[::2], words[1::2], strict=True))
     assert np.array_equal(parse_reals(pairs.encode()), found)
     assert parse_reals(b" 0.5 -2 1e3 nan") == pytest.approx(np.array([0.5, -2, 1000, np.nan]), nan_ok=True)

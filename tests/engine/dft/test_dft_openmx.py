@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from aiida_deeph.engine.cli.convert import command
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.dft.openmx.input_file import parse_input
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.dft.openmx.scfout import read_scfout
@@ -42,7 +42,7 @@ def band_error(data: RealSpaceHamiltonian, text: str) -> float:
         parts = [(H, S)]
         if data.spin is SpinMode.COLLINEAR:
             parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in data.spin_rows]
-        for (h, s), energies in zip(parts, expected * OPENMX_HARTREE_TO_EV, strict=True):
+        for (h, s), energies in zip(parts, expected * OPENMX.hartree, strict=True):
             errors.append(np.abs(scipy.linalg.eigvalsh(h, s)[: len(energies)] - energies).max())
     return max(errors)
 
@@ -53,7 +53,7 @@ def test_bands_off_the_mesh(openmx_run: Unpack, name: str) -> None:
     data = get_reader("openmx").read(folder)
     text = (folder / "openmx.Band").read_text()
     assert band_error(data, text) < 1e-6
-    assert data.fermi_energy == pytest.approx(parse_bands(text).fermi_energy * OPENMX_HARTREE_TO_EV, abs=1e-9)
+    assert data.fermi_energy == pytest.approx(parse_bands(text).fermi_energy * OPENMX.hartree, abs=1e-9)
     assert not failures(run_gates(data))
     spin, shells, n_electrons = RUNS[name]
     assert (data.spin, data.basis.shells, data.n_electrons) == (spin, shells, n_electrons)

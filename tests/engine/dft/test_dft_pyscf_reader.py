@@ -12,8 +12,9 @@ import scipy.linalg
 
 pytest.importorskip("pyscf")
 
+from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.output import MATRICES_FILE, RESULTS_FILE, read_matrices, write_matrices
+from aiida_deeph.engine.dft.pyscf.output import read_matrices, write_matrices
 from aiida_deeph.engine.dft.pyscf.reader import PyscfReader
 from aiida_deeph.engine.dft.pyscf.runner import build_cell, run_pyscf, shells_of
 from aiida_deeph.engine.domain.structure import Structure

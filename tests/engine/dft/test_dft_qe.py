@@ -15,7 +15,7 @@ import pytest
 import scipy.linalg
 
 from aiida_deeph.engine.dft.qe import hpro_driver
-from aiida_deeph.engine.dft.qe.constants import ARTEFACTS
+from aiida_deeph.engine.dft.qe.code import ARTEFACTS
 from aiida_deeph.engine.dft.qe.gth import gaussian_table, gth_potential, gth_upf
 from aiida_deeph.engine.dft.qe.hpro_files import N_POINTS, hpro_ion, read_shells, table
 from aiida_deeph.engine.dft.qe.reader import QeReader
@@ -102,8 +102,8 @@ def changed(run: Path, name: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("data-file-schema.xml", "6.7MaX", "9.1", r"unknown version of pw.x.*found 9.1; expected 6.5 to 7.5"),
-        ("hpro_result.json", "0.3.1.post1", "1.0", r"unknown version of HPRO.*found 1.0; expected 0.3"),
+        ("data-file-schema.xml", "6.7MaX", "9.1", r"version of pw.x is not known.*found 9.1; expected 6.5 to 7.5"),
+        ("hpro_result.json", "0.3.1.post1", "1.0", r"version of HPRO is not known.*found 1.0; expected 0.3"),
         ("data-file-schema.xml", "achieved>true", "achieved>false", "density did not converge.*12 cycles"),
         ("data-file-schema.xml", "<noncolin>false", "<noncolin>true", "magnets are not supported"),
         ("data-file-schema.xml", "<lsda>false", "<lsda>true", "magnets are not supported.*collinear spins"),

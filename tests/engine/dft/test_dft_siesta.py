@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.convert import command
 from aiida_deeph.engine.dft.base import get_reader
-from aiida_deeph.engine.dft.siesta.constants import SIESTA_4
+from aiida_deeph.engine.dft.siesta.code import SIESTA_4
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader

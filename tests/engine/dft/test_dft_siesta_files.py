@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.dft.siesta.constants import SIESTA_4, SIESTA_5
+from aiida_deeph.engine.dft.siesta.code import SIESTA_4, SIESTA_5
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
 from aiida_deeph.engine.dft.siesta.geometry_files import read_orbital_index, read_xv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx

@@ -9,15 +9,13 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.abacus.code import SUFFIX
 from aiida_deeph.engine.dft.scf_run import ScfRun, floats
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
-# ABACUS writes into OUT.SUFFIX.
-SUFFIX = "ABACUS"
-OUTPUT_FOLDER = f"OUT.{SUFFIX}"
 DATA_FOLDER = "DATA"
 # Where the files of an earlier run's output are found.
 RESTART_FOLDER = "RESTART"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 # Numbers that are converted together: what they need stays in the cache of a core.
 _CHUNK = 1 << 14
-_POWERS = 10.0 ** np.arange(120)
+# Exact, as all powers of ten up to 1e22 are; numpy's own power need not be.
+_POWERS = np.array([float(f"1e{n}") for n in range(23)])
 _ZEROS = np.uint64(0x3030303030303030)
 # Decimals of the numbers that are converted fast: ABACUS prints so many.
 _DECIMALS = 8
@@ -63,9 +64,13 @@ def parse_reals(text: bytes) -> NDArray[np.float64]:
             return _parse_slowly(text)
         power = sign * power - np.int16(_DECIMALS)
         number = (lead * np.uint64(10**_DECIMALS) + _value(decimals)).astype(np.float64)
+        largest = len(_POWERS) - 1
         if power.max() > 0:
-            number *= _POWERS[np.maximum(power, 0)]
-        number /= _POWERS[np.maximum(-power, 0)]
+            number *= _POWERS[np.clip(power, 0, largest)]
+        number /= _POWERS[np.clip(-power, 0, largest)]
+        for n in np.flatnonzero(np.abs(power) > largest):
+            # Of numbers so far from one the power is no float: it would be rounded before the number is.
+            number[n] = float(characters[e[n] - _DECIMALS - 2 : e[n] + 4].tobytes())
         number *= np.where(head & _BYTE == np.uint64(ord("-")), -1.0, 1.0)
         values[begin : begin + _CHUNK] = number
     return values

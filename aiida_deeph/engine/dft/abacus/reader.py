@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.abacus.constants import ABACUS_RYDBERG_TO_EV
+from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
 from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
+from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -28,14 +29,14 @@ HAMILTONIANS = (("data-HR-sparse_SPIN0.csr", "data-HR-sparse_SPIN1.csr"), ("hrs1
 OVERLAPS = ("data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "SR.csr")
 
 
-class AbacusReader:
+class AbacusReader(HamiltonianReader):
     """Reads an LCAO run of ABACUS 3 with `out_mat_hs2 1` (`out_hsr 1`), or one of `calculation get_S`.
 
     Needed are STRU and INPUT, and the CSR files and log of OUT.SUFFIX, there or in the same folder. The pairs of atoms
     are those of H, which reaches beyond S where nonlocal projectors join orbitals that do not overlap.
     """
 
-    code = "abacus"
+    record = RECORD
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run, S(R) alone of `get_S`.
@@ -178,7 +179,7 @@ def _placed(
 
     With nspin 4 the rows of an atom are 2 * orbital + spin; so they are in S, but for that of a `get_S` without spin.
     """
-    sizes, orbitals = basis.orbitals_per_atom(symbols), orbital_map(basis, symbols, "abacus")
+    sizes, orbitals = basis.orbitals_per_atom(symbols), orbital_map(basis, symbols, RECORD.convention)
     S = parts[-1]
     elements = (S.rows, S.columns, S.cell, S.values.real)
     if n_spin == 4 and S.n_rows == 2 * sizes.sum():
@@ -199,7 +200,7 @@ def _placed(
     overlap = places[0].spatial(elements[3])
     if len(parts) == 1:
         return None, overlap
-    H = [part.values * ABACUS_RYDBERG_TO_EV for part in parts[:-1]]
+    H = [part.values * RECORD.releases[0].rydberg for part in parts[:-1]]
     if n_spin == 2:
         return _collinear(*(place.spatial(values) for place, values in zip(places[1:], H, strict=True))), overlap
     return places[1].spatial(H[0].astype(np.complex128) if spinful else H[0]), overlap
@@ -252,7 +253,7 @@ def _metadata(log: RunningLog, settings: dict[str, str], stru: Stru, n_spin: int
         # moment (mx, my, mz) of their output acts as (mx, -my, mz). H is kept as the release had it.
         recorded["sigma_y"] = "see the ABACUS release: its sign changed after 3.10"
     return {
-        "code": "abacus",
+        "code": RECORD.name,
         "version": log.version,
         **({} if log.converged is None else {"converged": log.converged}),
         "settings": recorded,

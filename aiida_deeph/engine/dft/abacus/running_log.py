@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.errors import DataError, InputError
 
-KNOWN_VERSIONS = "3.x"
 LOGS = ("running_scf.log", "running_get_S.log", "running_get_s.log")
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[Ee][-+]?\d+)?"
@@ -80,8 +80,7 @@ def read_running_log(path: Path) -> RunningLog:
     version = re.search(r"^\s*ABACUS\s+v?(\d[\w.]*)", text, re.MULTILINE)
     if version is None:
         raise InputError("not a log of ABACUS", where=path, expected="`ABACUS v3..`")
-    if not version.group(1).startswith("3."):
-        raise InputError("version of ABACUS is not known", where=path, found=version.group(1), expected=KNOWN_VERSIONS)
+    RECORD.release(version.group(1), path)
     shells: dict[str, tuple[int, ...]] = {}
     types = re.split(r"READING ATOM TYPE", text)[1:]
     for part in types:

@@ -10,9 +10,10 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.abacus.constants import ABACUS_BOHR_TO_ANGSTROM
 from aiida_deeph.engine.errors import DataError, InputError
 
+# In positions that are given in Angstrom; everything else is in Bohr.
+ABACUS_BOHR_TO_ANGSTROM = 0.529177
 _SECTIONS = (
     "ATOMIC_SPECIES",
     "NUMERICAL_ORBITAL",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.aims.constants import AIMS_HARTREE_TO_EV
+from aiida_deeph.engine.dft.aims.code import RECORD
 from aiida_deeph.engine.dft.aims.geometry_files import read_basis_indices, read_geometry
 from aiida_deeph.engine.dft.aims.rs_files import RsIndices, read_indices, read_values
+from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -36,7 +37,7 @@ BORDER = 1e-5
 _NUMBER = r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?"
 
 
-class AimsReader:
+class AimsReader(HamiltonianReader):
     """Reads a run of FHI-aims with `output_rs_matrices plain` or `hdf5`, spins none or collinear.
 
     Needed are rs_indices.out, rs_overlap and rs_hamiltonian (.._up, .._dn), geometry.in and basis-indices.out; the main
@@ -44,7 +45,7 @@ class AimsReader:
     the SCF, is not in these matrices.
     """
 
-    code = "aims"
+    record = RECORD
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
@@ -88,7 +89,7 @@ class AimsReader:
             return np.concatenate([values, values])[order]
 
         S = places.spatial(both(overlap))
-        H = [both(name) * AIMS_HARTREE_TO_EV for name in names]
+        H = [both(name) * RECORD.releases[0].hartree for name in names]
         data = RealSpaceHamiltonian(
             structure,
             basis,
@@ -98,7 +99,7 @@ class AimsReader:
             output.pop("fermi_energy", None),
             output.pop("n_electrons", None),
             {
-                "code": "aims",
+                "code": RECORD.name,
                 **output,
                 "settings": {
                     "spin": "none" if len(H) == 1 else "collinear",
@@ -106,7 +107,7 @@ class AimsReader:
                 },
             },
         )
-        return from_convention(unwrapped(data, _moved_by(structure, S)), "aims")
+        return from_convention(unwrapped(data, _moved_by(structure, S)), RECORD.convention)
 
 
 def _places(indices: RsIndices, sizes: NDArray[np.int64]) -> tuple[EntryPlaces, NDArray[np.int64]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.base import HamiltonianReader
+from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
 from aiida_deeph.engine.dft.cp2k.input_file import read_structure_of_run
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
@@ -24,13 +26,13 @@ from aiida_deeph.engine.units import HARTREE_TO_EV
 AMBIGUOUS = 1e-4
 
 
-class Cp2kReader:
+class Cp2kReader(HamiltonianReader):
     """Reads a CP2K run that has the sections of `required_input`, where it lies.
 
     :param threshold: pairs of atoms are kept while |H| (eV) or |S| exceeds it.
     """
 
-    code = "cp2k"
+    record = RECORD
 
     def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
         self.threshold = threshold
@@ -68,7 +70,7 @@ class Cp2kReader:
             output.fermi_energy,
             output.n_electrons,
             {
-                "code": "cp2k",
+                "code": RECORD.name,
                 "version": output.version,
                 "converged": True,
                 "settings": {"project": output.project, "scf_cycles": output.n_cycles},
@@ -76,7 +78,7 @@ class Cp2kReader:
                 "pair_threshold": self.threshold,
             },
         )
-        return from_convention(significant_pairs(data, self.threshold), "cp2k")
+        return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
 
 
 def _basis(output: MainOutput) -> OrbitalBasis:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aiida_deeph.engine.dft.openmx.code import NAME
 from aiida_deeph.engine.dft.openmx.keywords import is_block
 from aiida_deeph.engine.dft.openmx.kpath import straight_pieces
 from aiida_deeph.engine.dft.scf_run import ScfRun, floats, polar_angles
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 
-# System.Name: the names of all files of a run begin with it.
-NAME = "openmx"
 DATA_FOLDER = "DFT_DATA"
 SPIN_WORDS = {SpinMode.NONE: "off", SpinMode.COLLINEAR: "on", SpinMode.NONCOLLINEAR: "nc"}
 

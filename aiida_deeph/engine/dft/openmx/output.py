@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM, OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.dft.openmx.main_output import parse_main_output
 from aiida_deeph.engine.errors import DataError
 
@@ -107,15 +107,15 @@ def parse_results(text: str, where: str = "openmx.out") -> Results:
     total = re.search(rf"Total spin moment \(muB\)\s+({_NUMBER})", body)
     dipole = re.search(rf"^ Total\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", body, re.MULTILINE)
     cutoffs = re.search(rf"Used cutoff energy \(Ryd\) for 3D-grids = ({_NUMBER}), ({_NUMBER}), ({_NUMBER})", text)
-    factor = OPENMX_HARTREE_TO_EV / OPENMX_BOHR_TO_ANGSTROM
+    factor = OPENMX.hartree / OPENMX.bohr
     return Results(
         version=output.version,
         converged=output.converged,
-        scf_energies=tuple(energy * OPENMX_HARTREE_TO_EV for energy in output.band_energies),
+        scf_energies=tuple(energy * OPENMX.hartree for energy in output.band_energies),
         scf_residuals=output.residuals,
-        criterion=output.criterion * OPENMX_HARTREE_TO_EV,
-        energies={name: float(value) * OPENMX_HARTREE_TO_EV for name, value in energies.items()},
-        fermi_energy=None if output.fermi_energy is None else output.fermi_energy * OPENMX_HARTREE_TO_EV,
+        criterion=output.criterion * OPENMX.hartree,
+        energies={name: float(value) * OPENMX.hartree for name, value in energies.items()},
+        fermi_energy=None if output.fermi_energy is None else output.fermi_energy * OPENMX.hartree,
         atoms=tuple(_atoms(body)),
         total_moment=float(total[1]) if total else None,
         dipole=tuple(float(x) for x in dipole.groups()) if dipole else None,

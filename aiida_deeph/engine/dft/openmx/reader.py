@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.openmx.constants import OPENMX_BOHR_TO_ANGSTROM, OPENMX_HARTREE_TO_EV
+from aiida_deeph.engine.dft.base import HamiltonianReader
+from aiida_deeph.engine.dft.openmx.code import OPENMX, RECORD
 from aiida_deeph.engine.dft.openmx.input_file import OpenmxInput, parse_input
 from aiida_deeph.engine.dft.openmx.main_output import MainOutput, read_main_output
 from aiida_deeph.engine.dft.openmx.scfout import Scfout, read_scfout
@@ -22,13 +23,13 @@ from aiida_deeph.engine.orbitals.pao import OrbitalName
 SPINS = {0: SpinMode.NONE, 1: SpinMode.COLLINEAR, 3: SpinMode.NONCOLLINEAR}
 
 
-class OpenmxReader:
+class OpenmxReader(HamiltonianReader):
     """Reads an OpenMX 3.9 run with `HS.fileout on`: NAME.scfout and NAME.out of one folder.
 
     All pairs of atoms that OpenMX stores are kept: those whose orbitals can touch.
     """
 
-    code = "openmx"
+    record = RECORD
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
@@ -70,16 +71,16 @@ class OpenmxReader:
                 expected=int(basis.orbitals_per_atom(symbols)[wrong[0]]),
             )
         data = RealSpaceHamiltonian(
-            Structure(symbols, raw.positions * OPENMX_BOHR_TO_ANGSTROM, raw.cell * OPENMX_BOHR_TO_ANGSTROM),
+            Structure(symbols, raw.positions * OPENMX.bohr, raw.cell * OPENMX.bohr),
             basis,
             SPINS[raw.spin],
-            _hamiltonian(raw) * OPENMX_HARTREE_TO_EV,
+            _hamiltonian(raw) * OPENMX.hartree,
             BlockSparseMatrix.from_pairs(raw.atom_pairs, raw.orbitals, raw.overlap),
-            raw.fermi_energy * OPENMX_HARTREE_TO_EV,
+            raw.fermi_energy * OPENMX.hartree,
             raw.n_electrons,
             _metadata(raw, output, settings, bases),
         )
-        return from_convention(data, "openmx")
+        return from_convention(data, RECORD.convention)
 
 
 def find_scfout(directory: Path) -> Path:
@@ -153,7 +154,7 @@ def _metadata(
     definitions = [line.split() for line in settings.blocks["definition.of.atomic.species"]]
     energy = output.total_energy
     return {
-        "code": "openmx",
+        "code": RECORD.name,
         "version": output.version,
         "converged": True,
         "settings": {
@@ -168,6 +169,6 @@ def _metadata(
             "scf_criterion_Hartree": output.criterion,
         },
         "scf_cycles": len(output.band_energies),
-        "energy_eV": None if energy is None else energy * OPENMX_HARTREE_TO_EV,
+        "energy_eV": None if energy is None else energy * OPENMX.hartree,
         "total_spin": raw.total_spin,
     }

@@ -12,13 +12,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path
 
 FORMAT_VERSION = 1
-MATRICES_FILE = "pyscf.h5"
-RESULTS_FILE = "results.json"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.pyscf.output import MATRICES_FILE, read_matrices
+from aiida_deeph.engine.dft.base import HamiltonianReader
+from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RECORD
+from aiida_deeph.engine.dft.pyscf.output import read_matrices
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -23,13 +25,13 @@ TIE = 1e-4
 CHUNK = 1 << 14
 
 
-class PyscfReader:
+class PyscfReader(HamiltonianReader):
     """Reads what `deeph-engine pyscf` wrote.
 
     :param threshold: pairs of atoms are kept while |H| (eV) or |S| exceeds it.
     """
 
-    code = "pyscf"
+    record = RECORD
 
     def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
         self.threshold = threshold
@@ -68,7 +70,7 @@ class PyscfReader:
         weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
         H_blocks, S_blocks = (_blocks(M, sizes, classes[source, 0], pairs, weights) for M in (H, S))
         metadata = {
-            "code": "pyscf",
+            "code": RECORD.name,
             "version": results.get("version"),
             "converged": True,
             "settings": results["settings"],
@@ -85,7 +87,7 @@ class PyscfReader:
             n_electrons=results.get("n_electrons"),
             metadata=metadata,
         )
-        return from_convention(significant_pairs(data, self.threshold), "pyscf")
+        return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
 
 
 class _Images:

@@ -14,8 +14,9 @@ import scipy.linalg
 import scipy.optimize
 import scipy.special
 
+from aiida_deeph.engine.dft.pyscf.code import RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, RESULTS_FILE, write_matrices
+from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, write_matrices
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.files import write_text_atomic

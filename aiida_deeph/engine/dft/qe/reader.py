@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from aiida_deeph.engine.dft.qe.constants import (
+from aiida_deeph.engine.dft.base import HamiltonianReader
+from aiida_deeph.engine.dft.qe.code import (
     DEEPH_FOLDER,
-    HPRO_HARTREE_TO_EV,
-    HPRO_VERSIONS,
-    PW_VERSIONS,
+    HPRO,
+    RECORD,
     RESULT_FILE,
     XML_FILE,
-    known_version,
-    names_of,
 )
 from aiida_deeph.engine.dft.qe.render import grouping
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, read_pw_xml
+from aiida_deeph.engine.dft.record import known_release
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -40,12 +39,12 @@ from aiida_deeph.engine.units import HARTREE_TO_EV
 TOLERANCE = 1e-4
 
 
-class QeReader:
+class QeReader(HamiltonianReader):
     """Reads a working directory of HPRO: its DeepH folder `deeph`, what its driver noted in `hpro_result.json`, and the
     `data-file-schema.xml` of pw.x.
     """
 
-    code = "qe"
+    record = RECORD
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one label.
@@ -56,14 +55,8 @@ class QeReader:
         directory = Path(directory)
         result = read_result(directory)
         output = read_pw_xml(directory / XML_FILE)
-        for program, version, known in (
-            ("pw.x", output.version, PW_VERSIONS),
-            ("HPRO", str(result["hpro_version"]), HPRO_VERSIONS),
-        ):
-            if not known_version(version, known):
-                raise InputError(
-                    f"unknown version of {program}", where=directory, found=version, expected=names_of(known)
-                )
+        known_release(RECORD.releases, output.version, directory, "pw.x")
+        known_release((HPRO,), str(result["hpro_version"]), directory, "HPRO")
         if not output.converged:
             raise DataError(
                 "density did not converge",
@@ -164,7 +157,7 @@ def _on_atoms_of(data: RealSpaceHamiltonian, output: PwOutput, directory: Path) 
     H = data.hamiltonian
     if H is None or data.overlap is None:
         raise InputError("matrices are missing", where=directory / DEEPH_FOLDER, expected="hamiltonian.h5, overlap.h5")
-    H = H.with_entries(H.entries * (HARTREE_TO_EV / HPRO_HARTREE_TO_EV))
+    H = H.with_entries(H.entries * (HARTREE_TO_EV / HPRO.hartree))
     return replace(data, structure=structure, hamiltonian=H)
 
 
@@ -180,7 +173,7 @@ def _different_runs(directory: Path, found: str, expected: str) -> DataError:
 
 def _metadata(output: PwOutput, result: dict[str, Any]) -> dict[str, Any]:
     return {
-        "code": "qe",
+        "code": RECORD.name,
         "version": output.version,
         "converged": True,
         "settings": {

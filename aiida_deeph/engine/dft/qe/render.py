@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.qe.constants import POTENTIAL_FILE, PREFIX, PSEUDO_FOLDER
+from aiida_deeph.engine.dft.qe.code import POTENTIAL_FILE, PREFIX, PSEUDO_FOLDER
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 

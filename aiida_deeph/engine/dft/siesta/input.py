@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from ase.data import atomic_numbers
 
 from aiida_deeph.engine.dft.scf_run import ScfRun, floats, polar_angles
+from aiida_deeph.engine.dft.siesta.code import LABEL
 from aiida_deeph.engine.dft.siesta.keywords import is_block
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import InputError
 
-# SystemLabel: the names of all files of a run begin with it.
-LABEL = "siesta"
 # Sizes that SIESTA makes of an element's orbitals by itself.
 SIZES = ("SZ", "DZ", "TZ", "SZP", "DZP", "TZP", "SZP2", "DZP2", "TZP2")
 SPIN_WORDS = {

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiida_deeph.engine.dft.siesta.constants import SIESTA_4, SIESTA_5, SiestaUnits
+from aiida_deeph.engine.dft.record import Release
+from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.errors import DataError, InputError
 
 # Files beyond this are not looked at when the main output is searched for, bytes.
 LARGEST_OUTPUT = 200_000_000
-KNOWN_VERSIONS = "4.1 (or a MaX release of it) or 5"
 
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
 _VERSION = re.compile(r"^(?:Siesta Version\s*:|Executable\s*:\s*siesta\s*\n\s*Version\s*:)\s*(\S+)", re.MULTILINE)
@@ -28,7 +28,7 @@ class MainOutput:
 
     path: Path
     version: str
-    units: SiestaUnits
+    units: Release
     converged: bool
     n_cycles: int
     energy: float | None
@@ -70,7 +70,7 @@ def read_main_output(path: Path) -> MainOutput:
     if match is None:
         raise InputError("not an output of SIESTA", where=path, expected="`Siesta Version` or `Executable : siesta`")
     version = match.group(1)
-    units = _units(version, path)
+    units = RECORD.release(version, path)
     steps = [m.start() for m in re.finditer(r"^\s*scf:\s+1\s", text, re.MULTILINE)]
     if not steps:
         raise DataError("output of SIESTA is incomplete", where=path, expected="the SCF cycle")
@@ -86,15 +86,3 @@ def read_main_output(path: Path) -> MainOutput:
         energy=float(energy.group(1)) if energy else None,
         fermi_energy=float(fermi.group(1)) if fermi else None,
     )
-
-
-def _units(version: str, path: Path) -> SiestaUnits:
-    """Constants of a version.
-
-    :raises InputError: the version is not known: its matrices may mean something else.
-    """
-    if re.search(r"(?:^|[^\d.])v?4\.1(?:$|[^\d])", version) or version.startswith("MaX-"):
-        return SIESTA_4
-    if re.match(r"(?:siesta-|v|rel-)?5\.\d", version):
-        return SIESTA_5
-    raise InputError("version of SIESTA is not known", where=path, found=version, expected=KNOWN_VERSIONS)

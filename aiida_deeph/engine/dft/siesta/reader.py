@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
+from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.dft.siesta.energy_files import read_fermi_energy
 from aiida_deeph.engine.dft.siesta.geometry_files import OrbitalIndex, read_orbital_index, read_xv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
@@ -29,14 +31,14 @@ SPINS = {1: SpinMode.NONE, 2: SpinMode.COLLINEAR, 4: SpinMode.NONCOLLINEAR, 8: S
 SPIN_NAMES = {1: "none", 2: "polarized", 4: "non-collinear", 8: "spin-orbit"}
 
 
-class SiestaReader:
+class SiestaReader(HamiltonianReader):
     """Reads a SIESTA run with `SaveHS true`: LABEL.HSX and/or LABEL.TSHS, and the main output in one folder.
 
     Of the two files the one in double precision is taken. LABEL.XV gives the elements, and the geometry where the
     matrices lack it (HSX of SIESTA 4); LABEL.ORB_INDX gives the shells where they lack them (TSHS).
     """
 
-    code = "siesta"
+    record = RECORD
 
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
@@ -60,7 +62,8 @@ class SiestaReader:
         symbols, basis = _species(raw, directory, label)
         cells, columns, cell_vectors = images_of_elements(raw, _orbital_index(directory, label))
         sizes = raw.orbitals_per_atom.astype(np.int64)
-        places = entry_places(raw.rows, columns, cells, cell_vectors, sizes, orbital_map(basis, symbols, "siesta"))
+        orbitals = orbital_map(basis, symbols, RECORD.convention)
+        places = entry_places(raw.rows, columns, cells, cell_vectors, sizes, orbitals)
         units = output.units
         return RealSpaceHamiltonian(
             Structure(symbols, raw.positions * units.bohr, raw.cell * units.bohr),
@@ -71,7 +74,7 @@ class SiestaReader:
             _fermi_energy(raw, output, directory, label),
             raw.n_electrons,
             {
-                "code": "siesta",
+                "code": RECORD.name,
                 "version": output.version,
                 "converged": True,
                 "settings": {
