@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.plugins import WorkflowFactory
@@ -21,6 +22,22 @@ from aiida_deeph.engine.overlap.config import OverlapConfig
 from tests.aiida import lcao_files, openmx_files, qe_files
 
 PROTOCOLS = ("fast", "balanced", "stringent")
+
+
+def jobs_of(workchain: type[LabelWorkChain], code: orm.AbstractCode, structure: orm.StructureData) -> list[tuple]:
+    """All jobs of a label that succeeds, each after one that pretends to have succeeded: class and inputs."""
+    builder = workchain.get_builder_from_protocol(code, structure, "fast")
+    inputs = {**builder._inputs(prune=True)}
+    jobs = [workchain.first_job(inputs)]
+    while True:
+        node = orm.CalcJobNode(computer=code.computer, process_type=jobs[-1][0].build_process_type()).store()
+        folder = orm.RemoteData(remote_path="/nowhere", computer=code.computer)
+        folder.base.links.add_incoming(node, LinkType.CREATE, "remote_folder")
+        folder.store()
+        following = workchain.next_job(inputs, node)
+        if following is None:
+            return jobs
+        jobs.append(following)
 
 
 @pytest.fixture(autouse=True)
@@ -108,15 +125,26 @@ def test_protocol_gives_a_job_that_can_be_submitted(name, protocol, code_of, str
 def test_files_that_the_reader_needs_are_looked_for_after_the_run(name, code_of, structure):
     workchain = WorkflowFactory(name)
     assert workchain.raw_files
+    # Where a label takes several jobs, the last one leaves the files.
+    text = jobs_of(workchain, code_of(workchain), structure)[-1][1]["metadata"]["options"]["append_text"]
+    assert all(PurePosixPath(pattern).name in text for pattern in workchain.raw_files)
+
+
+@pytest.mark.parametrize("name", label_entry_points())
+def test_jobs_of_a_label_need_no_workchain(name, code_of, structure):
+    """Each can be submitted as it is, and the workchain would submit the same first one."""
+    workchain = WorkflowFactory(name)
+    jobs = jobs_of(workchain, code_of(workchain), structure)
+    for process, inputs in jobs:
+        instantiate_process(get_manager().get_runner(), process, **inputs)
     process = instantiate_process(
         get_manager().get_runner(), workchain.get_builder_from_protocol(code_of(workchain), structure, "fast")
     )
     with process._process_scope():
         process.setup()
-    # Where a label takes two jobs, the last one leaves the files.
-    last = process.ctx.get("projection") or process.ctx.inputs
-    text = last["metadata"]["options"]["append_text"]
-    assert all(PurePosixPath(pattern).name in text for pattern in workchain.raw_files)
+    (job, alone), within = jobs[0], process.ctx.inputs
+    assert job is workchain._process_class and set(alone) == set(within) and alone["metadata"] == within["metadata"]
+    assert alone["parameters"].get_dict() == within["parameters"].get_dict()
 
 
 @pytest.mark.parametrize("name", label_entry_points())
