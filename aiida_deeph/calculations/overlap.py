@@ -18,7 +18,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE
-from aiida_deeph.engine.orbitals.load import is_numeric
+from aiida_deeph.engine.overlap.basis import is_numeric
 from aiida_deeph.engine.overlap.config import OverlapConfig
 
 OUTPUT = "overlap"

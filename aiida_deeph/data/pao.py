@@ -10,10 +10,10 @@ from pathlib import Path
 from aiida.common.exceptions import ValidationError
 from aiida.orm import Group, QueryBuilder, SinglefileData
 
+from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.orbitals.describe import describe_orbitals
+from aiida_deeph.engine.orbitals.formats import SUFFIXES, describe_orbitals, suffix_of
 from aiida_deeph.engine.orbitals.pao import PaoDescription
-from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of
 
 
 class PaoData(SinglefileData):
@@ -38,7 +38,7 @@ class PaoData(SinglefileData):
         head = describe_orbitals(content.decode("utf-8", errors="replace"), self.filename)
         self.base.attributes.set_many(
             {
-                "code": head.code,
+                "code": code_of_format(head.format),
                 "name": head.name,
                 "element": head.element,
                 "valence": head.valence,

@@ -11,8 +11,8 @@ from aiida.plugins import DataFactory, GroupFactory
 
 from aiida_deeph.calculations.overlap import ORBITALS as FOLDER
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.orbitals.load import is_numeric
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
+from aiida_deeph.engine.overlap.basis import is_numeric
 
 # Codes that make their orbitals in each run: their names say nothing, the files are those of the labels.
 MADE_BY_RUNS = ("siesta",)

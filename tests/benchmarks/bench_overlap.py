@@ -10,7 +10,7 @@ import numpy as np
 
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.orbitals.gaussian import load_basis
+from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian, overlap_ranges
 
 

@@ -15,10 +15,11 @@ from pydantic import Field
 from aiida_deeph.codes.label import LabelWorkChain, validate_code
 from aiida_deeph.codes.qe.hpro import HproConfig
 from aiida_deeph.engine.config import Config, parse_config
+from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.dft.qe.code import ARTEFACTS
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.orbitals.suffix import SUFFIXES, suffix_of
+from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
 from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
@@ -126,7 +127,7 @@ class QeLabelWorkChain(LabelWorkChain):
             raise InputError("unknown size of the basis", where="label.parameters.size", found=size, expected=expected)
         known = {}
         for symbol in sorted(symbols):
-            nodes = [node for node in family.of_element(symbol) if SUFFIXES[suffix_of(node.filename)] != "openmx"]
+            nodes = [node for node in family.of_element(symbol) if format_of(node.filename) != "pao"]
             if nodes:
                 known[symbol] = nodes[round(SIZES[size] * (len(nodes) - 1))].filename
         return {**parameters, "orbitals": {**known, **parameters.get("orbitals", {})}}
@@ -162,8 +163,7 @@ class QeLabelWorkChain(LabelWorkChain):
         basis: dict[str, str] = {}
         for symbol in sorted(symbols):
             name = parameters["orbitals"][symbol]
-            suffix = suffix_of(name)
-            basis |= overlap_of(SUFFIXES[suffix], {symbol: name.removesuffix(suffix)})
+            basis |= overlap_of(code_of_format(format_of(name)), {symbol: name.removesuffix(suffix_of(name))})
         return basis
 
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aiida_deeph.engine.cli.overlap import _by_element
+from aiida_deeph.engine.overlap.basis import spec_forms
 
 
 @click.command("cube")
@@ -15,7 +16,7 @@ from aiida_deeph.engine.cli.overlap import _by_element
     "--basis",
     required=True,
     metavar="SPEC",
-    help="pyscf:NAME, cp2k:FILE:NAME, openmx:FOLDER, siesta:FOLDER or abacus:FOLDER, as for `overlap`.",
+    help=f"One of {spec_forms()}, as for `overlap`.",
 )
 @click.option(
     "--orbitals", metavar="ELEMENT=NAME", multiple=True, help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1."
@@ -37,13 +38,13 @@ def command(
 ) -> None:
     """Write a state of WAVEFUNCTIONS (from `deeph-engine bands --wavefunction N`) as a cube file."""
     from aiida_deeph.engine.observables.cube import elements_of, write_cube
-    from aiida_deeph.engine.orbitals.load import is_numeric, load_numeric
+    from aiida_deeph.engine.overlap.basis import is_numeric, load_basis, load_numeric
 
     elements = elements_of(wavefunctions)
     if is_numeric(basis):
         found = load_numeric(basis, _by_element(orbitals), elements, Path())
     else:
-        from aiida_deeph.engine.orbitals.gaussian import as_radial, load_basis
+        from aiida_deeph.engine.orbitals.gaussian import as_radial
 
         found = as_radial(load_basis(basis, elements, Path()))
     norm = write_cube(output, wavefunctions, found, **options)

@@ -8,6 +8,7 @@ import sys
 import click
 
 from aiida_deeph import __version__
+from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.ranks import leave
 
@@ -25,29 +26,36 @@ COMMANDS = {
     "overlap": "Overlap S(R) of any structure without a DFT run.",
     "predict": "Predict the Hamiltonian H(R) of a structure.",
     "preprocess": "Turn many raw DFT outputs into a gated dataset.",
-    "pyscf": "Run a periodic Kohn-Sham calculation with PySCF.",
     "structure": "Build twisted bilayers, and cells for a dataset.",
     "tight-binding": "H(R) without overlap for tight-binding programs (Wannier90's files).",
     "train": "Train a network on a dataset.",
 }
 
 
+def of_codes() -> dict[str, str]:
+    """Commands of DFT codes that the engine runs itself, and their help."""
+    return {name: record.command for name, record in records().items() if record.command is not None}
+
+
 class LazyGroup(click.Group):
-    """A group whose subcommand NAME is `command` in the module `aiida_deeph.engine.cli.NAME`."""
+    """A group whose subcommand NAME is `command` in the module `aiida_deeph.engine.cli.NAME`, or in that of a code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted(COMMANDS | of_codes())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name in COMMANDS:
+            module = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}")
+        elif name in of_codes():
+            module = importlib.import_module(f"aiida_deeph.engine.dft.{name}.command")
+        else:
             return None
-        module = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl(sorted((COMMANDS | of_codes()).items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

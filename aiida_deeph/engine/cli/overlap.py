@@ -8,19 +8,18 @@ import click
 
 from aiida_deeph.engine.config import load_config, parse_config
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.overlap.basis import spec_forms
 from aiida_deeph.engine.overlap.config import OverlapConfig
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--basis", metavar="SPEC", help="pyscf:NAME, cp2k:FILE:NAME, openmx:FOLDER, siesta:FOLDER or abacus:FOLDER."
-)
+@click.option("--basis", metavar="SPEC", help=f"One of {spec_forms()}.")
 @click.option(
     "--orbitals",
     metavar="ELEMENT=NAME",
     multiple=True,
-    help="Numerical orbitals of an element, e.g. C=C6.0-s2p2d1 (OpenMX), C=LABEL (SIESTA), C=FILE (ABACUS).",
+    help="Numerical orbitals of an element: C=C6.0-s2p2d1 of .pao, C=LABEL of .ion, C=FILE of .orb.",
 )
 @click.option("--structure", metavar="FILE", help="Structure file, or a DeepH folder.")
 @click.option("--output", metavar="DIR", help="DeepH folder to write.")
@@ -35,18 +34,8 @@ def command(config: Path | None, orbitals: tuple[str, ...], **options: str | flo
     if config is not None and given:
         raise InputError("give either a configuration file or options", found=f"{config} and --{next(iter(given))}")
     settings = load_config(OverlapConfig, config) if config else parse_config(OverlapConfig, given, "options")
-    from aiida_deeph.engine.orbitals.load import is_numeric
     from aiida_deeph.engine.overlap.run import run_overlap
 
-    if not is_numeric(settings.basis):
-        try:
-            import pyscf  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                "PySCF is not installed",
-                found=error,
-                remedy="pip install 'aiida-deeph[pyscf]': its libcint computes overlaps of Gaussians",
-            ) from None
     folder = run_overlap(settings, config.parent if config else Path())
     click.echo(f"overlap written to {folder}")
 

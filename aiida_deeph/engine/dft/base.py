@@ -51,6 +51,14 @@ def get_record(code: str) -> CodeRecord:
     return records()[code]
 
 
+def code_of_format(kind: str) -> str:
+    """The code whose orbitals have a format.
+
+    :param kind: key of `formats.FORMATS`.
+    """
+    return next(record.name for record in records().values() if record.basis == kind)
+
+
 def get_reader(code: str) -> HamiltonianReader:
     """The reader of a code, whose libraries are imported now.
 

@@ -14,6 +14,8 @@ from aiida_deeph.engine.domain.convention import OrbitalConvention
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
+# Kinds of Gaussian bases: a name that a library knows, and a set in a file of basis sets.
+BASIS_LIBRARY, BASIS_FILE = "library", "file"
 # Keys of the results of a run, the same for all codes, and their units.
 RESULT_UNITS: Mapping[str, str] = {
     "energy": "eV",
@@ -92,8 +94,11 @@ class CodeRecord:
         least one file that is not empty. None of a code without labels.
     :param plugin: entry point of the jobs of its labels; None of a code whose runs are imported.
     :param programs: what has to be registered for them, beyond the engine.
-    :param basis: kind of its orbitals' files (`formats.FORMATS`, or `gaussian`), from which S(R) of any structure is
-        computed without the code; None if it is not.
+    :param command: help of `deeph-engine NAME`, in the module `command` of the code's folder: where the engine itself
+        runs the code.
+    :param basis: what a basis called `NAME:..` is: a format of numerical orbitals (`formats.FORMATS`), BASIS_LIBRARY or
+        BASIS_FILE; None if there are none of its own.
+    :param overlap: of what S(R) of any structure is computed without the code, for the table of the README.
     :param makes_orbitals: each run makes its orbitals: their names say nothing, the files are those of the labels.
     :param bands: whether a label can have bands at given k-points.
     :param restart: whether an SCF can start from the density of an earlier one.
@@ -113,7 +118,9 @@ class CodeRecord:
     raw_files: tuple[str, ...] = ()
     plugin: str | None = None
     programs: tuple[Program, ...] = ()
+    command: str | None = None
     basis: str | None = None
+    overlap: str = "no"
     makes_orbitals: bool = False
     bands: bool = False
     restart: bool = False

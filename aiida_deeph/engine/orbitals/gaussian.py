@@ -1,4 +1,4 @@
-"""Contracted Gaussian basis sets: from PySCF by name, or from a basis-set file of CP2K."""
+"""Contracted Gaussian basis sets: from the library that evaluates their integrals by name, or from a file of sets."""
 
 from __future__ import annotations
 
@@ -59,43 +59,23 @@ class GaussianBasis:
         return float(sum(self.valence[symbol] for symbol in symbols))
 
 
-def load_basis(spec: str | Mapping[str, str], elements: Iterable[str], base_dir: Path) -> GaussianBasis:
-    """The basis of some elements.
+def library_basis(symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], float | None]:
+    """A basis by name; with it the valence of the GTH pseudopotential for a `gth-` basis.
 
-    :param spec: `pyscf:NAME` or `cp2k:FILE:NAME` for all elements, or one such string per element.
-    :param base_dir: where FILE is looked for if its path is relative.
-    :raises InputError: the specification is wrong, or an element has no such basis.
+    :raises InputError: the library is not installed, or does not know the name.
     """
-    shells, valence, source = {}, {}, {}
-    for symbol in elements:
-        text = spec if isinstance(spec, str) else spec.get(symbol)
-        if text is None:
-            raise InputError("element without basis", where="basis", found=symbol, expected=f"one of {', '.join(spec)}")
-        kind, _, rest = text.partition(":")
-        if kind == "pyscf" and rest:
-            shells[symbol], electrons = _from_pyscf(symbol, rest)
-        elif kind == "cp2k" and ":" in rest:
-            file, _, name = rest.rpartition(":")
-            shells[symbol], electrons = read_cp2k_basis(base_dir / file, symbol, name)
-        else:
-            raise InputError(
-                "basis is not understood", where="basis", found=text, expected="pyscf:NAME or cp2k:FILE:NAME"
-            )
-        if electrons is not None:
-            valence[symbol] = electrons
-        source[symbol] = text
-    return GaussianBasis(shells, valence, source)
-
-
-def _from_pyscf(symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], float | None]:
-    """Shells in the order of PySCF's orbitals; the valence of the GTH pseudopotential for a `gth-` basis."""
-    from pyscf.pbc.gto import Cell
-
+    try:
+        from pyscf.pbc.gto import Cell
+    except ImportError as error:
+        raise no_library(error) from None
     try:
         groups = Cell().format_basis({symbol: name})[symbol]
-    except Exception as error:  # PySCF has a class of its own for each failure
+    except Exception as error:  # the library has a class of its own for each failure
         raise InputError(
-            "PySCF has no such basis", where=f"basis of {symbol}", found=f"{name} ({error})", expected="a name it knows"
+            "no such basis in the library",
+            where=f"basis of {symbol}",
+            found=f"{name} ({error})",
+            expected="a name it has",
         ) from None
     shells = []
     for l, *rows in groups:
@@ -108,8 +88,13 @@ def _from_pyscf(symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], flo
     return tuple(shells), electrons
 
 
-def read_cp2k_basis(path: Path, symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], float | None]:
-    """One basis set of a CP2K basis-set file, and the valence electrons that its name or an alias states (`-qN`).
+def no_library(error: ImportError) -> InputError:
+    """What to raise where the library of Gaussians is missing."""
+    return InputError("library of Gaussians is not installed", found=error, remedy=f"pip install {error.name}")
+
+
+def read_basis_set(path: Path, symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], float | None]:
+    """One set of a file of basis sets, and the valence electrons that its name or an alias states (`-qN`).
 
     A set of exponents is followed by one column of coefficients per shell, l ascending.
 
@@ -119,7 +104,7 @@ def read_cp2k_basis(path: Path, symbol: str, name: str) -> tuple[tuple[GaussianS
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise InputError(
-            "basis-set file cannot be read", where=path, found=error, expected="a CP2K basis-set file"
+            "basis-set file cannot be read", where=path, found=error, expected="a file of basis sets"
         ) from None
     for begin, line in enumerate(lines):
         words = line.split("#")[0].split("!")[0].split()

@@ -1,4 +1,4 @@
-"""SIESTA's orbitals: `.ion.xml`, or `.ion` where there is no XML."""
+"""Orbitals in `.ion.xml` files, or `.ion` where there is no XML."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ import numpy as np
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.radial import RadialShell
 
-# Bohr of the program that made the files (version 4), Angstrom.
-ION_BOHR_TO_ANGSTROM = 0.529177
 
+def load_ion(symbol: str, folder: Path, orbitals: str | None) -> tuple[tuple[RadialShell, ...], float | None]:
+    """Shells of one element in the order of the file, and its valence electrons.
 
-def load_siesta(symbol: str, folder: Path, orbitals: str | None) -> tuple[tuple[RadialShell, ...], float | None]:
-    """Shells of one element in the order of SIESTA's orbitals, and its valence electrons.
-
-    :param folder: where a SIESTA run left its `.ion.xml` (or `.ion`) files.
+    :param folder: where a run left its `.ion.xml` (or `.ion`) files.
     :param orbitals: label of the species, by default the element's symbol.
     :raises InputError: no such file, or it is of another element.
     :raises DataError: the file is damaged.
@@ -31,7 +28,7 @@ def load_siesta(symbol: str, folder: Path, orbitals: str | None) -> tuple[tuple[
             "no such file of orbitals",
             where=folder,
             expected=f"{label}.ion.xml or {label}.ion",
-            remedy=f"run SIESTA once with {symbol}, or name the species: {symbol}=LABEL",
+            remedy=f"make them by a run with {symbol}, or name the species: {symbol}=LABEL",
         )
     text = path.read_text(encoding="utf-8", errors="replace")
     element, valence, shells = read_ion_xml(text, path) if path.suffix == ".xml" else read_ion(text, path)
@@ -46,7 +43,7 @@ def read_ion_xml(text: str, where: object) -> tuple[str, float, tuple[RadialShel
     :raises DataError: the text is no `.ion.xml` or is damaged.
     """
     try:
-        # The preamble is free text, in which SIESTA escapes nothing.
+        # The preamble is free text, in which nothing is escaped.
         root = ElementTree.fromstring(re.sub(r"<preamble>.*?</preamble>", "", text, flags=re.DOTALL))
         shells = []
         for orbital in root.findall("paos/orbital"):

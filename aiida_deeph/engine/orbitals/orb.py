@@ -1,4 +1,4 @@
-"""ABACUS's orbitals (`.orb`) and the valence charges of the pseudopotentials beside them (`.upf`)."""
+"""Orbitals in `.orb` files and the valence charges of the pseudopotentials beside them (`.upf`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aiida_deeph.engine.orbitals.radial import RadialShell
 _BLOCK = re.compile(r"Type\s+L\s+N\s+(\d+)\s+(\d+)\s+(\d+)\s+")
 
 
-def load_abacus(symbol: str, folder: Path, orbitals: str | None) -> tuple[tuple[RadialShell, ...], float | None]:
-    """Shells of one element in the order of ABACUS's orbitals, and its valence electrons.
+def load_orb(symbol: str, folder: Path, orbitals: str | None) -> tuple[tuple[RadialShell, ...], float | None]:
+    """Shells of one element in the order of the file, and its valence electrons.
 
     :param folder: holds the `.orb` files and perhaps the `.upf` files.
     :param orbitals: name of the file with or without `.orb`; by default the element's only file, `SYMBOL_*.orb`.
@@ -46,7 +46,7 @@ def read_orb(text: str, where: object) -> tuple[str, tuple[RadialShell, ...]]:
     element, mesh, step = (re.search(rf"^\s*{name}\s+(\S+)", text, re.MULTILINE) for name in ("Element", "Mesh", "dr"))
     blocks = _BLOCK.split(text)[1:]
     if element is None or mesh is None or step is None or not blocks:
-        raise DataError("not a file of ABACUS's orbitals", where=where, expected="Element, Mesh, dr and tables")
+        raise DataError("not a file of orbitals (.orb)", where=where, expected="Element, Mesh, dr and tables")
     try:
         r = np.arange(int(mesh.group(1))) * float(step.group(1))
         shells = []

@@ -1,4 +1,4 @@
-"""OpenMX's pseudo-atomic orbitals (`.pao`) and the valence charges of its pseudopotentials (`.vps`)."""
+"""Pseudo-atomic orbitals in `.pao` files, and the valence charges of the pseudopotentials beside them (`.vps`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from ase.data import chemical_symbols
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.radial import RadialShell
 
-# Bohr of the program that made the files, Angstrom.
-PAO_BOHR_TO_ANGSTROM = 0.529177249
-
 _VALENCE = re.compile(r"^\s*valence\.electron\s+(\S+)", re.MULTILINE)
 
 
-def load_openmx(symbol: str, folder: Path, orbitals: str) -> tuple[tuple[RadialShell, ...], float | None]:
+def load_pao(symbol: str, folder: Path, orbitals: str) -> tuple[tuple[RadialShell, ...], float | None]:
     """Shells of one element and its valence electrons.
 
-    :param folder: holds the `.pao` files and perhaps the `.vps` files, or has them in PAO/ and VPS/ as OpenMX's data.
-    :param orbitals: name as in an OpenMX input, e.g. `C6.0-s2p2d1`.
+    :param folder: holds the `.pao` files and perhaps the `.vps` files, or has them in PAO/ and VPS/ below it.
+    :param orbitals: name of file and shells, e.g. `C6.0-s2p2d1`.
     :raises InputError: the name is wrong or of another element, or the file is missing or too small for it.
     :raises DataError: a file is damaged.
     """
@@ -53,7 +50,7 @@ def read_pao(text: str, counts: dict[int, int], where: object) -> tuple[RadialSh
     :raises DataError: the text is no `.pao` file or is damaged.
     """
     if re.search(r"^\s*PAO\.Lmax\s", text, re.MULTILINE) is None:
-        raise DataError("not a file of OpenMX's orbitals", where=where, expected="PAO.Lmax")
+        raise DataError("not a file of orbitals (.pao)", where=where, expected="PAO.Lmax")
     shells = []
     for l, count in counts.items():
         block = re.search(
@@ -126,7 +123,7 @@ def describe_pao(text: str, file_name: str) -> PaoDescription:
     """Read the head of a file.
 
     :param file_name: its name, which begins with the element's symbol.
-    :raises InputError: the name is not one of OpenMX's.
+    :raises InputError: the name is not one of FILE-SHELLS.
     :raises DataError: the text is no `.pao` file, is cut off, or is of another element than its name says.
     """
     match = _FILE_NAME.fullmatch(file_name)
@@ -158,7 +155,7 @@ def _value(text: str, key: str, where: str) -> float:
     try:
         return float(match[1])  # type: ignore[index]
     except (TypeError, ValueError):
-        raise DataError("not a file of OpenMX's orbitals", where=where, expected=f"{key} and a number") from None
+        raise DataError("not a file of orbitals (.pao)", where=where, expected=f"{key} and a number") from None
 
 
 LETTERS = "spdfghi"

@@ -56,8 +56,8 @@ class RadialShell:
         """R at other points, shape (n,).
 
         Between two points the cubic with their values and slopes, a slope being that of the parabola through the point
-        and its neighbours. OpenMX does the same, and it matters: its orbitals have a kink at their end, which a spline
-        with continuous second derivatives would spread as a wave of 1e-5.
+        and its neighbours. The program of the `.pao` files does the same, and it matters: such orbitals have a kink at
+        their end, which a spline with continuous second derivatives would spread as a wave of 1e-5.
 
         :param r: shape (n,), Bohr.
         """

@@ -11,13 +11,13 @@ class OverlapConfig(Config):
     """S(R) of a structure without a DFT run, written as the DeepH folder `OUTPUT` (POSCAR, info.json, overlap.h5).
 
     :param structure: a file that ase reads, or a DeepH folder; atoms come out grouped by element.
-    :param basis: `pyscf:NAME` (a basis name that PySCF knows, e.g. `pyscf:gth-szv`), `cp2k:FILE:NAME` (a basis set of
-        a CP2K file) or `openmx:FOLDER`, `siesta:FOLDER`, `abacus:FOLDER` (numerical orbitals in the `.pao`,
-        `.ion.xml`, `.orb` files of a folder; `.vps` and `.upf` files there tell the number of electrons), with paths
-        relative to the configuration; one for all elements or one per element.
-    :param orbitals: for numerical orbitals, those of each element: `{"C": "C6.0-s2p2d1"}` for OpenMX, label of the
-        species for SIESTA (default: the symbol), file for ABACUS (default: the only one of the element); or they stand
-        in the basis of the element, `{"C": "openmx:FOLDER:C6.0-s2p2d1"}`.
+    :param basis: Gaussians as `CODE:NAME` (which the code's library has) or `CODE:FILE:NAME` (of a file of basis sets),
+        or numerical orbitals as `CODE:FOLDER` (the `.pao`, `.ion.xml`, `.orb` files of a folder; `.vps` and `.upf`
+        files there tell the number of electrons), with paths relative to the configuration; one for all elements or one
+        per element. `deeph-engine overlap --help` names the codes.
+    :param orbitals: for numerical orbitals, those of each element: `{"C": "C6.0-s2p2d1"}` of `.pao`, label of the
+        species of `.ion` (default: the symbol), file of `.orb` (default: the only one of the element); or they stand
+        in the basis of the element, `{"C": "CODE:FOLDER:C6.0-s2p2d1"}`.
     :param threshold: a pair of atoms is kept while an overlap of its orbitals can exceed this.
     :param cutoff: keep all pairs up to this distance instead, Angstrom.
     :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model

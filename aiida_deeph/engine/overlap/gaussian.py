@@ -14,7 +14,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
-from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, no_library
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
 # Spacing and end of the distances at which the range of an overlap is looked for, Bohr.
@@ -112,8 +112,10 @@ class _Integrals:
     """libcint's tables of a basis, and overlaps of one atom with many others."""
 
     def __init__(self, basis: GaussianBasis) -> None:
-        from pyscf.gto import mole, moleintor
-
+        try:
+            from pyscf.gto import mole, moleintor
+        except ImportError as error:
+            raise no_library(error) from None
         self._getints, self._atom_slots, self._coordinates = moleintor.getints2c, mole.ATM_SLOTS, mole.PTR_COORD
         self._tables: dict[str, NDArray[np.int32]] = {}
         self._environment = np.zeros(mole.PTR_ENV_START)
@@ -127,7 +129,7 @@ class _Integrals:
             self._environment = np.concatenate([self._environment, values])
 
     def one_with_many(self, symbol: str, others: list[str], vectors: Real) -> Real:
-        """Overlaps of an atom at the origin with atoms elsewhere, PySCF's order of orbitals.
+        """Overlaps of an atom at the origin with atoms elsewhere, libcint's order of orbitals.
 
         :param others: element of each other atom.
         :param vectors: their positions, shape (n_others, 3), Bohr.

@@ -18,9 +18,9 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.io.model import read_description
-from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, load_basis
-from aiida_deeph.engine.orbitals.load import is_numeric, load_numeric
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 from aiida_deeph.engine.orbitals.radial import RadialBasis
+from aiida_deeph.engine.overlap.basis import is_numeric, load_basis, load_numeric, numeric_names
 from aiida_deeph.engine.overlap.config import OverlapConfig
 
 # Atoms closer than this stand on one spot, Angstrom: S would be singular, and the structure is a mistake.
@@ -93,7 +93,7 @@ def _method(config: OverlapConfig, elements: tuple[str, ...], base_dir: Path) ->
             "a Gaussian basis has no orbitals to choose",
             where="orbitals",
             found=config.basis,
-            expected="openmx:FOLDER, siesta:FOLDER or abacus:FOLDER",
+            expected=" or ".join(f"{name}:FOLDER" for name in numeric_names()),
         )
     return _Method(
         "overlap of a Gaussian basis",

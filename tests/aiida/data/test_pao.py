@@ -64,7 +64,7 @@ def test_real_files(shared):
         ("C6.0.txt", None, InputError, "not a name of a file of orbitals"),
         ("carbon.pao", None, InputError, "not a name of a file of orbitals"),
         ("H6.0.pao", None, DataError, r"another element than the file's name says.*AtomSpecies 6; expected H"),
-        ("C6.0.pao", ("PAO.Mul 3\n", ""), DataError, r"not a file of OpenMX's orbitals.*PAO.Mul"),
+        ("C6.0.pao", ("PAO.Mul 3\n", ""), DataError, r"not a file of orbitals.*PAO.Mul"),
         ("C6.0.pao", ("pseudo.atomic.orbitals.L=2>\n", ""), DataError, r"cut off.*L=2>"),
     ],
 )

@@ -23,7 +23,8 @@ from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_inpu
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells, load_basis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells
+from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 
 Unpack = Callable[[str], Path]

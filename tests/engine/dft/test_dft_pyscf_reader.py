@@ -20,7 +20,7 @@ from aiida_deeph.engine.dft.pyscf.runner import build_cell, run_pyscf, shells_of
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.orbitals.gaussian import load_basis
+from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 from aiida_deeph.engine.units import HARTREE_TO_EV
 

@@ -14,7 +14,7 @@ pytest.importorskip("pyscf")
 from pyscf.pbc import dft, gto
 from pyscf.pbc.dft.multigrid import MultiGridNumInt
 
-from aiida_deeph.engine.cli.pyscf import command
+from aiida_deeph.engine.dft.pyscf.command import command
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.grid import GridNumInt, grid_mesh
 from aiida_deeph.engine.dft.pyscf.orbitals import bloch_orbitals

@@ -19,7 +19,8 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.orbitals.gaussian import load_basis, read_cp2k_basis
+from aiida_deeph.engine.orbitals.gaussian import read_basis_set
+from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.engine.overlap.gaussian import overlap_beyond, overlap_gaussian, overlap_ranges
 from aiida_deeph.engine.overlap.run import run_overlap
@@ -93,14 +94,14 @@ def test_any_order_and_choice_of_pairs(tmp_path: Path, structure: Structure) -> 
 def test_cp2k_file(tmp_path: Path) -> None:
     path = tmp_path / "BASIS"
     path.write_text(BASIS_FILE)
-    shells, electrons = read_cp2k_basis(path, "C", "test-set-Q4")
+    shells, electrons = read_basis_set(path, "C", "test-set-Q4")
     assert [(g.l, g.coefficients.shape) for g in shells] == [(0, (3, 2)), (1, (3, 1)), (2, (1, 1))] and electrons == 4
     assert shells[1].coefficients[:, 0] == pytest.approx([0.3, -0.6, 0.7])
     with pytest.raises(InputError, match="no such basis set"):
-        read_cp2k_basis(path, "N", "TEST-SET")
+        read_basis_set(path, "N", "TEST-SET")
     path.write_text(BASIS_FILE.split("   0.3  0.6")[0])
     with pytest.raises(InputError, match="damaged"):
-        read_cp2k_basis(path, "C", "TEST-SET")
+        read_basis_set(path, "C", "TEST-SET")
 
 
 def test_order_of_shells_is_that_of_the_dft_run() -> None:

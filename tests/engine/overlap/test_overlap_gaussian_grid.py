@@ -18,7 +18,8 @@ from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.observables.bands import run_bands
 from aiida_deeph.engine.observables.config import BandsConfig
 from aiida_deeph.engine.observables.cube import on_grid
-from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, as_radial, load_basis
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, as_radial
+from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 
 pytest.importorskip("pyscf", reason="integrals of Gaussians need PySCF's libcint")

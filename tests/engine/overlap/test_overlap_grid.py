@@ -19,8 +19,8 @@ from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.observables.bands import run_bands
 from aiida_deeph.engine.observables.config import BandsConfig
 from aiida_deeph.engine.observables.cube import on_grid, write_cube
-from aiida_deeph.engine.orbitals.load import load_numeric
 from aiida_deeph.engine.orbitals.radial import RadialBasis
+from aiida_deeph.engine.overlap.basis import load_numeric
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 
 ORBITALS = {"C": "C3.5-s2p2d1", "H": "H4.0-s1p1"}

@@ -14,8 +14,8 @@ from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.orbitals.harmonics import gaunt, index, solid_harmonic_gradients, solid_harmonics
-from aiida_deeph.engine.orbitals.load import load_numeric
 from aiida_deeph.engine.orbitals.radial import RadialBasis, RadialShell
+from aiida_deeph.engine.overlap.basis import load_numeric
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 from aiida_deeph.engine.overlap.table import bessel_transform, couplings, tabulate
 

@@ -16,9 +16,9 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.orbitals.load import load_numeric
-from aiida_deeph.engine.orbitals.pao import load_openmx, read_pao
+from aiida_deeph.engine.orbitals.pao import load_pao, read_pao
 from aiida_deeph.engine.orbitals.radial import RadialShell
+from aiida_deeph.engine.overlap.basis import load_numeric
 from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 from aiida_deeph.engine.overlap.run import run_overlap
@@ -34,7 +34,7 @@ def structure() -> Structure:
 
 
 def test_pao(pao_folder: Path, write_pao: Callable[..., str]) -> None:
-    shells, valence = load_openmx("C", pao_folder, "C3.5-s2p1f1")
+    shells, valence = load_pao("C", pao_folder, "C3.5-s2p1f1")
     assert [shell.l for shell in shells] == [0, 0, 1, 3] and valence == 4
     r = np.linspace(0.05, 3.2, 50)
     shape = np.exp(-1.1 * r**2) * (1 - (r / 3.5) ** 2) ** 3
@@ -49,22 +49,22 @@ def test_pao(pao_folder: Path, write_pao: Callable[..., str]) -> None:
         read_pao(text, {0: 2}, "x")
     with pytest.raises(DataError, match="table of orbitals is damaged"):
         read_pao(text.replace("0.00", "x", 1), {0: 1}, "x")
-    with pytest.raises(DataError, match="not a file of OpenMX's orbitals"):
+    with pytest.raises(DataError, match="not a file of orbitals"):
         read_pao("something else", {0: 1}, "x")
 
 
 def test_valence(pao_folder: Path) -> None:
     """Of several pseudopotentials the one that the orbitals were made for; without any the orbitals know it."""
     (pao_folder / "C_PBE19_1s.vps").write_text("valence.electron 6.0\n")
-    assert load_openmx("C", pao_folder, "C3.5-s1")[1] == 4
+    assert load_pao("C", pao_folder, "C3.5-s1")[1] == 4
     for path in pao_folder.glob("C_*.vps"):
         path.write_text("valence.electron 6.0\n")
-    assert load_openmx("C", pao_folder, "C3.5-s1")[1] == 6
+    assert load_pao("C", pao_folder, "C3.5-s1")[1] == 6
     (pao_folder / "C_PBE19.vps").write_text("valence.electron 5.0\n")
-    assert load_openmx("C", pao_folder, "C3.5-s1")[1] is None
+    assert load_pao("C", pao_folder, "C3.5-s1")[1] is None
     for path in pao_folder.glob("C_*.vps"):
         path.unlink()
-    assert load_openmx("C", pao_folder, "C3.5-s1")[1] == 4
+    assert load_pao("C", pao_folder, "C3.5-s1")[1] == 4
 
 
 def test_layout_of_openmx_data(pao_folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_layout_of_openmx_data(pao_folder: Path) -> None:
         (pao_folder / suffix.upper()).mkdir()
         for path in pao_folder.glob(f"*.{suffix}"):
             path.rename(pao_folder / suffix.upper() / path.name)
-    assert load_openmx("H", pao_folder, "H4.0-s1")[1] == 1
+    assert load_pao("H", pao_folder, "H4.0-s1")[1] == 1
 
 
 @pytest.mark.parametrize(

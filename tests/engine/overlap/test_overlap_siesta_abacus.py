@@ -16,9 +16,9 @@ from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.orbitals.ion import load_siesta, read_ion, read_ion_xml
-from aiida_deeph.engine.orbitals.load import load_numeric
-from aiida_deeph.engine.orbitals.orb import load_abacus, read_orb
+from aiida_deeph.engine.orbitals.ion import load_ion, read_ion, read_ion_xml
+from aiida_deeph.engine.orbitals.orb import load_orb, read_orb
+from aiida_deeph.engine.overlap.basis import load_numeric
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -75,7 +75,7 @@ def test_equals_abacus(shared: Path, tmp_path: Path, name: str, part: str) -> No
 def test_ion_files(tmp_path: Path) -> None:
     run = unpacked("siesta", "ptsi_dimer1", tmp_path)
     text = (run / "Si.ion.xml").read_text()
-    shells, valence = load_siesta("Si", run, None)
+    shells, valence = load_ion("Si", run, None)
     assert [shell.l for shell in shells] == [0, 1, 3, 2] and valence == 4
     for shell in shells:
         r = np.linspace(0, shell.extent, 4001)
@@ -104,11 +104,11 @@ def test_ion_files(tmp_path: Path) -> None:
         assert one.l == other.l and other.values[1:] == pytest.approx(one.values[1:], abs=1e-10)
     (run / "Si.ion.xml").unlink()
     (run / "Si.ion").write_text("\n".join(plain))
-    assert len(load_siesta("Si", run, None)[0]) == 4
+    assert len(load_ion("Si", run, None)[0]) == 4
     with pytest.raises(InputError, match=r"no such file of orbitals.*C\.ion\.xml"):
-        load_siesta("C", run, None)
+        load_ion("C", run, None)
     with pytest.raises(InputError, match="orbitals of another element"):
-        load_siesta("C", run, "Pt")
+        load_ion("C", run, "Pt")
     for wrong in ("", "text", text[: len(text) // 2], text.replace("<npts>                       500", "<npts> 499")):
         with pytest.raises(DataError, match="damaged"):
             read_ion_xml(wrong, "x")
@@ -133,18 +133,18 @@ def test_orb_files(tmp_path: Path) -> None:
     (tmp_path / "C_6au_2s1p.orb").write_text(orb_text("C", {0: [0.4, 1.1], 1: [0.5]}))
     (tmp_path / "C.upf").write_text('<PP_HEADER z_valence="   4.00"/>')
     (tmp_path / "Ca.upf").write_text('<PP_HEADER z_valence="   10.00"/>')
-    shells, valence = load_abacus("C", tmp_path, None)
+    shells, valence = load_orb("C", tmp_path, None)
     assert [shell.l for shell in shells] == [0, 0, 1] and valence == 4
-    assert load_abacus("C", tmp_path, "C_6au_2s1p")[1] == load_abacus("C", tmp_path, "C_6au_2s1p.orb")[1]
+    assert load_orb("C", tmp_path, "C_6au_2s1p")[1] == load_orb("C", tmp_path, "C_6au_2s1p.orb")[1]
     (tmp_path / "C_old.UPF").write_text("  5.00000   Z valence\n")
-    assert load_abacus("C", tmp_path, None)[1] is None
+    assert load_orb("C", tmp_path, None)[1] is None
     (tmp_path / "C_7au.orb").write_text(orb_text("C", {0: [0.4]}, 7.0))
     with pytest.raises(InputError, match=r"several files.*C_6au_2s1p\.orb, C_7au\.orb.*C=FILE"):
-        load_abacus("C", tmp_path, None)
+        load_orb("C", tmp_path, None)
     with pytest.raises(InputError, match="no such file"):
-        load_abacus("H", tmp_path, None)
+        load_orb("H", tmp_path, None)
     with pytest.raises(InputError, match="of another element"):
-        load_abacus("H", tmp_path, "C_7au")
+        load_orb("H", tmp_path, "C_7au")
     text = orb_text("C", {0: [0.4], 1: [0.5]})
     for wrong in ("text", text.replace("Mesh", "Mash"), text.replace("Mesh  601", "Mesh  600"), text[:-500] + "x"):
         with pytest.raises(DataError, match="orbitals"):

@@ -30,6 +30,7 @@ RECORD = CodeRecord(
     plugin="deeph.abacus",
     programs=(Program("abacus", "ABACUS", "deeph.abacus", "--abacus-path", "abacus-sg15"),),
     basis="orb",
+    overlap="yes, `.orb`",
     bands=True,
     restart=True,
     verified="its eigenvalues, with spin-orbit coupling too; signs by rotated dimers; S by integrals",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiida_deeph.engine.dft.record import CodeRecord, Program, Release
+from aiida_deeph.engine.dft.record import BASIS_FILE, CodeRecord, Program, Release
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.convention import E3NN
 
@@ -16,7 +16,8 @@ RECORD = CodeRecord(
     raw_files=("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz"),
     plugin="cp2k",
     programs=(Program("cp2k", "CP2K", "cp2k", "--cp2k-path"),),
-    basis="gaussian",
+    basis=BASIS_FILE,
+    overlap="yes, Gaussians",
     bands=True,
     verified="its band energies; S by integrals",
     not_supported="noncollinear spins, ghost atoms",

@@ -24,6 +24,7 @@ RECORD = CodeRecord(
     plugin="deeph.openmx",
     programs=(Program("openmx", "OpenMX", "deeph.openmx", "--openmx-path", "openmx-2019"),),
     basis="pao",
+    overlap="yes, `.pao`",
     bands=True,
     restart=True,
     verified="its band energies, all spin modes; S by integrals",

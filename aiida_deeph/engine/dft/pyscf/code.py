@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiida_deeph.engine.dft.record import CodeRecord, Release
+from aiida_deeph.engine.dft.record import BASIS_LIBRARY, CodeRecord, Release
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.convention import LIBCINT
 
@@ -19,7 +19,9 @@ RECORD = CodeRecord(
     raw_files=(MATRICES_FILE,),
     # The engine runs it: there is no program to register.
     plugin="deeph.pyscf",
-    basis="gaussian",
+    command="Run a periodic Kohn-Sham calculation with PySCF.",
+    basis=BASIS_LIBRARY,
+    overlap="yes, Gaussians",
     bands=True,
     verified="eigenvalues of PySCF itself",
     not_supported="k-meshes too coarse for the range of H are refused",

@@ -43,7 +43,7 @@ RECORD = CodeRecord(
         Program("pw2bgw", "pw2bgw.x", "deeph.pw", "--pw2bgw-path"),
         Program("hpro", "HPRO", "deeph.hpro", "--hpro-python"),
     ),
-    basis="orb",
+    overlap="yes, `.orb`, `.ion`",
     bands=True,
     restart=True,
     verified="each label against pw.x's bands; S by integrals",

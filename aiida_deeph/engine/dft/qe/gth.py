@@ -1,14 +1,13 @@
 """GTH pseudopotentials as UPF files, and the Gaussian bases made for them as tables of radial functions.
 
 A plane-wave run is projected well only onto orbitals that belong to its pseudopotential. GTH pseudopotentials and
-MOLOPT bases are such a pair for most of the periodic table, known in closed form; PySCF has both.
+MOLOPT bases are such a pair for most of the periodic table, known in closed form; the library of Gaussians has both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gamma, sqrt
-from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.orbitals.gaussian import load_basis
+from aiida_deeph.engine.orbitals.gaussian import library_basis, no_library
 
 Real = NDArray[np.float64]
 
@@ -74,22 +73,20 @@ class GthPotential:
 
 
 def gth_potential(symbol: str, name: str = "gth-pbe") -> GthPotential:
-    """A GTH pseudopotential that PySCF knows.
+    """A GTH pseudopotential that the library of Gaussians knows.
 
     :param name: e.g. `gth-pbe`, or `gth-pbe-q4` where an element has several valences.
-    :raises InputError: PySCF is missing or has no such pseudopotential.
+    :raises InputError: the library is missing or has no such pseudopotential.
     """
     try:
         from pyscf.gto.basis import load_pseudo
-    except ImportError:
-        raise InputError(
-            "PySCF is missing", where="GTH pseudopotentials", remedy='pip install "aiida-deeph[pyscf]"'
-        ) from None
+    except ImportError as error:
+        raise no_library(error) from None
     try:
         electrons, radius, _, coefficients, _, *channels = load_pseudo(name, symbol)
-    except Exception as error:  # PySCF has a class of its own for each failure
+    except Exception as error:  # the library has a class of its own for each failure
         raise InputError(
-            "PySCF has no such pseudopotential", where=symbol, found=f"{name} ({error})", expected="e.g. gth-pbe"
+            "no such pseudopotential in the library", where=symbol, found=f"{name} ({error})", expected="e.g. gth-pbe"
         ) from None
     matrices = tuple((float(r), np.array(h, dtype=np.float64).reshape(n, n)) for r, n, h in channels)
     return GthPotential(symbol, name, int(sum(electrons)), float(radius), tuple(map(float, coefficients)), matrices)
@@ -162,16 +159,16 @@ def gth_upf(potential: GthPotential, functional: str = "PBE") -> str:
 
 
 def gaussian_table(symbol: str, basis: str, radius: float = 10.0, cut: float = 2.0) -> str:
-    """A Gaussian basis of PySCF as a file of radial functions in ABACUS's format (`.orb`), shells by ascending l.
+    """A Gaussian basis of the library as a file of radial functions (`.orb`), shells by ascending l.
 
     :param basis: e.g. `gth-dzvp-molopt-sr`.
     :param radius: where the functions end, Bohr.
     :param cut: over this width before the end they are brought to zero with two continuous derivatives, Bohr.
-    :raises InputError: PySCF has no such basis, or a width that does not fit.
+    :raises InputError: there is no such basis, or a width that does not fit.
     """
     if not 0 < cut < radius:
         raise InputError("cut does not fit", where=symbol, found=f"{cut} Bohr", expected=f"less than {radius} Bohr")
-    groups = load_basis(f"pyscf:{basis}", [symbol], Path()).shells[symbol]
+    groups = library_basis(symbol, basis)[0]
     r = np.arange(round(radius / STEP) + 1) * STEP
     r = np.append(r, r[-1] + STEP) if len(r) % 2 == 0 else r
     x = np.clip((r - radius + cut) / cut, 0, 1)

@@ -1,4 +1,4 @@
-"""Orbitals in the form that HPRO reads: tables like those of SIESTA's `.ion`, whatever code the orbitals come from.
+"""Orbitals in the form that HPRO reads: tables like those of `.ion` files, whatever code the orbitals come from.
 
 HPRO also reads GPAW's tables, but guesses where they end and thereby loses atom pairs; `.ion` states it.
 """
@@ -11,17 +11,17 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.orbitals.formats import suffix_of
 from aiida_deeph.engine.orbitals.ion import read_ion, read_ion_xml
 from aiida_deeph.engine.orbitals.orb import read_orb
 from aiida_deeph.engine.orbitals.radial import RadialShell, Real
-from aiida_deeph.engine.orbitals.suffix import suffix_of
 
 # HPRO takes no other number.
 N_POINTS = 500
 
 
 def read_shells(text: str, file_name: str) -> tuple[str, float | None, tuple[RadialShell, ...]]:
-    """Element, valence electrons (None if the file does not say it) and shells of a file of ABACUS or SIESTA.
+    """Element, valence electrons (None if the file does not say it) and shells of a file of `.orb` or `.ion`.
 
     :raises InputError: the file is of another code.
     :raises DataError: it is damaged.

@@ -27,6 +27,7 @@ RECORD = CodeRecord(
     plugin="deeph.siesta",
     programs=(Program("siesta", "SIESTA", "deeph.siesta", "--siesta-path", "PseudoDojo/0.4/PBE/SR/standard/psml"),),
     basis="ion",
+    overlap="yes, `.ion.xml`, `.ion`",
     makes_orbitals=True,
     bands=True,
     restart=True,

@@ -1,0 +1,141 @@
+"""The record of a DFT code is complete, true, and the only place outside its folders where the code is known."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiida_deeph
+from aiida_deeph.engine.dft.base import HamiltonianReader, get_reader, get_record, records
+from aiida_deeph.engine.dft.record import BASIS_FILE, BASIS_LIBRARY, RESULT_UNITS
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.orbitals.formats import FORMATS
+
+PACKAGE = Path(aiida_deeph.__file__).parent
+CODES = sorted(records())
+# A version as each code prints it, and the title of the releases to which it belongs.
+VERSIONS = {
+    "abacus": ("3.10.1", "3.x"),
+    "aims": ("240507", "any with `output_rs_matrices`"),
+    "cp2k": ("2023.1", "2023.1 or later"),
+    "openmx": ("3.9.9", "3.9"),
+    "pyscf": ("2.14.0", "2.14"),
+    "qe": ("6.7MaX", "6.5 to 7.5"),
+    "siesta": ("5.1.0", "5"),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_record_is_complete(name: str) -> None:
+    record = get_record(name)
+    assert record.name == name and (PACKAGE / "engine" / "dft" / name / "code.py").is_file()
+    assert record.title and record.verified and record.not_supported and "doi:10." in record.citation
+    assert record.spins[0] is SpinMode.NONE and (SpinMode.NONCOLLINEAR in record.spins) == record.spin_orbit
+    # What labels is run by the engine or by programs that can be registered, and leaves files.
+    assert bool(record.raw_files) == (record.plugin is not None) == bool(record.programs or record.command)
+    assert all(program.option.startswith(f"--{program.name}-") for program in record.programs)
+    assert record.basis in (None, BASIS_FILE, BASIS_LIBRARY, *FORMATS)
+    assert record.basis is None or record.overlap != "no"
+    if record.basis in ("pao", "ion"):
+        assert FORMATS[record.basis].bohr == record.releases[0].bohr
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_releases_are_told_apart_and_others_refused(name: str) -> None:
+    version, title = VERSIONS[name]
+    assert get_record(name).release(version, "here").title == title
+    if name != "aims":
+        with pytest.raises(InputError, match=r"version of .* is not known; in here; found 1\.0; expected"):
+            get_record(name).release("1.0", "here")
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_reader_belongs_to_the_record(name: str) -> None:
+    reader = get_reader(name)
+    assert isinstance(reader, HamiltonianReader) and reader.record is get_record(name)
+
+
+def test_no_two_codes_share_a_kind_of_basis() -> None:
+    kinds = [record.basis for record in records().values() if record.basis is not None]
+    assert len(kinds) == len(set(kinds)) and set(FORMATS) <= set(kinds)
+
+
+def test_one_name_of_the_fermi_level() -> None:
+    assert RESULT_UNITS["fermi_energy"] == "eV" and "fermi_level" not in RESULT_UNITS
+
+
+def test_unknown_code() -> None:
+    with pytest.raises(InputError, match="no reader for this code; found vasp; expected one of abacus, aims"):
+        get_record("vasp")
+
+
+def test_records_need_no_heavy_library() -> None:
+    heavy = ("aiida", "ase", "h5py", "pyscf", "scipy", "torch")
+    code = (
+        "import sys; from aiida_deeph.engine.dft.base import records; records();"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# Where a code may be named: its two folders.
+HOMES = {name: (f"engine/dft/{name}/", f"codes/{name}/") for name in CODES}
+# Names of a code in text: its own, and those of its programs.
+NAMES = {"qe": r"qe|espresso|hpro|pw2bgw", "aims": r"aims|fhi-aims"}
+# The library that evaluates Gaussian integrals is one of the codes: to import it names no code.
+LIBRARY = re.compile(r"^\s*(from pyscf[\w.]* import|import pyscf)")
+# Files that still name codes elsewhere; this list only shrinks.
+OPEN = {
+    "calculations/overlap.py",
+    "calculations/validation.py",
+    "cli/builders.py",
+    "cli/gth.py",
+    "cli/imported.py",
+    "cli/inputs.py",
+    "cli/model_card.py",
+    "cli/pao.py",
+    "cli/proofs.py",
+    "cli/quickstart.py",
+    "cli/setup.py",
+    "codes/cp2k/label.py",
+    "data/gth.py",
+    "data/pao.py",
+    "processes/orbitals.py",
+    "processes/progress.py",
+    "quickstart/profile.py",
+    "quickstart/provenance.py",
+    "quickstart/run.py",
+    "quickstart/settings.py",
+    "workflows/dataset.py",
+    "workflows/dataset_inputs.py",
+    "workflows/full_inputs.py",
+    "workflows/predict.py",
+}
+# Public names that lead into a code's folder, and what another program calls a format of orbitals.
+ALLOWED = {"__init__.py": {"pyscf"}, "engine/dft/qe/hpro_driver.py": {"siesta"}}
+
+
+def named_codes(path: Path) -> set[str]:
+    """Codes that a Python file names in code, strings or comments."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not LIBRARY.match(line)]
+    text = re.sub(r"([a-z])([A-Z])", r"\1_\2", "\n".join(lines))
+    return {
+        name for name in CODES if re.search(rf"(?<![a-z0-9])({NAMES.get(name, name)})(?![a-z0-9])", text, re.IGNORECASE)
+    }
+
+
+def test_a_code_is_named_in_its_folders_alone() -> None:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        codes = {name for name in named_codes(path) if not place.startswith(HOMES[name])}
+        codes -= ALLOWED.get(place, set())
+        if codes:
+            found[place] = sorted(codes)
+    assert set(found) == OPEN, {place: found.get(place) for place in set(found) ^ OPEN}
