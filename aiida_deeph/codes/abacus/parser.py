@@ -14,7 +14,7 @@ from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
 from aiida_deeph.engine.dft.abacus.eigenvalues import parse_bands
 from aiida_deeph.engine.dft.abacus.input import order_of_atoms
-from aiida_deeph.engine.dft.abacus.output import Results, parse_results
+from aiida_deeph.engine.dft.abacus.output import AbacusOutput, parse_output
 from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
 
 
@@ -39,7 +39,7 @@ class AbacusParser(DftParser):
         log = self._text(f"{OUTPUT_FOLDER}/{name}")
         if log is None:
             return self.failure(f"{name} is missing")
-        results = parse_results(log)
+        results = parse_output(log)
         if bands:
             return self._attach_bands(results)
         cycles = len(results.scf_energies)
@@ -52,7 +52,7 @@ class AbacusParser(DftParser):
             return self.not_converged(cycles, last)
         return None
 
-    def _summary(self, results: Results) -> dict[str, Any]:
+    def _summary(self, results: AbacusOutput) -> dict[str, Any]:
         """Numbers as they stand in `output_parameters`; forces in the order of the structure.
 
         `scf_ended` says whether there is a density to start from: ABACUS writes it when the SCF is over.
@@ -80,7 +80,7 @@ class AbacusParser(DftParser):
             values["forces"] = forces.tolist()
         return {key: value for key, value in values.items() if value is not None}
 
-    def _attach_bands(self, results: Results) -> ExitCode | None:
+    def _attach_bands(self, results: AbacusOutput) -> ExitCode | None:
         texts = [
             [text for name in names if (text := self._text(f"{OUTPUT_FOLDER}/{name}")) is not None]
             for names in BANDS_FILES

@@ -7,11 +7,10 @@ from aiida.engine import ExitCode
 
 from aiida_deeph.codes.openmx.calculation import BAND_FILE, OUT_FILE, OpenmxCalculation
 from aiida_deeph.codes.parser import DftParser, where_it_ended
-from aiida_deeph.engine.dft.openmx.band_file import parse_bands
+from aiida_deeph.engine.dft.openmx.band_file import parse_bands, rows_of
 from aiida_deeph.engine.dft.openmx.code import OPENMX
-from aiida_deeph.engine.dft.openmx.kpath import rows_of
-from aiida_deeph.engine.dft.openmx.output import Progress, parse_progress, parse_results, summary
-from aiida_deeph.parsers.base import MissingOutputError
+from aiida_deeph.engine.dft.openmx.output import Progress, parse_output, parse_progress, summary
+from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
 
 STDOUT_FILE = OpenmxCalculation.STDOUT_FILE
 HISTORY_UNITS = {"band_energy": "eV", "residual": "1"}
@@ -48,7 +47,9 @@ class OpenmxParser(DftParser):
             if progress.finished:
                 raise MissingOutputError(OUT_FILE)
             return self.failure(where_it_ended(len(progress.steps), progress.scf_ended))
-        results = parse_results(out, OUT_FILE)
+        results = parse_output(out, OUT_FILE)
+        if not results.complete:
+            raise InvalidOutputError("OpenMX output is incomplete: no total energy or computational time")
         values = summary(results)
         values["scf_history"]["units"] = HISTORY_UNITS
         self.out_parameters({**values, "scf_ended": True})

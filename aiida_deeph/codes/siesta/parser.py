@@ -12,7 +12,7 @@ from aiida_deeph.codes.siesta.calculation import BANDS_FILE, ORBITALS_SUFFIX, Si
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.data.structure import atom_symbols
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands
-from aiida_deeph.engine.dft.siesta.output import Results, parse_results
+from aiida_deeph.engine.dft.siesta.output import SiestaOutput, parse_output
 from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
 
 NOT_CONVERGED = "SCF_NOT_CONV"
@@ -35,7 +35,7 @@ class SiestaParser(DftParser):
         stdout = self._text(SiestaCalculation.STDOUT_FILE)
         if stdout is None:
             raise MissingOutputError(SiestaCalculation.STDOUT_FILE)
-        results = parse_results(stdout)
+        results = parse_output(stdout)
         cycles = len(results.scf_energies)
         if cycles:
             self.out_parameters(summary(results))
@@ -70,7 +70,7 @@ class SiestaParser(DftParser):
         self.out_band(bands.energies, bands.fermi_energy)
 
 
-def summary(results: Results) -> dict[str, Any]:
+def summary(results: SiestaOutput) -> dict[str, Any]:
     """Numbers as they stand in `output_parameters`.
 
     `scf_ended` says whether there is a density to start from: SIESTA writes it in every cycle.
@@ -85,7 +85,7 @@ def summary(results: Results) -> dict[str, Any]:
             "residual": list(results.scf_residuals),
             "units": {"energy": "eV", "residual": "1"},
         },
-        "energy": results.energies.get("total"),
+        "energy": results.energy,
         "energy_contributions": {name: value for name, value in results.energies.items() if name != "total"} or None,
         "fermi_energy": results.fermi_energy,
         "forces": [list(row) for row in results.forces] or None,

@@ -14,8 +14,8 @@ from aiida_deeph.engine.cli.convert import command
 from aiida_deeph.engine.dft.abacus.csr import read_csr
 from aiida_deeph.engine.dft.abacus.eigenvalues import parse_bands, parse_kpoints, parse_states
 from aiida_deeph.engine.dft.abacus.numbers import parse_integers, parse_reals
+from aiida_deeph.engine.dft.abacus.output import read_output
 from aiida_deeph.engine.dft.abacus.reader import AbacusReader
-from aiida_deeph.engine.dft.abacus.running_log import read_running_log
 from aiida_deeph.engine.dft.abacus.stru import read_stru
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.domain.basis import SpinMode
@@ -229,13 +229,13 @@ def test_versions(abacus_run: Unpack) -> None:
     for version in ("v2.3.5", "v4.0.0"):
         path.write_text(text.replace("v3.8.1", version))
         with pytest.raises(InputError, match=f"version of ABACUS is not known.*found {version[1:]}"):
-            read_running_log(path)
+            read_output(path)
     path.write_text("something else")
     with pytest.raises(InputError, match="not a log of ABACUS"):
-        read_running_log(path)
+        read_output(path)
     path.write_text(text[: text.index("READING ATOM TYPE")])
     with pytest.raises(DataError, match="log is incomplete"):
-        read_running_log(path)
+        read_output(path)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.dft.siesta.code import SIESTA_4, SIESTA_5
+from aiida_deeph.engine.dft.siesta.code import RECORD, SIESTA_4, SIESTA_5
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
 from aiida_deeph.engine.dft.siesta.geometry_files import read_orbital_index, read_xv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
-from aiida_deeph.engine.dft.siesta.main_output import read_main_output
+from aiida_deeph.engine.dft.siesta.output import read_output
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.dft.siesta.tshs import read_tshs
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
@@ -96,10 +96,10 @@ def test_versions(siesta_run: Unpack, version: str, units: object) -> None:
         path.write_text(text.replace(head, new))
         if units is None:
             with pytest.raises(InputError, match=f"version of SIESTA is not known.*found {version}"):
-                read_main_output(path)
+                read_output(path)
         else:
-            output = read_main_output(path)
-            assert output.version == version and output.units is units
+            output = read_output(path)
+            assert output.version == version and RECORD.release(version, path) is units
 
 
 def test_files_of_different_runs(siesta_run: Unpack) -> None:
@@ -137,7 +137,7 @@ def test_missing_files(siesta_run: Unpack, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shells are missing.*fenc\.ORB_INDX"):
         SiestaReader().read(folder)
     (folder / "fenc.out").rename(folder / "fenc.txt")
-    assert read_main_output(folder / "fenc.txt").energy == pytest.approx(-779.603265)
+    assert read_output(folder / "fenc.txt").energy == pytest.approx(-779.603265)
     (folder / "second.out").write_text((folder / "fenc.txt").read_text())
     with pytest.raises(InputError, match=r"several outputs.*fenc\.txt, second\.out"):
         SiestaReader().read(folder)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
-from aiida_deeph.engine.dft.abacus.running_log import RunningLog, find_output, read_running_log
+from aiida_deeph.engine.dft.abacus.output import SCF_LOG, AbacusOutput, find_output, read_output
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
@@ -24,6 +24,8 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
 SPINS = {1: SpinMode.NONE, 2: SpinMode.COLLINEAR, 4: SpinMode.NONCOLLINEAR}
+# The log has six digits of the cell.
+CELL_DIGITS = 1e-5
 # Names up to release 3.10, then later ones.
 HAMILTONIANS = (("data-HR-sparse_SPIN0.csr", "data-HR-sparse_SPIN1.csr"), ("hrs1_nao.csr", "hrs2_nao.csr"))
 OVERLAPS = ("data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "SR.csr")
@@ -45,23 +47,17 @@ class AbacusReader(HamiltonianReader):
         :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
         """
         directory = Path(directory)
-        log = read_running_log(find_output(directory))
-        if log.converged is False:
-            raise DataError(
-                "density did not converge",
-                where=log.path,
-                found=f"{log.n_cycles} steps",
-                expected="`charge density convergence is achieved`",
-                remedy="raise scf_nmax or change the mixing",
-            )
-        settings = read_input(directory, log.path.parent)
+        path = find_output(directory)
+        log, folder = read_output(path), path.parent
+        settings = read_input(directory, folder)
         n_spin = int(settings.get("nspin", "1"))
         if n_spin not in SPINS:
-            raise DataError("nspin is wrong", where=log.path.parent, found=n_spin, expected="1, 2 or 4")
-        stru = read_stru(_find_stru(directory, log.path.parent, settings))
-        basis = _basis(log)
-        parts = _read_matrices(log.path.parent, n_spin, log.converged is not None)
-        shift = _wrapped_by(stru, log, parts[-1])
+            raise DataError("nspin is wrong", where=folder, found=n_spin, expected="1, 2 or 4")
+        stru = read_stru(_find_stru(directory, folder, settings), log.lattice)
+        _check_structure(stru, log, path)
+        basis = _basis(log, path)
+        parts = _read_matrices(folder, n_spin, path.name == SCF_LOG)
+        shift = _wrapped_by(stru, log, parts[-1], path)
         symbols = stru.symbols
         hamiltonian, overlap = _placed(parts, basis, symbols, n_spin)
         data = RealSpaceHamiltonian(
@@ -72,7 +68,7 @@ class AbacusReader(HamiltonianReader):
             overlap,
             log.fermi_energy,
             log.n_electrons,
-            _metadata(log, settings, stru, n_spin),
+            _metadata(log, settings, stru, n_spin, path.name == SCF_LOG),
         )
         return unwrapped(data, shift)
 
@@ -104,10 +100,28 @@ def _find_stru(directory: Path, output: Path, settings: dict[str, str]) -> Path:
     return path
 
 
-def _basis(log: RunningLog) -> OrbitalBasis:
+def _check_structure(stru: Stru, log: AbacusOutput, path: Path) -> None:
+    """STRU is that of the run: what the log says counts, which has fewer digits.
+
+    :raises DataError: it is not.
+    """
+    counts = {label: int((stru.types == n).sum()) for n, label in enumerate(stru.labels)}
+    lattice = log.lattice
+    off = 0.0 if lattice is None else float(np.abs(stru.cell / stru.constant - lattice).max())
+    if (log.counts and counts != log.counts) or off > CELL_DIGITS * np.abs(stru.cell / stru.constant).max():
+        raise DataError(
+            "structure is not that of the run",
+            where=stru.path,
+            found=f"{counts}, cell off by {off:.1e} lattice constants",
+            expected=f"{log.counts} and the cell in {path.name}",
+            remedy="keep STRU as it was when ABACUS read it",
+        )
+
+
+def _basis(log: AbacusOutput, path: Path) -> OrbitalBasis:
     basis = OrbitalBasis({})
     for label, shells in log.shells.items():
-        basis = basis.union(OrbitalBasis({element_of(label, log.path): shells}))
+        basis = basis.union(OrbitalBasis({element_of(label, path): shells}))
     return basis
 
 
@@ -144,7 +158,7 @@ def _read_matrices(folder: Path, n_spin: int, with_hamiltonian: bool) -> list[Ab
     return matrices
 
 
-def _wrapped_by(stru: Stru, log: RunningLog, matrix: AbacusMatrix) -> NDArray[np.int64]:
+def _wrapped_by(stru: Stru, log: AbacusOutput, matrix: AbacusMatrix, path: Path) -> NDArray[np.int64]:
     """Lattice vector that ABACUS took from each atom: its R refer to positions in the cell, shape (n_atoms, 3).
 
     :raises DataError: the structure is not that of the run.
@@ -167,7 +181,7 @@ def _wrapped_by(stru: Stru, log: RunningLog, matrix: AbacusMatrix) -> NDArray[np
             "structure is not that of the matrices",
             where=stru.path,
             found=f"positions off by {np.abs(difference - shift).max():.1e} lattice vectors",
-            expected=f"those in {matrix.path.name if matrix.positions is not None else log.path.name}",
+            expected=f"those in {matrix.path.name if matrix.positions is not None else path.name}",
         )
     return shift
 
@@ -239,14 +253,14 @@ def _check_size(part: AbacusMatrix, orbitals: NDArray[np.int64]) -> None:
         )
 
 
-def _metadata(log: RunningLog, settings: dict[str, str], stru: Stru, n_spin: int) -> dict[str, object]:
+def _metadata(log: AbacusOutput, settings: dict[str, str], stru: Stru, n_spin: int, scf: bool) -> dict[str, object]:
     recorded: dict[str, object] = {
         "xc": settings.get("dft_functional", "default"),
         "energy_cutoff_Ry": settings.get("ecutwfc"),
         "nspin": n_spin,
         "spin_orbit": settings.get("lspinorb", "0"),
         "orbitals": dict(zip(stru.labels, stru.orbital_files, strict=False)),
-        "scf_cycles": log.n_cycles,
+        "scf_cycles": len(log.scf_energies),
     }
     if n_spin == 4:
         # Releases up to 3.10 have the exchange field with the complex conjugate of sigma_y: with spin-orbit coupling a
@@ -255,7 +269,7 @@ def _metadata(log: RunningLog, settings: dict[str, str], stru: Stru, n_spin: int
     return {
         "code": RECORD.name,
         "version": log.version,
-        **({} if log.converged is None else {"converged": log.converged}),
+        **({"converged": True} if scf else {}),
         "settings": recorded,
         "energy_eV": log.energy,
     }

@@ -68,24 +68,33 @@ def element_of(label: str, where: object) -> str:
     )
 
 
-def read_stru(path: Path) -> Stru:
-    """Read a STRU whose lattice vectors are given and whose positions are `Direct` or `Cartesian` of any kind.
+def read_stru(path: Path, lattice: NDArray[np.float64] | None = None) -> Stru:
+    """Read a STRU whose positions are `Direct` or `Cartesian` of any kind.
 
-    :raises InputError: the lattice is given otherwise (`latname`), or positions in a way that is not known.
+    :param lattice: vectors in rows in units of the lattice constant, as the log has them: taken where the file lacks
+        them, because INPUT names a kind of lattice (`latname`).
+    :raises InputError: there are no lattice vectors, positions of an unknown kind, or atoms without nucleus.
     :raises DataError: the file cannot be read or is damaged.
     """
     try:
         sections = _sections(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise DataError("STRU cannot be read", where=path, found=error) from None
-    if "LATTICE_VECTORS" not in sections:
+    if "LATTICE_VECTORS" not in sections and lattice is None:
         raise InputError("lattice vectors are missing", where=path, remedy="write LATTICE_VECTORS instead of latname")
     try:
         constant = float(sections["LATTICE_CONSTANT"][0][0])
-        cell = np.array([row[:3] for row in sections["LATTICE_VECTORS"][:3]], dtype=np.float64) * constant
-        if cell.shape != (3, 3):
+        rows = sections.get("LATTICE_VECTORS", lattice)
+        cell = np.array([row[:3] for row in rows[:3]], dtype=np.float64) * constant
+        if cell.shape != (3, 3) or not np.linalg.det(cell):
             raise ValueError(f"{len(cell)} lattice vectors")
         labels = [row[0] for row in sections["ATOMIC_SPECIES"]]
+        # So ABACUS knows atoms without nucleus.
+        empty = [label for label in labels if "empty" in label]
+        if empty:
+            raise InputError(
+                "empty atoms are not supported", where=path, found=", ".join(empty), expected="orbitals on atoms only"
+            )
         kind, rows = sections["ATOMIC_POSITIONS"][0][0], sections["ATOMIC_POSITIONS"][1:]
         types, coordinates, place = [], [], 0
         while place < len(rows):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.openmx.input import straight_pieces
 from aiida_deeph.engine.errors import DataError
 
 
@@ -64,3 +65,22 @@ def parse_bands(text: str) -> OpenmxBands:
         return OpenmxBands(kpoints[:, 0], energies.transpose(1, 0, 2), float(fermi), labels, counts)
     except (ValueError, IndexError, StopIteration) as error:
         raise DataError("band energies are damaged", where=".Band file", found=error or "its end") from None
+
+
+def rows_of(kpoints: NDArray[np.float64], computed: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Row of OpenMX's list that holds each k-point of the list asked for, shape (n_k,).
+
+    :param computed: k-points in the order of the `.Band` file, shape (n, 3).
+    :raises DataError: they are not the points asked for.
+    """
+    pieces = straight_pieces(kpoints)
+    starts = np.cumsum([0, *(piece.written for piece in pieces)])
+    rows = np.concatenate([start + np.arange(piece.count) for start, piece in zip(starts, pieces, strict=False)])
+    if len(computed) != starts[-1] or np.abs(computed[rows] - kpoints).max() > 1e-6:
+        raise DataError(
+            "other k-points than those asked for",
+            where=".Band file",
+            found=f"{len(computed)} points",
+            expected=f"the {len(kpoints)} points of the input, {starts[-1]} with repetitions",
+        )
+    return rows

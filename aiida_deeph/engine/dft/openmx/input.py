@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.openmx.code import NAME
 from aiida_deeph.engine.dft.openmx.keywords import is_block
-from aiida_deeph.engine.dft.openmx.kpath import straight_pieces
 from aiida_deeph.engine.dft.scf_run import ScfRun, floats, polar_angles
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 
 DATA_FOLDER = "DFT_DATA"
+# Points of a piece lie this close to even spacing, fractions of the reciprocal lattice vectors.
+TOLERANCE = 1e-9
 SPIN_WORDS = {SpinMode.NONE: "off", SpinMode.COLLINEAR: "on", SpinMode.NONCOLLINEAR: "nc"}
 
 
@@ -89,6 +91,39 @@ def render_input(run: OpenmxRun) -> str:
         _band_lines(run),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Points `first` .. `first + count - 1` of the list, evenly spaced on a straight line.
+
+    OpenMX cannot take a single point: such a piece is written as two equal points, of which the second is dropped.
+    """
+
+    first: int
+    count: int
+
+    @property
+    def written(self) -> int:
+        """Points that OpenMX computes."""
+        return max(2, self.count)
+
+
+def straight_pieces(kpoints: NDArray[np.float64]) -> tuple[Piece, ...]:
+    """Longest straight pieces from the beginning on; no point belongs to two of them.
+
+    :param kpoints: fractional, shape (n_k, 3).
+    """
+    pieces = []
+    first, n = 0, len(kpoints)
+    while first < n:
+        count = min(2, n - first)
+        step = kpoints[first + count - 1] - kpoints[first]
+        while first + count < n and np.abs(kpoints[first] + count * step - kpoints[first + count]).max() < TOLERANCE:
+            count += 1
+        pieces.append(Piece(first, count))
+        first += count
+    return tuple(pieces)
 
 
 def block(name: str, lines: Sequence[str]) -> list[str]:

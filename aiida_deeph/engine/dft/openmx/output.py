@@ -1,4 +1,4 @@
-"""The numbers of one OpenMX run: from `.out`, or from the standard output as far as a run came that was cut off."""
+"""What a run of OpenMX says of itself: `.out`, or the standard output as far as a run came that was cut off."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from aiida_deeph.engine.dft.openmx.code import OPENMX
-from aiida_deeph.engine.dft.openmx.main_output import parse_main_output
-from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.dft.openmx.input_file import parse_input
+from aiida_deeph.engine.errors import DataError, InputError
+
+# What OpenMX takes where the input is silent: Hartree, and steps.
+DEFAULT_CRITERION, DEFAULT_STEPS = 1e-6, 40
 
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
+_STEP = re.compile(rf"^\s+SCF=\s*\d+\s+NormRD=\s*({_NUMBER})\s+Uele=\s*({_NUMBER})", re.MULTILINE)
 _FINISHED = "The calculation was normally finished."
 
 
@@ -68,9 +72,13 @@ class AtomResult:
 
 
 @dataclass(frozen=True)
-class Results:
-    """Numbers of a run; energies in eV.
+class OpenmxOutput:
+    """What the `.out` of one run says of its last geometry, to which the `.scfout` belongs; energies in eV.
 
+    :param scf_energies: Uele after each SCF step.
+    :param scf_residuals: NormRD, what the step changed in the density, after each SCF step.
+    :param criterion: |change of Uele| at which the density counts as converged.
+    :param max_steps: SCF steps that the input allows.
     :param energies: contributions to the total energy by OpenMX's names, e.g. `Utot`.
     :param forces: shape (n_atoms, 3), eV/Angstrom.
     :param cutoffs: of the grid that was used along each lattice vector, Rydberg.
@@ -78,10 +86,10 @@ class Results:
     """
 
     version: str
-    converged: bool
     scf_energies: tuple[float, ...]
     scf_residuals: tuple[float, ...]
     criterion: float
+    max_steps: int
     energies: dict[str, float]
     fermi_energy: float | None
     atoms: tuple[AtomResult, ...] = ()
@@ -91,38 +99,102 @@ class Results:
     cutoffs: tuple[float, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def energy(self) -> float | None:
+        """Total energy; None if it is not printed."""
+        return self.energies.get("Utot")
 
-def parse_results(text: str, where: str = "openmx.out") -> Results:
-    """Read the text of a complete `.out`.
+    @property
+    def complete(self) -> bool:
+        """The text is there to its end."""
+        return self.energy is not None and bool(self.seconds)
+
+    @property
+    def converged(self) -> bool:
+        """The last step changed Uele by less than the criterion, and OpenMX stopped by itself, not by `scf.maxIter`.
+
+        OpenMX also asks that NormRD be below ten times the criterion (in Hartree), but what it prints under that name
+        is another quantity with some kinds of mixing (Simple, GR-Pulay): it counts only at the last step that was
+        allowed. The first two steps share one density, so that their equal energies prove nothing.
+        """
+        steady = len(self.scf_energies) > 2 and self.last_change < self.criterion
+        stopped = len(self.scf_energies) < self.max_steps
+        return steady and (stopped or self.scf_residuals[-1] < 10 * self.criterion / OPENMX.hartree)
+
+    @property
+    def last_change(self) -> float:
+        """|change of Uele| in the last step, eV."""
+        return abs(self.scf_energies[-1] - self.scf_energies[-2]) if len(self.scf_energies) > 1 else float("inf")
+
+
+def parse_output(text: str, where: object) -> OpenmxOutput:
+    """Read the text of a `.out`, complete or not.
 
     :raises InputError: it was not written by OpenMX.
-    :raises DataError: it is cut off.
+    :raises DataError: it ends before the SCF history, or its input is damaged.
     """
-    output = parse_main_output(text, Path(where))
-    body = text[text.rfind("SCF history at MD=") :]
+    version = re.search(r"performed by OpenMX Ver\.\s*(\S+)", text)
+    if version is None:
+        raise InputError("not an OpenMX output", where=where, expected="`performed by OpenMX Ver.`")
+    begin = text.rfind("SCF history at MD=")
+    if begin < 0:
+        raise DataError("OpenMX output is incomplete", where=where, expected="`SCF history at MD=`")
+    body = text[begin:]
+    steps = [(float(match[1]), float(match[2])) for match in _STEP.finditer(body)]
+    settings = parse_input(text[version.end() : text.find("SCF history at MD=")])
+    words = settings.word("scf.criterion", str(DEFAULT_CRITERION)), settings.word("scf.maxiter", str(DEFAULT_STEPS))
+    try:
+        criterion, max_steps = float(words[0].lower().replace("d", "e")), int(words[1])
+    except ValueError:
+        raise DataError("scf.criterion or scf.maxIter is no number", where=where, found=", ".join(words)) from None
     energies = dict(re.findall(rf"^  (U\w+|Enpy)\.\s+({_NUMBER})", body, re.MULTILINE))
+    fermi = re.search(rf"Chemical potential \(Hartree\)\s+({_NUMBER})", body)
     seconds = dict(re.findall(rf"^   (\S.*?)\s+=\s+\d+\s+{_NUMBER}\s+\d+\s+({_NUMBER})\s*$", body, re.MULTILINE))
-    if "Utot" not in energies or not seconds:
-        raise DataError("OpenMX output is incomplete", where=where, expected="total energy and computational time")
     total = re.search(rf"Total spin moment \(muB\)\s+({_NUMBER})", body)
     dipole = re.search(rf"^ Total\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", body, re.MULTILINE)
     cutoffs = re.search(rf"Used cutoff energy \(Ryd\) for 3D-grids = ({_NUMBER}), ({_NUMBER}), ({_NUMBER})", text)
-    factor = OPENMX.hartree / OPENMX.bohr
-    return Results(
-        version=output.version,
-        converged=output.converged,
-        scf_energies=tuple(energy * OPENMX.hartree for energy in output.band_energies),
-        scf_residuals=output.residuals,
-        criterion=output.criterion * OPENMX.hartree,
+    return OpenmxOutput(
+        version=version[1],
+        scf_energies=tuple(energy * OPENMX.hartree for _, energy in steps),
+        scf_residuals=tuple(residual for residual, _ in steps),
+        criterion=criterion * OPENMX.hartree,
+        max_steps=max_steps,
         energies={name: float(value) * OPENMX.hartree for name, value in energies.items()},
-        fermi_energy=None if output.fermi_energy is None else output.fermi_energy * OPENMX.hartree,
+        fermi_energy=float(fermi[1]) * OPENMX.hartree if fermi else None,
         atoms=tuple(_atoms(body)),
         total_moment=float(total[1]) if total else None,
         dipole=tuple(float(x) for x in dipole.groups()) if dipole else None,
-        forces=tuple(tuple(float(x) * factor for x in row) for row in _forces(body)),
+        forces=tuple(tuple(float(x) * OPENMX.hartree / OPENMX.bohr for x in row) for row in _forces(body)),
         cutoffs=tuple(float(x) for x in cutoffs.groups()) if cutoffs else (),
         seconds={_plain(name): float(value) for name, value in seconds.items()},
     )
+
+
+def read_output(path: Path) -> OpenmxOutput:
+    """Read the `.out` of a run whose SCF converged.
+
+    :raises InputError: the file is missing or was not written by OpenMX.
+    :raises DataError: it ends before the SCF history, or the SCF did not converge.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(
+            "main output cannot be read", where=path, found=error, expected="NAME.out beside NAME.scfout"
+        ) from None
+    output = parse_output(text, path)
+    if not output.converged:
+        residual = output.scf_residuals[-1] if output.scf_residuals else float("inf")
+        raise DataError(
+            "density did not converge",
+            where=path,
+            found=f"{len(output.scf_energies)} steps, last change of Uele {output.last_change / OPENMX.hartree:.1e} "
+            f"Hartree, NormRD {residual:.1e}",
+            expected=f"less than scf.criterion, {output.criterion / OPENMX.hartree:.1e} Hartree, within "
+            f"{output.max_steps} steps",
+            remedy="raise scf.maxIter or change the mixing",
+        )
+    return output
 
 
 def _plain(name: str) -> str:
@@ -164,13 +236,13 @@ def _rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def summary(results: Results) -> dict[str, Any]:
-    """Results as plain values."""
+def summary(results: OpenmxOutput) -> dict[str, Any]:
+    """A complete output as plain values."""
     atoms = results.atoms
     values: dict[str, Any] = {
         "version": results.version,
         "converged": results.converged,
-        "energy": results.energies["Utot"],
+        "energy": results.energy,
         "energy_contributions": results.energies,
         "fermi_energy": results.fermi_energy,
         "scf_cycles": len(results.scf_energies),

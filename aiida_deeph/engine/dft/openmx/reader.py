@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.openmx.code import OPENMX, RECORD
 from aiida_deeph.engine.dft.openmx.input_file import OpenmxInput, parse_input
-from aiida_deeph.engine.dft.openmx.main_output import MainOutput, read_main_output
+from aiida_deeph.engine.dft.openmx.output import OpenmxOutput, read_output
 from aiida_deeph.engine.dft.openmx.scfout import Scfout, read_scfout
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -38,22 +38,14 @@ class OpenmxReader(HamiltonianReader):
         :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
         """
         path = find_scfout(Path(directory))
-        output = read_main_output(path.with_suffix(".out"))
-        if not output.converged:
-            raise DataError(
-                "density did not converge",
-                where=output.path,
-                found=f"{len(output.band_energies)} steps, last change of Uele {output.last_change:.1e} Hartree, "
-                f"NormRD {output.residual:.1e}",
-                expected=f"less than scf.criterion, {output.criterion:.1e} Hartree, within {output.max_steps} steps",
-                remedy="raise scf.maxIter or change the mixing",
-            )
+        output = read_output(path.with_suffix(".out"))
         raw = read_scfout(path)
-        if output.fermi_energy is not None and abs(output.fermi_energy - raw.fermi_energy) > 1e-9:
+        fermi_energy = raw.fermi_energy * OPENMX.hartree
+        if output.fermi_energy is not None and abs(output.fermi_energy - fermi_energy) > 1e-9 * OPENMX.hartree:
             raise DataError(
                 "files of different runs",
                 where=path.parent,
-                found=f"Fermi level {raw.fermi_energy:.9f} in {path.name}, {output.fermi_energy:.9f} in the output",
+                found=f"Fermi level {fermi_energy:.8f} eV in {path.name}, {output.fermi_energy:.8f} in the output",
                 expected="one run",
                 remedy="run OpenMX again in an empty folder",
             )
@@ -76,7 +68,7 @@ class OpenmxReader(HamiltonianReader):
             SPINS[raw.spin],
             _hamiltonian(raw) * OPENMX.hartree,
             BlockSparseMatrix.from_pairs(raw.atom_pairs, raw.orbitals, raw.overlap),
-            raw.fermi_energy * OPENMX.hartree,
+            fermi_energy,
             raw.n_electrons,
             _metadata(raw, output, settings, bases),
         )
@@ -149,10 +141,9 @@ def _hamiltonian(raw: Scfout) -> BlockSparseMatrix:
 
 
 def _metadata(
-    raw: Scfout, output: MainOutput, settings: OpenmxInput, bases: dict[str, OrbitalName]
+    raw: Scfout, output: OpenmxOutput, settings: OpenmxInput, bases: dict[str, OrbitalName]
 ) -> dict[str, object]:
     definitions = [line.split() for line in settings.blocks["definition.of.atomic.species"]]
-    energy = output.total_energy
     return {
         "code": RECORD.name,
         "version": output.version,
@@ -166,9 +157,9 @@ def _metadata(
             "spin_orbit": settings.word("scf.spinorbit.coupling", "off"),
             "species": {row[0]: row[1:3] for row in definitions if row[0] in bases},
             "temperature_K": raw.temperature,
-            "scf_criterion_Hartree": output.criterion,
+            "scf_criterion_Hartree": output.criterion / OPENMX.hartree,
         },
-        "scf_cycles": len(output.band_energies),
-        "energy_eV": None if energy is None else energy * OPENMX.hartree,
+        "scf_cycles": len(output.scf_energies),
+        "energy_eV": output.energy,
         "total_spin": raw.total_spin,
     }

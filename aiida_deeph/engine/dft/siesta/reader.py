@@ -12,13 +12,14 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
+from aiida_deeph.engine.dft.record import Release
 from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.dft.siesta.energy_files import read_fermi_energy
 from aiida_deeph.engine.dft.siesta.geometry_files import OrbitalIndex, read_orbital_index, read_xv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.images import images_of_elements
-from aiida_deeph.engine.dft.siesta.main_output import MainOutput, find_main_output, read_main_output
 from aiida_deeph.engine.dft.siesta.matrices import Real, SiestaMatrices
+from aiida_deeph.engine.dft.siesta.output import SiestaOutput, find_output, read_output
 from aiida_deeph.engine.dft.siesta.tshs import read_tshs
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -48,15 +49,9 @@ class SiestaReader(HamiltonianReader):
         """
         directory = Path(directory)
         label = find_label(directory)
-        output = read_main_output(find_main_output(directory))
-        if not output.converged:
-            raise DataError(
-                "density did not converge",
-                where=output.path,
-                found=f"{output.n_cycles} cycles",
-                expected="`SCF cycle converged`",
-                remedy="raise MaxSCFIterations or change the mixing",
-            )
+        path = find_output(directory)
+        output = read_output(path)
+        units = RECORD.release(str(output.version), path)
         raw = _completed(_read_matrices(directory, label), directory, label)
         assert raw.orbitals_per_atom is not None and raw.cell is not None and raw.positions is not None
         symbols, basis = _species(raw, directory, label)
@@ -64,14 +59,13 @@ class SiestaReader(HamiltonianReader):
         sizes = raw.orbitals_per_atom.astype(np.int64)
         orbitals = orbital_map(basis, symbols, RECORD.convention)
         places = entry_places(raw.rows, columns, cells, cell_vectors, sizes, orbitals)
-        units = output.units
         return RealSpaceHamiltonian(
             Structure(symbols, raw.positions * units.bohr, raw.cell * units.bohr),
             basis,
             SPINS[len(raw.hamiltonian)],
             _hamiltonian(raw.hamiltonian * units.rydberg, places),
             places.spatial(raw.overlap),
-            _fermi_energy(raw, output, directory, label),
+            _fermi_energy(raw, output, directory, units),
             raw.n_electrons,
             {
                 "code": RECORD.name,
@@ -81,7 +75,7 @@ class SiestaReader(HamiltonianReader):
                     "label": label,
                     "file": raw.layout,
                     "spin": SPIN_NAMES[len(raw.hamiltonian)],
-                    "scf_cycles": output.n_cycles,
+                    "scf_cycles": len(output.scf_energies),
                     "single_precision": raw.single_precision,
                 },
                 "energy_eV": output.energy,
@@ -226,19 +220,19 @@ def _hamiltonian(H: Real, places: EntryPlaces) -> BlockSparseMatrix:
     return places.spinful(H[0] - 1j * H[4], H[1] - 1j * H[5], H[6] - 1j * H[7], H[2] + 1j * H[3])
 
 
-def _fermi_energy(raw: SiestaMatrices, output: MainOutput, directory: Path, label: str) -> float | None:
+def _fermi_energy(raw: SiestaMatrices, output: SiestaOutput, directory: Path, units: Release) -> float | None:
     """eV; with matrices that have one, it must be that of the output.
 
     :raises DataError: it is not.
     """
     if raw.fermi_energy is None:
-        return read_fermi_energy(directory / f"{label}.EIG") or output.fermi_energy
-    energy = raw.fermi_energy * output.units.rydberg
+        return read_fermi_energy(raw.path.with_suffix(".EIG")) or output.fermi_energy
+    energy = raw.fermi_energy * units.rydberg
     if output.fermi_energy is not None and abs(energy - output.fermi_energy) > 2e-5 + 1e-5 * abs(energy):
         raise DataError(
             "files of different runs",
             where=directory,
-            found=f"Fermi level {energy:.6f} eV in {raw.path.name}, {output.fermi_energy:.6f} in {output.path.name}",
+            found=f"Fermi level {energy:.6f} eV in {raw.path.name}, {output.fermi_energy:.6f} in the output",
             expected="one run",
             remedy="run SIESTA again in an empty folder",
         )
