@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import traceback
+from pathlib import PurePath
+
 
 class DeepHError(Exception):
     """A failure with a one-line message; `exit_status` is the exit status of `deeph-engine`.
@@ -52,3 +57,69 @@ class Interrupted(DeepHError):  # noqa: N818  (it is a verdict, not a mistake)
     """The run was told to stop (SIGTERM, time limit) and left a checkpoint to continue from."""
 
     exit_status = 4
+
+
+class MachineError(DeepHError):
+    """The machine failed, not the data: a full disk, a lost file system, no memory."""
+
+
+# Numbers of errors that no other input would cure; HDF5 tells them in its text.
+MACHINE_ERRORS = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EFBIG: "File too large",
+    errno.EIO: "Input/output error",
+    errno.EROFS: "Read-only file system",
+    errno.ENOMEM: "Cannot allocate memory",
+    errno.EMFILE: "Too many open files",
+    errno.ENFILE: "Too many open files in system",
+    errno.ESTALE: "Stale file handle",
+}
+_ERRNO_OF_HDF5 = re.compile(r"errno = (\d+)")
+
+
+def machine_failure(error: BaseException | None) -> MachineError | None:
+    """What failed if it, or what it was raised from, is a failure of the machine; None if data are at fault."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MachineError):
+            return error
+        if isinstance(error, MemoryError):
+            return MachineError("out of memory", found=str(error) or None, remedy="use a machine with more memory")
+        if isinstance(error, OSError):
+            told = _ERRNO_OF_HDF5.search(str(error))
+            number = int(told[1]) if told else error.errno
+            if number in MACHINE_ERRORS:
+                where = error.filename if isinstance(error.filename, str) else None
+                return MachineError(MACHINE_ERRORS[number], where=where, remedy="mend it and run again")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def raise_if_machine_failed(error: BaseException) -> None:
+    """Stop where going on with other data makes no sense.
+
+    :raises MachineError: the disk is full, or the like.
+    """
+    failure = machine_failure(error)
+    if failure is not None:
+        raise failure from error
+
+
+def as_one_line(error: BaseException) -> DeepHError:
+    """Any exception as an error with a clear line: what went wrong, and where."""
+    if isinstance(error, DeepHError):
+        return error
+    failure = machine_failure(error)
+    if failure is not None:
+        return failure
+    if isinstance(error, RecursionError):
+        return InputError("input is nested too deeply", expected="a file of this program's kind")
+    if isinstance(error, OSError):
+        return InputError("file cannot be read or written", where=error.filename, found=error.strerror or str(error))
+    # Whoever reads this line has found a fault of this package: it names the place.
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f"{PurePath(place[0].filename).name}, line {place[0].lineno}" if place else None
+    found = f"{type(error).__name__} {error}".strip()
+    return DeepHError("the program failed", where=where, found=found, remedy="see --debug, and report it")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
@@ -19,6 +20,8 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.files import write_text_atomic
+from aiida_deeph.engine.io.info import read_json_object
+from aiida_deeph.engine.io.paths import Name, RelativePath, Sha256, inside
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -39,10 +42,10 @@ class Member(Config):
     :param fermi_energy: eV, on the zero of energy of the stored H.
     """
 
-    name: str
+    name: Name
     uuid: str
-    path: str
-    sha256: dict[str, str]
+    path: RelativePath
+    sha256: dict[Name, Sha256] = Field(min_length=1)
     n_atoms: int
     n_pairs: int
     fermi_energy: float | None = None
@@ -51,7 +54,7 @@ class Member(Config):
 class Rejected(Config):
     """A structure that did not get in, and why."""
 
-    name: str
+    name: Name
     reason: str
 
 
@@ -76,6 +79,15 @@ class DatasetManifest(Config):
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
     statistics: dict[str, Any] = Field(default_factory=dict)
     source: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _listed_once(self) -> DatasetManifest:
+        for field in ("name", "uuid", "path"):
+            counts = Counter(getattr(member, field) for member in self.members)
+            twice = [value for value, count in counts.items() if count > 1]
+            if twice:
+                raise ValueError(f"a member is listed twice: {field} {twice[0]}")
+        return self
 
     @property
     def orbital_basis(self) -> OrbitalBasis:
@@ -122,13 +134,8 @@ def read_manifest(folder: Path) -> DatasetManifest:
     :raises InputError: no dataset folder, or one of a newer format.
     """
     path = Path(folder) / MANIFEST_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format_version"]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "not a dataset folder", where=path, found=error, expected="manifest.json of `deeph-engine preprocess`"
-        ) from None
+    values = read_json_object(path, "not a dataset folder", "manifest.json of `deeph-engine preprocess`")
+    version = values.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InputError(
             "dataset of a newer format",
@@ -146,10 +153,11 @@ def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceH
     :param verify: compare the hashes of its files first.
     :raises DataError: a file is missing or changed.
     """
-    path = Path(folder) / member.path
+    path = member_folder(folder, member)
     if verify:
         for name, expected in member.sha256.items():
-            found = _sha256(path / name) if (path / name).is_file() else "no file"
+            file = inside(path, name)
+            found = _sha256(file) if file.is_file() else "no file"
             if found != expected:
                 raise DataError(
                     "file of a member changed",
@@ -159,6 +167,17 @@ def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceH
                     remedy="preprocess the dataset again",
                 )
     return read_deeph(path)
+
+
+def member_folder(folder: Path, member: Member) -> Path:
+    """The DeepH folder of a member of the dataset in `folder`.
+
+    Its first folder may be a link, since jobs find the members of another job so; from there on nothing leads outside.
+
+    :raises DataError: its path leads outside.
+    """
+    first, *below = PurePosixPath(member.path).parts
+    return inside(Path(folder) / first, *below)
 
 
 def merged_source(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

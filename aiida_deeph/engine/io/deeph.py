@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,24 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import with_common_pairs
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
+from aiida_deeph.engine.io.hdf5 import open_dataset, open_h5, read_array
+from aiida_deeph.engine.io.info import FolderInfo, read_json_object
+from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.io.structure import format_poscar, read_poscar
 
 STRUCTURE_FILE = "POSCAR"
 INFO_FILE = "info.json"
 OVERLAP_FILE = "overlap.h5"
 HAMILTONIAN_FILE = "hamiltonian.h5"
+# Entries that are looked at together where the whole matrix is not needed.
+PIECE = 10**7
 FIELDS = ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")
 
 
@@ -33,46 +39,31 @@ def read_deeph(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Rea
     :raises DataError: a file is damaged or does not fit the others.
     """
     folder = Path(folder)
-    info = read_info(folder)
+    info = read_folder_info(folder)
     structure = read_deeph_structure(folder)
     where = folder / INFO_FILE
-    try:
-        basis = OrbitalBasis({symbol: tuple(ls) for symbol, ls in info["elements_orbital_map"].items()})
-        spinful = bool(info["spinful"])
-        spin = SpinMode(info.get("spin_mode", "noncollinear" if spinful else "none"))
-        fermi, occupation = (
-            None if (x := info.get(key)) is None else float(x) for key in ("fermi_energy_eV", "occupation")
-        )
-        metadata = dict(info.get("metadata") or {})
-        n_atoms = int(info.get("atoms_quantity", len(structure)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            "info.json has a missing or wrong field", where=where, found=f"{type(error).__name__} {error}"
-        ) from None
-    if spinful != (spin is not SpinMode.NONE):
-        raise DataError("info.json contradicts itself", where=where, found=f"spinful {spinful}, spin_mode {spin.value}")
-    if n_atoms != len(structure):
+    if info.atoms_quantity not in (None, len(structure)):
         raise DataError(
             "POSCAR and info.json disagree",
             where=where,
-            found=f"{n_atoms} atoms",
+            found=f"{info.atoms_quantity} atoms",
             expected=f"{len(structure)} as in POSCAR",
         )
 
     def matrix(name: str, dtype: np.dtype[Any]) -> BlockSparseMatrix | None:
         path = folder / name
-        return read_matrix(path, dtype) if path.is_file() else None
+        return read_matrix(path, dtype) if os.path.lexists(path) else None
 
     try:
         return RealSpaceHamiltonian(
             structure=structure,
-            basis=basis,
-            spin=spin,
-            hamiltonian=matrix(hamiltonian_file, spin.dtype),
+            basis=info.basis,
+            spin=info.spin,
+            hamiltonian=matrix(hamiltonian_file, info.spin.dtype),
             overlap=matrix(OVERLAP_FILE, np.dtype(np.float64)),
-            fermi_energy=fermi,
-            n_electrons=occupation,
-            metadata=metadata,
+            fermi_energy=info.fermi_energy_eV,
+            n_electrons=info.occupation,
+            metadata=info.metadata,
         )
     except DataError as error:
         if str(folder) in str(error):
@@ -81,18 +72,20 @@ def read_deeph(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Rea
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """`info.json` of a DeepH folder.
+    """`info.json` of a DeepH folder as it stands.
 
     :raises InputError: not a DeepH folder.
     """
-    path = Path(folder) / INFO_FILE
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError("not a DeepH folder", where=folder, found=error, expected="POSCAR and info.json") from None
-    if not isinstance(info, dict):
-        raise InputError("not a DeepH folder", where=path, found=type(info).__name__, expected="a JSON object")
-    return info
+    return read_json_object(Path(folder) / INFO_FILE, "not a DeepH folder", "POSCAR and info.json")
+
+
+def read_folder_info(folder: Path) -> FolderInfo:
+    """`info.json` of a DeepH folder, checked.
+
+    :raises InputError: not a DeepH folder.
+    :raises DataError: a field is missing or cannot be meant.
+    """
+    return FolderInfo.parse(read_info(folder), Path(folder) / INFO_FILE)
 
 
 def read_deeph_structure(folder: Path) -> Structure:
@@ -101,8 +94,7 @@ def read_deeph_structure(folder: Path) -> Structure:
     :raises InputError: not a DeepH folder.
     """
     structure = read_poscar(Path(folder) / STRUCTURE_FILE)
-    pbc = read_info(folder).get("pbc", (True, True, True))
-    return Structure(structure.symbols, structure.positions, structure.cell, tuple(pbc))
+    return Structure(structure.symbols, structure.positions, structure.cell, read_folder_info(folder).pbc)
 
 
 def read_matrix(path: Path, dtype: np.dtype[Any]) -> BlockSparseMatrix:
@@ -112,24 +104,38 @@ def read_matrix(path: Path, dtype: np.dtype[Any]) -> BlockSparseMatrix:
     :raises DataError: the file is truncated, misses a dataset or is inconsistent.
     """
     try:
-        with h5py.File(path, "r") as file:
-            values = {name: file[name][...] for name in FIELDS}
-    except (KeyError, TypeError):
+        with open_h5(path) as file:
+            values = {name: read_array(file, name) for name in FIELDS}
+    except KeyError:
         raise DataError("HDF5 file misses a dataset", where=path, expected=", ".join(FIELDS)) from None
-    except OSError as error:
-        raise DataError(
-            "HDF5 file cannot be read",
-            where=path,
-            found=str(error),
-            remedy="it is truncated or no HDF5: copy or compute it again",
-        ) from None
     entries = values["entries"]
     if entries.dtype.kind not in "fc" or (entries.dtype.kind == "c" and dtype.kind == "f"):
         raise DataError("entries have the wrong type", where=path, found=entries.dtype, expected=dtype)
     try:
-        return BlockSparseMatrix(*(values[name] for name in FIELDS[:3]), entries.astype(dtype, copy=False))
+        matrix = BlockSparseMatrix(*(values[name] for name in FIELDS[:3]), entries.astype(dtype, copy=False))
     except (DataError, ValueError, IndexError, TypeError) as error:
         raise DataError(str(error), where=path) from None
+    if not len(matrix):
+        raise DataError("matrix without entries", where=path, expected="a block for each atom at least")
+    return matrix
+
+
+def check_matrix(path: Path) -> int:
+    """Number of atom pairs of an HDF5 file of a DeepH folder, whose entries are looked at piece by piece.
+
+    :raises DataError: the file is damaged, empty or holds NaN.
+    """
+    try:
+        with open_h5(path) as file:
+            pairs, entries = (h5py.Dataset(open_dataset(file, name)) for name in ("atom_pairs", "entries"))
+            if entries.ndim != 1 or pairs.ndim != 2 or not pairs.shape[0]:
+                raise DataError("matrix without entries", where=path, found=f"{pairs.shape} pairs, {entries.shape}")
+            for first in range(0, entries.shape[0], PIECE):
+                if not np.isfinite(entries[first : first + PIECE]).all():
+                    raise DataError("matrix holds NaN or infinite entries", where=path, remedy="compute it again")
+            return int(pairs.shape[0])
+    except (KeyError, TypeError):
+        raise DataError("HDF5 file misses a dataset", where=path, expected=", ".join(FIELDS)) from None
 
 
 def write_matrix(path: Path, matrix: BlockSparseMatrix) -> None:
@@ -151,6 +157,7 @@ def write_deeph(
     :raises InputError: the folder holds a matrix that the data lacks: it would belong to another structure.
     """
     folder = Path(folder)
+    check_output(folder, folder=True)
     for name, matrix in ((hamiltonian_file, data.hamiltonian), (OVERLAP_FILE, data.overlap)):
         if matrix is None and (folder / name).exists():
             raise InputError(

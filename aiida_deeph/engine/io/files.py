@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiida_deeph.engine.io.paths import check_output
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, or vanishes if writing fails."""
+    """A temporary file beside `path` that takes its place at the end, or vanishes if writing fails.
+
+    :raises InputError: a link, a device or a folder stands at `path`.
+    """
+    check_output(path, folder=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

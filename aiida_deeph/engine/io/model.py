@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.info import read_json_object
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "model.json"
@@ -76,13 +76,8 @@ def read_description(folder: Path, check_weights: bool = True) -> ModelDescripti
     :raises DataError: the weights are damaged.
     """
     path = folder / DESCRIPTION_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format_version"]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "not a model folder", where=path, found=error, expected="model.json of a trained model"
-        ) from None
+    values = read_json_object(path, "not a model folder", "model.json of a trained model")
+    version = values.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InputError(
             "model of a newer format",

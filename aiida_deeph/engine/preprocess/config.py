@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.io.paths import Name
 
 
 class MemberSource(Config):
@@ -17,7 +18,7 @@ class MemberSource(Config):
     :param code: reader that understands it: a code of the registry, `deeph` or `deeph_legacy`.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    name: Name
     path: str
     code: str
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.dataset import DatasetManifest, Member, file_hashes, read_manifest
+from aiida_deeph.engine.io.dataset import DatasetManifest, Member, file_hashes, member_folder, read_manifest
+from aiida_deeph.engine.io.paths import inside
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
 # Settings that decide how a member looks; of another value, members do not belong into one dataset.
@@ -42,18 +43,19 @@ def take_over(member: Member, source: Path, output: Path) -> Member:
     :param output: folder of the new one.
     :raises DataError: a file is missing or changed since it was written.
     """
-    origin, target = source / member.path, output / "members" / member.name
+    origin, target = member_folder(source, member), output / "members" / member.name
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
     for name in member.sha256:
-        if not (origin / name).is_file():
-            raise DataError("file of a member is missing", where=origin / name, remedy="give the stash of the dataset")
+        file = inside(origin, name)
+        if not file.is_file():
+            raise DataError("file of a member is missing", where=file, remedy="give the stash of the dataset")
         # A link survives the removal of the earlier folder.
         try:
-            os.link(os.path.realpath(origin / name), target / name)
+            os.link(os.path.realpath(file), target / name)
         except OSError:
-            shutil.copyfile(origin / name, target / name)
+            shutil.copyfile(file, target / name)
     if file_hashes(target) != member.sha256:
         raise DataError("file of a member changed", where=origin, expected="the hashes of its manifest")
     return member.model_copy(update={"path": f"members/{member.name}"})
