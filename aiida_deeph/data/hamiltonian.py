@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import h5py
 from aiida.common.exceptions import ValidationError
 from aiida.orm import StructureData
 
@@ -17,9 +17,10 @@ from aiida_deeph.engine.io.deeph import (
     INFO_FILE,
     OVERLAP_FILE,
     STRUCTURE_FILE,
+    check_matrix,
     read_deeph,
     read_deeph_structure,
-    read_info,
+    read_folder_info,
 )
 from aiida_deeph.engine.io.sisl import to_sisl
 
@@ -37,28 +38,28 @@ class HamiltonianData(FolderNode):
         """Take the files of a DeepH folder.
 
         :raises InputError: not a DeepH folder.
-        :raises DataError: a matrix file is truncated or none is there.
+        :raises DataError: a matrix file is truncated, empty or holds NaN, or none is there.
         """
         super().__init__(**kwargs)
         if folder is not None:
             self._take(Path(folder))
 
     def _take(self, folder: Path) -> None:
-        info = read_info(folder)
+        info = read_folder_info(folder)
         structure = read_deeph_structure(folder)
-        matrices = [name for name in MATRIX_FILES if (folder / name).is_file()]
+        matrices = [name for name in MATRIX_FILES if os.path.lexists(folder / name)]
         if not matrices:
             raise DataError("DeepH folder without matrix", where=folder, expected=" or ".join(MATRIX_FILES))
         names = [STRUCTURE_FILE, INFO_FILE, *matrices]
-        counts = {name: _count_pairs(folder / name) for name in matrices}
+        counts = {name: check_matrix(folder / name) for name in matrices}
         self.base.attributes.set_many(
             {
                 "n_atoms": len(structure),
                 "n_pairs": counts[matrices[0]],
                 "elements": list(structure.elements),
-                "basis": {symbol: list(ls) for symbol, ls in info["elements_orbital_map"].items()},
-                "spin": info.get("spin_mode", "noncollinear" if info.get("spinful") else "none"),
-                "fermi_energy": info.get("fermi_energy_eV"),
+                "basis": {symbol: list(ls) for symbol, ls in info.elements_orbital_map.items()},
+                "spin": info.spin.value,
+                "fermi_energy": info.fermi_energy,
                 "fermi_energy_units": "eV",
                 "files": {name: file_sha256(folder / name) for name in names},
             }
@@ -122,21 +123,3 @@ class HamiltonianData(FolderNode):
         :raises DataError: a file is damaged, or H is absent.
         """
         return to_sisl(self.load())
-
-
-def _count_pairs(path: Path) -> int:
-    """Rows of `atom_pairs` in a matrix file, without reading its entries.
-
-    :raises DataError: the file is truncated or of another kind.
-    """
-    try:
-        with h5py.File(path, "r") as handle:
-            return int(handle["atom_pairs"].shape[0])
-    except (OSError, KeyError) as error:
-        raise DataError(
-            "matrix file cannot be read",
-            where=path.name,
-            found=error,
-            expected="HDF5 of a DeepH folder",
-            remedy="it is truncated or of another program: write it again",
-        ) from None

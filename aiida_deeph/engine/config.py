@@ -53,8 +53,9 @@ def load_config(cls: type[ConfigType], path: Path) -> ConfigType:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        found = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            "configuration cannot be read", where=path, found=error, expected="a JSON or YAML file"
+            "configuration cannot be read", where=path, found=found, expected="a JSON or YAML file"
         ) from None
     return parse_config(cls, values, path)

@@ -29,7 +29,10 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (r"out of memory|unexpected MemoryError|Unable to allocate|can't allocate memory", "ERROR_OUT_OF_MEMORY"),
     # What schedulers write of a job that they killed, where their accounting does not tell.
     (r"oom.?kill|out-of-memory handler|[Ee]xceeded (job |step )?memory limit|TERM_MEMLIMIT", "ERROR_OUT_OF_MEMORY"),
-    (r"No space left on device|Disk quota exceeded|File too large|errno = (27|28|122)", "ERROR_NO_SPACE"),
+    (
+        r"No space left on device|Disk quota exceeded|File too large|errno = (5|27|28|122)|Input/output error",
+        "ERROR_NO_SPACE",
+    ),
     (r"^deeph-engine: wrong input: ", "ERROR_INPUT_REFUSED"),
     (r"^deeph-engine: |command not found|Permission denied|^Error: |Traceback", "ERROR_ENGINE_FAILED"),
 )

@@ -31,11 +31,12 @@ def command(
     """Check a DeepH folder, new or legacy: NaN, pairs, hermiticity, S(k). Exit 1 if a gate fails."""
     from aiida_deeph.engine.domain.checks import failures, run_gates, within_cutoff
     from aiida_deeph.engine.errors import InputError
+    from aiida_deeph.engine.io.folders import is_legacy
     from aiida_deeph.engine.preprocess.run import read_source
 
     if cutoff is not None and cutoff <= 0:
         raise InputError("cutoff is wrong", where="--cutoff", found=cutoff, expected="a distance > 0 in Angstrom")
-    data = read_source("deeph_legacy" if (deeph_dir / "element.dat").is_file() else "deeph", deeph_dir)
+    data = read_source("deeph_legacy" if is_legacy(deeph_dir) else "deeph", deeph_dir)
     gates = run_gates(data, Limits(max_hermiticity_error, min_overlap_eigenvalue, max_dropped))
     if cutoff is not None:
         gates.append(within_cutoff(data, cutoff, max_dropped)[1])

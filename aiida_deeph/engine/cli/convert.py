@@ -28,11 +28,16 @@ from aiida_deeph.engine.dft.base import records
 @click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path))
 def command(code: str, target: str, source_dir: Path, output_dir: Path) -> None:
     """Turn raw DFT output into a DeepH folder: H(R) and S(R) in eV, orbitals m = -l..l, atoms grouped by element."""
+    from aiida_deeph.engine.domain.checks import failures, run_gates
+    from aiida_deeph.engine.errors import DataError
     from aiida_deeph.engine.io.deeph import write_deeph
     from aiida_deeph.engine.io.deeph_legacy import write_legacy
     from aiida_deeph.engine.preprocess.run import read_source
 
     data = read_source(code, source_dir)
+    failed = failures(run_gates(data, overlap_eigenvalue=False))
+    if failed:
+        raise DataError("gate failed", where=source_dir, found=" and ".join(map(str, failed)))
     if target == "deeph":
         write_deeph(output_dir, data)
     else:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.dft.base import records
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError, as_one_line
+from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.ranks import leave
 
 COMMANDS = {
@@ -32,6 +36,10 @@ COMMANDS = {
 }
 
 
+# Options and arguments of all commands that name what is written.
+OUTPUTS = ("output", "output_dir", "json_file")
+
+
 def of_codes() -> dict[str, str]:
     """Commands of DFT codes that the engine runs itself, and their help."""
     return {name: record.command for name, record in records().items() if record.command is not None}
@@ -51,11 +59,28 @@ class LazyGroup(click.Group):
         else:
             return None
         command: click.Command = module.command
+        for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+            one.callback = _checking_outputs(one.callback)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted((COMMANDS | of_codes()).items()))
+
+
+def _checking_outputs(callback: Any) -> Any:
+    """The function of a command, which first looks at where it will write: better now than after hours."""
+    if hasattr(callback, "__wrapped__"):
+        return callback
+
+    @functools.wraps(callback)
+    def checked(**parameters: Any) -> Any:
+        for name in OUTPUTS:
+            if parameters.get(name) is not None:
+                check_output(Path(parameters[name]))
+        return callback(**parameters)
+
+    return checked
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,21 +94,14 @@ def main() -> None:
     """Run `deeph-engine`; exit 0 on success, 2 on wrong use, 1 on failure (3 diverged, 4 interrupted)."""
     try:
         engine()
-    except DeepHError as error:
-        if "--debug" in sys.argv:
-            raise
-        # Parsers of jobs tell wrong use from failure by these words.
-        kind = "wrong input: " if isinstance(error, InputError) else ""
-        click.echo(f"deeph-engine: {kind}{error}", err=True)
-        leave(error.exit_status)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(
-            f"deeph-engine: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)",
-            err=True,
-        )
-        leave(1)
+        line = as_one_line(error)
+        # Parsers of jobs tell wrong use from failure by these words.
+        kind = "wrong input: " if isinstance(line, InputError) else ""
+        click.echo(f"deeph-engine: {kind}{line}", err=True)
+        leave(line.exit_status)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def _design(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InputError("design cannot be read", where=path, found=error, expected="YAML or JSON") from None
     if isinstance(values, list):
         return {"design": values}

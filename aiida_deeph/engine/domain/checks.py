@@ -73,8 +73,11 @@ class Gate:
         return f"{self.name}:{found}{allowed}" + (f", {self.detail}" if self.detail else "")
 
 
-def run_gates(data: RealSpaceHamiltonian, limits: Limits | None = None) -> list[Gate]:
-    """All gates that apply to the data; those that need finite, paired entries are left out if these failed."""
+def run_gates(data: RealSpaceHamiltonian, limits: Limits | None = None, overlap_eigenvalue: bool = True) -> list[Gate]:
+    """All gates that apply to the data; those that need finite, paired entries are left out if these failed.
+
+    :param overlap_eigenvalue: whether S(k) is diagonalised, which takes time where there are many atoms.
+    """
     limits = limits or Limits()
     gates = [converged(data)]
     for name, matrix, unit in (("H", data.hamiltonian, "eV"), ("S", data.overlap, "")):
@@ -87,11 +90,15 @@ def run_gates(data: RealSpaceHamiltonian, limits: Limits | None = None) -> list[
             on_site_blocks(name, data, matrix),
         ]
         gates += basic
-        if all(gate.passed for gate in basic):
+        if all(gate.passed for gate in basic) and (name == "S" or data.metadata.get("hermitian") is not False):
             gates.append(hermitian(name, matrix, limits.max_hermiticity_error, unit))
     if data.hamiltonian is not None and data.overlap is not None:
         gates.append(overlap_pairs(data.hamiltonian, data.overlap))
-    if data.overlap is not None and all(gate.passed for gate in gates if gate.name.startswith("S ")):
+    if (
+        overlap_eigenvalue
+        and data.overlap is not None
+        and all(gate.passed for gate in gates if gate.name.startswith("S "))
+    ):
         gates.append(positive_overlap(data, limits.min_overlap_eigenvalue))
     return gates
 

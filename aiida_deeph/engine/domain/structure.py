@@ -9,6 +9,22 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.errors import InputError
 
+# Beyond, rounding of coordinates would be felt in matrix elements, Angstrom.
+MAX_LENGTH = 1e6
+# Atoms that a structure may have; more is a slip of the pen, found before memory is taken.
+MAX_ATOMS = 20_000_000
+
+
+def require_size(n_atoms: int, where: str, remedy: str) -> None:
+    """Refuse to build a structure that nobody can mean.
+
+    :raises InputError: too many atoms.
+    """
+    if n_atoms > MAX_ATOMS:
+        raise InputError(
+            "too many atoms", where=where, found=f"{n_atoms:.3g}", expected=f"at most {MAX_ATOMS:.0e}", remedy=remedy
+        )
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -38,6 +54,11 @@ class Structure:
             )
         if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
             raise InputError("structure holds NaN or infinite coordinates")
+        largest = max(np.abs(self.positions).max(initial=0.0), np.abs(self.cell).max())
+        if largest > MAX_LENGTH:
+            raise InputError(
+                "structure is too large", found=f"{largest:.3g} Angstrom", expected=f"at most {MAX_LENGTH:g} Angstrom"
+            )
         if abs(np.linalg.det(self.cell)) < 1e-8:
             raise InputError("cell has no volume", found=self.cell.tolist(), expected="three independent vectors")
 

@@ -25,6 +25,8 @@ from aiida_deeph.engine.io.paths import Name, RelativePath, Sha256, inside
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+# Folder of the members' own folders, beside the manifest.
+MEMBERS = "members"
 # Namespace of member uuids; a constant of the format.
 NAMESPACE = uuid.UUID("6e1f0f0e-6a0b-5d59-9a3c-0d2f4c1d7b52")
 # Positions closer than this are the same structure, Angstrom.

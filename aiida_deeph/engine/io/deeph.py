@@ -61,7 +61,7 @@ def read_deeph(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Rea
             spin=info.spin,
             hamiltonian=matrix(hamiltonian_file, info.spin.dtype),
             overlap=matrix(OVERLAP_FILE, np.dtype(np.float64)),
-            fermi_energy=info.fermi_energy_eV,
+            fermi_energy=info.fermi_energy,
             n_electrons=info.occupation,
             metadata=info.metadata,
         )

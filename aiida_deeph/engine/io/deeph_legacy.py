@@ -54,7 +54,7 @@ def read_legacy(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Re
         structure=structure,
         basis=info.basis if ordered else basis,
         spin=info.spin,
-        fermi_energy=info.fermi_energy_eV,
+        fermi_energy=info.fermi_energy,
         n_electrons=info.occupation,
         metadata=info.metadata,
     )

@@ -1,4 +1,4 @@
-"""Structures from structure files and from DeepH folders, new and legacy, alike."""
+"""DeepH folders, new and legacy, and structure files, alike."""
 
 from __future__ import annotations
 
@@ -7,34 +7,70 @@ from pathlib import Path
 import ase.io
 from ase import Atoms
 
+from aiida_deeph.engine.domain.contacts import require_apart
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.structure import from_ase
+from aiida_deeph.engine.errors import DataError, InputError, raise_if_machine_failed
+from aiida_deeph.engine.io.deeph import read_deeph, read_deeph_structure
+from aiida_deeph.engine.io.deeph_legacy import ELEMENT_FILE, read_legacy, read_legacy_structure
+from aiida_deeph.engine.io.paths import require_plain_file
+from aiida_deeph.engine.io.structure import check_count, check_definite, from_ase, looks_like_poscar, read_poscar
+
+
+def is_legacy(folder: Path) -> bool:
+    """Whether a DeepH folder is one of the legacy format."""
+    return (Path(folder) / ELEMENT_FILE).is_file()
+
+
+def read_deeph_folder(folder: Path) -> RealSpaceHamiltonian:
+    """Read a DeepH folder, new or legacy; H and S are None where their file is absent.
+
+    :raises InputError: not a DeepH folder.
+    :raises DataError: a file is damaged or does not fit the others.
+    """
+    return read_legacy(folder) if is_legacy(folder) else read_deeph(folder)
 
 
 def read_structure(path: Path) -> Structure:
-    """Read a structure file that ase knows (its last frame), or the structure of a DeepH folder, new or legacy.
+    """Read a structure file that ase knows, or the structure of a DeepH folder, new or legacy.
 
-    :raises InputError: the file is missing or no structure.
+    :raises InputError: the file is missing, is no structure, or holds several; a site has no definite element.
     """
     path = Path(path)
     if path.is_dir():
-        if (path / "element.dat").is_file():
-            from aiida_deeph.engine.io.deeph_legacy import read_legacy_structure
-
-            return read_legacy_structure(path)
-        from aiida_deeph.engine.io.deeph import read_deeph_structure
-
-        return read_deeph_structure(path)
+        return read_legacy_structure(path) if is_legacy(path) else read_deeph_structure(path)
     try:
-        atoms = ase.io.read(path)
+        require_plain_file(path)
+        check_count(path)
+        if looks_like_poscar(path):
+            structure = read_poscar(path)
+            require_apart(structure, path)
+            return structure
+        frames = ase.io.read(path, index=":")
+    except InputError:
+        raise
+    except DataError as error:
+        raise InputError("structure cannot be read", where=path, found=error) from None
     except Exception as error:  # every format of ase has its own exceptions
+        raise_if_machine_failed(error)
         raise InputError(
             "structure cannot be read",
             where=path,
             found=f"{type(error).__name__} {error}",
             expected="a structure file that ase reads, e.g. extended xyz, cif or POSCAR, or a DeepH folder",
         ) from None
-    if not isinstance(atoms, Atoms) or not len(atoms):
+    frames = [atoms for atoms in (frames if isinstance(frames, list) else [frames]) if isinstance(atoms, Atoms)]
+    if not frames or not len(frames[-1]):
         raise InputError("structure file holds no atoms", where=path)
-    return from_ase(atoms)
+    if len(frames) > 1:
+        raise InputError(
+            "several structures in one file",
+            where=path,
+            found=f"{len(frames)} frames",
+            expected="one",
+            remedy="write the one that is meant into a file of its own",
+        )
+    check_definite(frames[0], path)
+    structure = from_ase(frames[0])
+    require_apart(structure, path)
+    return structure

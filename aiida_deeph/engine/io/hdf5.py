@@ -17,6 +17,8 @@ from aiida_deeph.engine.system import require_memory
 
 # No filter of HDF5 makes data smaller than by this factor (deflate: 1032); a larger claim is no honest file.
 COMPRESSION = 1100
+# Arrays beyond this many bytes are compared with the free memory before they are read.
+LARGE = 2**28
 
 
 @contextmanager
@@ -77,7 +79,9 @@ def read_array(file: h5py.File, name: str) -> np.ndarray[Any, np.dtype[Any]]:
     dataset = h5py.Dataset(open_dataset(file, name))
     if dataset.dtype.kind not in "iufc":
         raise _refused(file, name, str(dataset.dtype), "numbers")
-    require_memory(dataset.size * dataset.dtype.itemsize, file.filename, "use a machine with more memory")
+    size = dataset.size * dataset.dtype.itemsize
+    if size > LARGE:
+        require_memory(size, file.filename, "use a machine with more memory")
     return np.asarray(dataset[...])
 
 

@@ -16,7 +16,7 @@ class FolderInfo(BaseModel):
     """What `info.json` says; keys of other programs are left alone.
 
     :param elements_orbital_map: element -> l of each shell.
-    :param fermi_energy_eV: on the zero of energy of H.
+    :param fermi_energy: eV, on the zero of energy of H.
     :param occupation: valence electrons in the cell.
     """
 
@@ -27,7 +27,7 @@ class FolderInfo(BaseModel):
     spin_mode: str | None = None
     orthogonal_basis: bool = False
     atoms_quantity: int | None = None
-    fermi_energy_eV: float | None = None
+    fermi_energy: float | None = Field(default=None, alias="fermi_energy_eV")
     occupation: float | None = Field(default=None, ge=0)
     pbc: tuple[bool, bool, bool] = (True, True, True)
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -10,11 +10,54 @@ from ase import Atoms
 from ase.geometry import complete_cell
 
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import InputError, raise_if_machine_failed
 from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 
 # Length that a cell vector gets beyond the atoms when a file has none along an open direction, Angstrom.
 VACUUM = 20.0
+
+
+def looks_like_poscar(path: Path) -> bool:
+    """Whether a file's name says that it is a POSCAR."""
+    return "POSCAR" in path.name or "CONTCAR" in path.name or path.suffix in (".poscar", ".vasp")
+
+
+def check_count(path: Path) -> None:
+    """Refuse a file that declares more atoms than it has lines, before anybody makes room for them.
+
+    :raises InputError: it does.
+    """
+    with path.open("rb") as file:
+        head = [file.readline(1000).split() for _ in range(7)]
+        counts = next((words for words in (head[5], head[6]) if words and all(map(bytes.isdigit, words))), [])
+        if not looks_like_poscar(path):  # xyz alone begins with a number of atoms
+            counts = head[0] if len(head[0]) == 1 and head[0][0].isdigit() else []
+        declared = sum(map(int, counts))
+        if declared < 1000:
+            return
+        file.seek(0)
+        lines = sum(1 for _ in file)
+    if declared > lines:
+        raise InputError("structure is incomplete", where=path, found=f"{lines} lines", expected=f"{declared} atoms")
+
+
+def check_definite(atoms: Atoms, where: object) -> None:
+    """Refuse sites that are shared or partly empty, and what is no element.
+
+    :raises InputError: naming the first of them.
+    """
+    occupancies = atoms.info.get("occupancy") or {}
+    partial = [site for site in occupancies.values() if len(site) != 1 or abs(sum(site.values()) - 1) > 1e-6]
+    if partial:
+        raise InputError(
+            "site without a definite element",
+            where=where,
+            found=", ".join(f"{symbol} {share:g}" for symbol, share in partial[0].items()),
+            expected="one element with occupancy 1",
+            remedy="choose an ordered supercell, e.g. one with atoms drawn at random",
+        )
+    if 0 in atoms.numbers:
+        raise InputError("atom without element", where=where, found="X", expected="element symbols")
 
 
 def from_ase(atoms: Atoms) -> Structure:
@@ -79,8 +122,12 @@ def read_poscar(path: Path) -> Structure:
     :raises InputError: the file is missing or no POSCAR.
     """
     try:
+        check_count(path)
         atoms = ase.io.read(path, format="vasp")
+    except InputError:
+        raise
     except Exception as error:  # every format of ase has its own exceptions
+        raise_if_machine_failed(error)
         raise InputError("POSCAR cannot be read", where=path, found=f"{type(error).__name__} {error}") from None
     return from_ase(atoms)
 

@@ -12,12 +12,12 @@ from aiida_deeph.engine.errors import DataError, InputError
 
 
 def read_folder(folder: str) -> RealSpaceHamiltonian:
-    """Read H(R) and S(R) of a DeepH folder.
+    """Read H(R) and S(R) of a DeepH folder, new or legacy.
 
     :raises InputError: there is no such folder.
     :raises DataError: H or S is missing or damaged.
     """
-    from aiida_deeph.engine.io.deeph import read_deeph
+    from aiida_deeph.engine.io.folders import read_deeph_folder
 
     path = Path(folder)
     if not path.is_dir():
@@ -26,7 +26,7 @@ def read_folder(folder: str) -> RealSpaceHamiltonian:
             where=path,
             remedy="give a folder with POSCAR, info.json, hamiltonian.h5, overlap.h5",
         )
-    data = read_deeph(path)
+    data = read_deeph_folder(path)
     if data.hamiltonian is None:
         raise DataError("no Hamiltonian", where=path, expected="hamiltonian.h5", remedy="predict or convert one first")
     if data.overlap is None:

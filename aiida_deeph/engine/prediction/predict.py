@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.checks import finite
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
@@ -64,6 +65,8 @@ def read_target(path: Path, description: ModelDescription) -> Target:
     read = read_legacy if legacy else read_deeph
     data = read(path, hamiltonian_file=".none") if description.pair_cutoffs else read(path)
     description.require_elements(data.structure.symbols)
+    if data.overlap is not None and not finite("S", data.overlap).passed:
+        raise DataError("overlap holds NaN", where=path, remedy="compute it again with `deeph-engine overlap`")
     for symbol in data.structure.elements:
         if data.basis.shells_of(symbol) != description.orbital_basis.shells_of(symbol):
             raise InputError(

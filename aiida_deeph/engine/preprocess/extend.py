@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.dataset import DatasetManifest, Member, file_hashes, member_folder, read_manifest
+from aiida_deeph.engine.io.dataset import MEMBERS, DatasetManifest, Member, file_hashes, member_folder, read_manifest
 from aiida_deeph.engine.io.paths import inside
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
@@ -43,7 +43,7 @@ def take_over(member: Member, source: Path, output: Path) -> Member:
     :param output: folder of the new one.
     :raises DataError: a file is missing or changed since it was written.
     """
-    origin, target = member_folder(source, member), output / "members" / member.name
+    origin, target = member_folder(source, member), output / MEMBERS / member.name
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
@@ -54,11 +54,11 @@ def take_over(member: Member, source: Path, output: Path) -> Member:
         # A link survives the removal of the earlier folder.
         try:
             os.link(os.path.realpath(file), target / name)
-        except OSError:
+        except OSError:  # another filesystem, or one without links
             shutil.copyfile(file, target / name)
     if file_hashes(target) != member.sha256:
         raise DataError("file of a member changed", where=origin, expected="the hashes of its manifest")
-    return member.model_copy(update={"path": f"members/{member.name}"})
+    return member.model_copy(update={"path": f"{MEMBERS}/{member.name}"})
 
 
 def merged_extremes(new: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:

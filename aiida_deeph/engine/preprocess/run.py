@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import tarfile
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,11 @@ from aiida_deeph.engine.domain.checks import Gate, Limits, failures, one_basis, 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
-from aiida_deeph.engine.errors import DataError, DeepHError
+from aiida_deeph.engine.errors import DataError, InputError, as_one_line, raise_if_machine_failed
+from aiida_deeph.engine.io.archive import as_folder
 from aiida_deeph.engine.io.dataset import (
     MANIFEST_FILE,
+    MEMBERS,
     DatasetManifest,
     Member,
     Rejected,
@@ -36,6 +34,7 @@ from aiida_deeph.engine.io.dataset import (
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.files import write_text_atomic
+from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
 from aiida_deeph.engine.system import track
@@ -47,11 +46,14 @@ def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
     """Read raw output of a code of the registry, or a DeepH folder (`deeph`, `deeph_legacy`), packed or not.
 
     :raises InputError: no such reader, or nothing of that kind there.
-    :raises DataError: the run did not converge, or a file is damaged.
+    :raises DataError: the run did not converge, or a file is damaged or holds neither H nor S.
     """
     readers = {"deeph": read_deeph, "deeph_legacy": read_legacy}
     with as_folder(path) as folder:
-        return readers[code](folder) if code in readers else get_reader(code).read(folder)
+        data = readers[code](folder) if code in readers else get_reader(code).read(folder)
+    if data.hamiltonian is None and data.overlap is None:
+        raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
+    return data
 
 
 class _DuplicateError(DataError):
@@ -74,13 +76,20 @@ class _Dataset:
     gauges: list[float] = field(default_factory=list)
 
 
-def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
+def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = False) -> DatasetManifest:
     """Read, gate and write every member; `OUTPUT/preprocess.json` tells of each gate, whatever the outcome.
 
     :param base_dir: paths of the configuration are relative to it.
+    :param overwrite: whether a dataset that stands there already may go.
+    :raises InputError: a dataset stands there.
+    :raises MachineError: the disk is full, or the like: the members are not to blame.
     :raises DataError: too many members are rejected, or all; no manifest is written then.
     """
     output = Path(base_dir) / config.output
+    for folder in (output, output / MEMBERS):
+        check_output(folder, folder=True)
+    if (output / MANIFEST_FILE).exists() and not overwrite:
+        raise InputError("a dataset stands there", where=output, remedy="another output, or --overwrite to replace it")
     output.mkdir(parents=True, exist_ok=True)
     (output / MANIFEST_FILE).unlink(missing_ok=True)
     dataset = _Dataset()
@@ -93,8 +102,8 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path) -> DatasetManifest:
             names.add(source.name)
             _add(dataset, source, config, Path(base_dir), output)
         except Exception as error:  # one broken run among thousands must not cost the others
-            reason = str(error) if isinstance(error, DeepHError) else f"unexpected {type(error).__name__}: {error}"
-            dataset.rejected.append(Rejected(name=source.name, reason=reason))
+            raise_if_machine_failed(error)
+            dataset.rejected.append(Rejected(name=source.name, reason=str(as_one_line(error))))
             dataset.n_failed += not isinstance(error, _DuplicateError)
     statistics = _statistics(dataset)
     if earlier is not None:
@@ -192,7 +201,7 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
     # H takes the pairs that only S has, as zeros: the format wants one list of pairs, and the graph is built from it.
     data = with_common_pairs(data)
     assert data.hamiltonian is not None
-    path = f"members/{source.name}"
+    path = f"{MEMBERS}/{source.name}"
     write_deeph(output / path, data)
     dataset.members.append(
         Member(
@@ -233,29 +242,3 @@ def _statistics(dataset: _Dataset) -> dict[str, Any]:
         "max_gauge_mu_eV": float(np.max(np.abs(dataset.gauges))) if dataset.gauges else None,
         "warnings": [str(gate) for gate in failures(accepted, "warning")],
     }
-
-
-@contextmanager
-def as_folder(path: Path) -> Iterator[Path]:
-    """The folder itself, or an archive unpacked for the time of the context.
-
-    Archives hold the folder at any depth; names that lead out of it, links and devices are refused, whoever wrote it.
-
-    :raises DataError: a file that is no archive, or one that is damaged, empty or leads outside.
-    """
-    if not path.is_file():
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="unpacked-") as scratch:
-        try:
-            with tarfile.open(path) as archive:
-                archive.extractall(scratch, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise DataError("archive cannot be read", where=path, found=error, expected="a tar archive") from None
-        folder = Path(scratch)
-        # Working directories of AiiDA lie some levels deep: ab/cd/ef...
-        while len(inside := sorted(folder.iterdir())) == 1 and inside[0].is_dir():
-            folder = inside[0]
-        if not inside:
-            raise DataError("archive is empty", where=path)
-        yield folder

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.neighbours import pairs_within
-from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.structure import Structure, require_size
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.structures.layers import layers_of
 
@@ -125,7 +126,11 @@ def _periodic_projector(structure: Structure) -> NDArray[np.float64]:
 
 
 def repeated(parent: Structure, counts: tuple[int, int, int]) -> Structure:
-    """The parent repeated along its lattice vectors, copy by copy."""
+    """The parent repeated along its lattice vectors, copy by copy.
+
+    :raises InputError: too many atoms.
+    """
+    require_size(prod(counts) * len(parent), "supercell", "fewer repetitions")
     cells = np.array(np.meshgrid(*map(range, counts), indexing="ij")).reshape(3, -1).T
     positions = (parent.positions[None] + (cells @ parent.cell)[:, None]).reshape(-1, 3)
     return Structure(parent.symbols * len(cells), positions, parent.cell * np.array(counts)[:, None], parent.pbc)

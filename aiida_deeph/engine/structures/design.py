@@ -9,7 +9,9 @@ from ase.data import chemical_symbols
 from pydantic import Field, field_validator, model_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.domain.contacts import require_apart
 from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.structures.changes import (
     Distribution,
     displaced,
@@ -17,6 +19,7 @@ from aiida_deeph.engine.structures.changes import (
     random_strain,
     rattled,
     repeated,
+    shortest_distance,
     slid,
     strained,
 )
@@ -179,11 +182,34 @@ def draw(parent: Structure, config: DesignConfig, index: int) -> Structure:
     :raises InputError: a step cannot be done on this parent.
     """
     structure = repeated(parent, config.supercell)
+    _refuse_large_moves(structure, config)
+    remedy = "a smaller amplitude or strain"
     for number, step in enumerate(config.design):
         structure = step.apply(structure, np.random.default_rng([config.seed, index, number]))
     if config.design:
+        require_apart(structure, f"cell {index}", remedy)
         return structure
     rng = np.random.default_rng([config.seed, index])
     moves = random_moves(structure, config.amplitude, config.distribution, rng)
     strain = random_strain(config.strain, "any", rng)
-    return displaced(strained(structure, strain), moves)
+    structure = displaced(strained(structure, strain), moves)
+    require_apart(structure, f"cell {index}", remedy)
+    return structure
+
+
+def _refuse_large_moves(structure: Structure, config: DesignConfig) -> None:
+    """Atoms that are moved by as much as a bond make another structure, not a neighbour of the parent.
+
+    :raises InputError: an amplitude is not smaller than the shortest distance.
+    """
+    steps = [step for step in config.design if isinstance(step, Displace | Rattle)] if config.design else [config]
+    amplitude = max((step.amplitude for step in steps), default=0.0)
+    bond = shortest_distance(structure)
+    if amplitude >= bond:
+        raise InputError(
+            "amplitude is larger than a bond",
+            where="amplitude",
+            found=f"{amplitude:g} Angstrom",
+            expected=f"less than the shortest distance, {bond:.3g} Angstrom",
+            remedy="0.05 to 0.2 Angstrom are usual",
+        )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from aiida_deeph.engine.config import Config
-from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.structure import Structure, require_size
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.structures.coincidence import Coincidence, commensurate, nearest, supercell_matrix
 from aiida_deeph.engine.structures.layers import cell_height, heights, stacked, two_layers
@@ -74,6 +74,8 @@ def twisted_layers(lower: Structure, upper: Structure, config: TwistConfig) -> t
         common = nearest(config.angle, lengths, atoms, **options)
     else:
         common = commensurate(config.m or 1, config.r)
+        size = atoms[0] * common.n_cells[0] + atoms[1] * common.n_cells[1]
+        require_size(size, f"(m, r) = ({config.m}, {config.r})", "a smaller m")
         if abs(lengths[0] / lengths[1] - 1) > HEXAGONAL:
             found = f"lattice constants {lengths[0]:g} and {lengths[1]:g} Angstrom"
             raise InputError("(m, r) is for equal layers", found=found, remedy="give the angle instead")

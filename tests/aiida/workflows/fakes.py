@@ -71,7 +71,8 @@ class FakePreprocess(WorkChain):
     def work(self) -> None:
         labels = dict(self.inputs.labels)
         members = [
-            {"name": name, "uuid": name, "path": name, "sha256": {"POSCAR": "0" * 64}, "n_atoms": 4, "n_pairs": 10} for name in labels
+            {"name": name, "uuid": name, "path": name, "sha256": {"POSCAR": "0" * 64}, "n_atoms": 4, "n_pairs": 10}
+            for name in labels
         ]
         values = {"members": members, "basis": {"H": (0,)}, "spin": "none", "pair_cutoffs": {"H-H": 5.0}}
         self.out("dataset", DatasetData(DatasetManifest.model_validate(values)).store())

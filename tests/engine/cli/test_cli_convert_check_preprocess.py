@@ -94,5 +94,6 @@ def test_preprocess(run, tmp_path: Path, folder: Path) -> None:
     assert status == 0 and "rejected b: duplicate structure" in out and "1 members" in out
     assert [member.name for member in read_manifest(tmp_path / "dataset").members] == ["a"]
     config.write_text("members:\n- {name: a, path: absent, code: deeph}\n")
-    status, _, err = run("preprocess", config)
+    assert "a dataset stands there" in run("preprocess", config)[2]
+    status, _, err = run("preprocess", config, "--overwrite")
     assert status == 1 and "1 of 1 members rejected" in err

@@ -27,12 +27,20 @@ from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.io.split import split
 
 STRUCTURE = Structure(("C", "H"), [[0, 0, 0.0], [0, 0, 1.1]], 5 * np.eye(3))
+HASHES = {"POSCAR": "0" * 64}
 BASIS = OrbitalBasis({"C": (0, 1), "H": (0,)})
 
 
 def manifest_of(n: int) -> DatasetManifest:
     members = [
-        Member(name=f"m{k}", uuid=f"{(k * 7919) % 1000:03d}", path=f"members/m{k}", sha256={"POSCAR": "0" * 64}, n_atoms=1, n_pairs=1)
+        Member(
+            name=f"m{k}",
+            uuid=f"{(k * 7919) % 1000:03d}",
+            path=f"members/m{k}",
+            sha256=HASHES,
+            n_atoms=1,
+            n_pairs=1,
+        )
         for k in range(n)
     ]
     return DatasetManifest(members=tuple(members), basis={"C": (0, 1)}, spin="none", pair_cutoffs={"C-C": 3.0})

@@ -20,7 +20,7 @@ CELL = np.array([[3.1, 0.1 / 3, 0.0], [-np.pi / 2, 3.6, 1e-9], [0.3, 0.0, 41.2]]
 
 @pytest.fixture
 def structure() -> Structure:
-    positions = np.random.default_rng(0).normal(size=(4, 3)) * [10, 1, 1e-7]
+    positions = np.random.default_rng(15).normal(size=(4, 3)) * [10, 1, 1e-7]
     return Structure(("C", "H", "H", "Mo"), positions, CELL, (True, True, False))
 
 

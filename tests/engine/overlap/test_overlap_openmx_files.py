@@ -12,9 +12,11 @@ from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.check import command as check
 from aiida_deeph.engine.cli.overlap import command
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
-from aiida_deeph.engine.io.deeph import read_deeph
+from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.orbitals.pao import load_pao, read_pao
 from aiida_deeph.engine.orbitals.radial import RadialShell
@@ -23,6 +25,7 @@ from aiida_deeph.engine.overlap.config import OverlapConfig
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 from aiida_deeph.engine.overlap.run import run_overlap
 
+ANY_BASIS = OrbitalBasis({"C": (0,), "H": (0,)})
 ORBITALS = {"C": "C3.5-s2p2d1", "H": "H4.0-s2p1"}
 
 
@@ -137,9 +140,13 @@ def test_atoms_on_one_spot(pao_folder: Path, structure: Structure) -> None:
     root = pao_folder.parent
     positions = structure.positions.copy()
     positions[2] = positions[0] + structure.cell[0] - structure.cell[1] + [0.0, 0.02, 0.0]
-    write_structure(root / "s.xyz", Structure(structure.symbols, positions, structure.cell, structure.pbc))
-    with pytest.raises(InputError, match=r"two atoms on one spot.*atoms 0 \(C\) and 2 \(C\).*0\.020 Angstrom"):
+    close = Structure(structure.symbols, positions, structure.cell, structure.pbc)
+    write_structure(root / "s.xyz", close)
+    with pytest.raises(InputError, match=r"two atoms are too close.*atoms 0 \(C\) and 2 \(C\) at 0\.01 times"):
         run_overlap(OverlapConfig(structure="s.xyz", basis="openmx:pao", orbitals=ORBITALS), root)
+    write_deeph(root / "s", RealSpaceHamiltonian(close, ANY_BASIS))
+    with pytest.raises(InputError, match=r"two atoms on one spot.*atoms 0 \(C\) and 1 \(C\).*0\.020 Angstrom"):
+        run_overlap(OverlapConfig(structure="s", basis="openmx:pao", orbitals=ORBITALS), root)
     assert not (root / "overlap").exists()
 
 
@@ -148,8 +155,9 @@ def test_singular_overlap_fails_the_check(pao_folder: Path, structure: Structure
     root = pao_folder.parent
     positions = structure.positions.copy()
     positions[2] = positions[0] + [0.0, 0.0, 0.11]
-    write_structure(root / "s.xyz", Structure(structure.symbols, positions, structure.cell, structure.pbc))
-    run_overlap(OverlapConfig(structure="s.xyz", basis="openmx:pao", orbitals=ORBITALS), root)
+    close = Structure(structure.symbols, positions, structure.cell, structure.pbc)
+    write_deeph(root / "s", RealSpaceHamiltonian(close, ANY_BASIS))
+    run_overlap(OverlapConfig(structure="s", basis="openmx:pao", orbitals=ORBITALS), root)
     arguments = [str(root / "overlap"), "--json", "--min-overlap-eigenvalue", "1e-3"]
     result = CliRunner().invoke(check, arguments, catch_exceptions=False)
     gates = {gate["name"]: gate for gate in json.loads(result.output)["gates"]}

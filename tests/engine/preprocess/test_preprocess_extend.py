@@ -12,10 +12,11 @@ import pytest
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.archive import as_folder
 from aiida_deeph.engine.io.dataset import load_member
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
-from aiida_deeph.engine.preprocess.run import as_folder, run_preprocess
+from aiida_deeph.engine.preprocess.run import run_preprocess
 
 
 def run(folder: Path, names: str = "", **settings):

@@ -104,7 +104,9 @@ def test_rejected_members_have_their_reason(sources: Path) -> None:
 def test_too_many_rejected(sources: Path) -> None:
     run_preprocess(config(*SOUND), sources)
     with pytest.raises(DataError, match=r"2 of 4 members rejected.*first: nan"):
-        run_preprocess(config(*SOUND[:2], ("nan", "raw/nan", "deeph"), ("spin", "raw/spin", "deeph")), sources)
+        run_preprocess(
+            config(*SOUND[:2], ("nan", "raw/nan", "deeph"), ("spin", "raw/spin", "deeph")), sources, overwrite=True
+        )
     assert not (sources / "dataset/manifest.json").exists(), "the manifest of before is gone"
     assert (sources / "dataset/preprocess.json").exists()
 
@@ -138,7 +140,7 @@ def test_elements_are_united(sources: Path, shared: Path) -> None:
     manifest = run_preprocess(config(("mixed", "raw/0", "deeph"), bilayer, max_failed_fraction=0.6), sources)
     assert [one.name for one in manifest.rejected] == ["bilayer"], "C has two different bases"
     assert "one basis per element" in manifest.rejected[0].reason
-    manifest = run_preprocess(config(*members, bilayer), sources)
+    manifest = run_preprocess(config(*members, bilayer, output="united"), sources)
     assert manifest.basis == {"H": (0, 0, 1), "C": (0, 0, 1, 1, 2), "O": (0, 0, 1, 1, 2)}
     assert set(manifest.pair_cutoffs) == {"C-C", "H-H", "H-O", "O-O"}
 
