@@ -33,7 +33,11 @@ _HOMES = {
     "PreprocessConfig": "engine.preprocess.config",
     "run_preprocess": "engine.preprocess.run",
     # models
+    "Network": "engine.nn.network",
     "NetworkConfig": "engine.nn.config",
+    "register_network": "engine.nn.config",
+    "DeepHE3Config": "engine.nn.deephe3.config",
+    "ResidualDeepHE3Config": "engine.nn.deephe3.config",
     "SplitConfig": "engine.io.split",
     "CosineConfig": "engine.training.config",
     "TrainConfig": "engine.training.config",

@@ -12,8 +12,8 @@ import numpy as np
 
 from aiida_deeph import (
     CosineConfig,
+    DeepHE3Config,
     MemberSource,
-    NetworkConfig,
     PredictConfig,
     PreprocessConfig,
     PyscfConfig,
@@ -51,7 +51,7 @@ def main() -> None:
         run_preprocess(PreprocessConfig(members=tuple(members), cutoff=5.0), folder)
         config = TrainConfig(
             dataset=str(folder / "dataset"),
-            network=NetworkConfig(irreps_embed="8x0e", irreps_mid="8x0e+4x1o", lmax=1, n_blocks=1, n_gaussians=16),
+            network=DeepHE3Config(irreps_embed="8x0e", irreps_mid="8x0e+4x1o", lmax=1, n_blocks=1, n_gaussians=16),
             split=SplitConfig(train=0.5, validation=0.25, test=0.25),
             epochs=40,
             learning_rate=1e-2,

@@ -37,7 +37,7 @@ def write_models(folder: Path, cells: int, cutoff: float) -> None:
     """A default network with random weights, as our model and as a folder of the reference."""
     from aiida_deeph.engine.cli.bench import graphene
     from aiida_deeph.engine.domain.neighbours import pair_cutoffs
-    from aiida_deeph.engine.nn.config import NetworkConfig
+    from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
     from aiida_deeph.engine.nn.network import build_network, describe_network
     from aiida_deeph.engine.nn.reference.convert import export_reference
     from aiida_deeph.engine.nn.storage import save_model
@@ -46,7 +46,7 @@ def write_models(folder: Path, cells: int, cutoff: float) -> None:
     assert data.hamiltonian is not None
     torch.manual_seed(0)
     cutoffs = pair_cutoffs(data.structure, data.hamiltonian.atom_pairs)
-    description = describe_network(NetworkConfig(), data.basis, data.spin, cutoffs)
+    description = describe_network(DeepHE3Config(), data.basis, data.spin, cutoffs)
     save_model(folder / "ours", build_network(description), description)
     export_reference(folder / "ours", folder / "reference", e3nn="0.5")
 

@@ -30,6 +30,7 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.reference.convert import export_reference
 from aiida_deeph.engine.nn.reference.files import read_arguments
@@ -110,7 +111,7 @@ def one_seed(arguments: argparse.Namespace, members: list[Any], seed: int) -> di
         basis = basis.union(data.basis)
         for key, value in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
             cutoffs[key] = max(cutoffs.get(key, 0.0), value)
-    config = NetworkConfig() if arguments.config is None else load_config(NetworkConfig, arguments.config)
+    config = DeepHE3Config() if arguments.config is None else load_config(NetworkConfig, arguments.config)
     description = describe_network(config, basis, members[0].spin, cutoffs)
     # The reference runs with the installed e3nn, whose normalisation is not that of the published models.
     architecture = {**description.architecture, "path_normalization": "element"}

@@ -61,12 +61,13 @@ def command(
     from aiida_deeph.engine.config import load_config
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.nn.config import NetworkConfig
+    from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device", where="--device", remedy="use --device cpu")
     torch.set_num_threads(threads)
     members = [graphene(cells, cutoff)] if dataset is None else read_members(dataset)
-    network_config = NetworkConfig() if config is None else load_config(NetworkConfig, config)
+    network_config = DeepHE3Config() if config is None else load_config(NetworkConfig, config)
     result = measure(members, network_config, torch.device(device), steps, batch, train=not infer_only)
     result |= {"device": device_name(device), "threads": threads, "commit": commit()}
     for key, value in result.items():

@@ -32,11 +32,12 @@ class HamiltonianGraph(Data):
     | atom_pairs | (n_edges, 5) | (R1, R2, R3, i, j) as they were given, atoms of this graph alone |
     | entry_index | (n_entries,) | place of each entry in the flattened output (n_edges, n_columns), given a layout |
     | label | (n_entries,) | matrix entries in eV, after `attach_labels` |
+    | messages | (n_messages,) | edges that carry messages, for networks in which not all do |
     | partner | (n_entries,) | entry of the reverse pair that is the same in a Hermitian H, for networks that ask |
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if key in ("loops", "edge_of_pair"):
+        if key in ("loops", "edge_of_pair", "messages"):
             return self.edge_index.shape[1]
         if key == "entry_index":
             return self.edge_index.shape[1] * self.n_columns

@@ -1,34 +1,73 @@
-"""How a new network is asked for; needs no torch."""
+"""Networks by name: which there are, and how a new one is asked for. Needs no torch."""
 
 from __future__ import annotations
 
-from pydantic import Field
+import importlib
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from pydantic import ModelWrapValidatorHandler, model_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.errors import InputError
+
+DEFAULT = "deephe3"
+ENTRY_POINTS = "aiida_deeph.networks"
+"""Group of entry points through which other packages add networks: name -> `module:ConfigClass`."""
 
 
 class NetworkConfig(Config):
-    """DeepH-E3 (Gong et al., Nat. Commun. 14, 2848 (2023)); the defaults are the published ones.
+    """Base of the networks' configurations: validating plain values gives that of their `name`.
 
-    :param name: entry in the registry of networks: `deephe3` is the published one; `deephe3-residual` fits a
-        two-centre part of H first and learns the rest, in a fraction of the time (see `nn/residual.py`);
-        `deephe3-on-site` only standardises the blocks of H on the atoms, by element and pair of shells.
-    :param irreps_embed: scalars of the embedding.
-    :param irreps_mid: features of nodes and edges between the blocks.
-    :param lmax: largest l of the spherical harmonics of the edges.
-    :param n_blocks: message-passing blocks.
-    :param n_gaussians: Gaussians of the radial basis.
-    :param radial_end: centre of the last Gaussian, Angstrom; None takes the largest pair distance of the dataset.
-    :param ignore_parity: treat all irreps as even.
-    :param hermitian: average both directions of every pair inside the network (see `nn/hermitian.py`).
+    :cvar implementation: `module:Class` of the `Network`, imported when a network is built.
+    :param name: entry in the registry of networks.
     """
 
-    name: str = "deephe3"
-    irreps_embed: str = "64x0e"
-    irreps_mid: str = "64x0e+32x1o+16x2e+8x3o+8x4e"
-    lmax: int = Field(default=4, ge=0, le=8)
-    n_blocks: int = Field(default=3, ge=1)
-    n_gaussians: int = Field(default=128, ge=2)
-    radial_end: float | None = Field(default=None, gt=0)
-    ignore_parity: bool = False
-    hermitian: bool = False
+    implementation: ClassVar[str]
+
+    name: str
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_name(cls, values: Any, handler: ModelWrapValidatorHandler[NetworkConfig]) -> NetworkConfig:
+        if cls is not NetworkConfig or isinstance(values, NetworkConfig) or not isinstance(values, dict):
+            return handler(values)
+        try:
+            return network_config(values.get("name", DEFAULT)).model_validate(values)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+
+NETWORKS: dict[str, str | type[NetworkConfig]] = {
+    "deephe3": "aiida_deeph.engine.nn.deephe3.config:DeepHE3Config",
+    "deephe3-set": "aiida_deeph.engine.nn.deephe3.config:DeepHE3SetConfig",
+    "deephe3-residual": "aiida_deeph.engine.nn.deephe3.config:ResidualDeepHE3Config",
+    "deephe3-on-site": "aiida_deeph.engine.nn.deephe3.config:OnSiteDeepHE3Config",
+}
+"""Name -> configuration class, or where it is: the registry."""
+
+
+def register_network(config: type[NetworkConfig]) -> type[NetworkConfig]:
+    """Class decorator: make a network known under the default of its configuration's `name`."""
+    NETWORKS[config.model_fields["name"].default] = config
+    return config
+
+
+def network_config(name: str) -> type[NetworkConfig]:
+    """The configuration class of a network.
+
+    :raises InputError: no such network.
+    """
+    entry = NETWORKS.get(name)
+    for found in () if entry else entry_points(group=ENTRY_POINTS, name=str(name)):
+        entry = found.value
+    if entry is None:
+        raise InputError("unknown network", where="network.name", found=name, expected=f"one of {', '.join(NETWORKS)}")
+    config: type[NetworkConfig] = entry if isinstance(entry, type) else located(entry)
+    return config
+
+
+def located(path: str) -> Any:
+    """The object `module:name`."""
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)

@@ -11,11 +11,10 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
 
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
-from aiida_deeph.engine.nn.network import build_network
+from aiida_deeph.engine.nn.network import Network, build_network
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -27,7 +26,7 @@ def _write(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_model(folder: Path, network: nn.Module, description: ModelDescription) -> ModelDescription:
+def save_model(folder: Path, network: Network, description: ModelDescription) -> ModelDescription:
     """Write `weights.safetensors`, then `model.json`, each in one step.
 
     :returns: the description with the hash of the weights.
@@ -43,7 +42,7 @@ def save_model(folder: Path, network: nn.Module, description: ModelDescription) 
 
 def load_model(
     folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> tuple[nn.Module, ModelDescription]:
+) -> tuple[Network, ModelDescription]:
     """Read a model folder.
 
     :param dtype: of the weights in memory.

@@ -17,7 +17,6 @@ from aiida_deeph import __version__
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
 from aiida_deeph.engine.domain.checks import finite
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, read_deeph, write_deeph
@@ -25,6 +24,7 @@ from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.io.model import ModelDescription
+from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
@@ -80,13 +80,13 @@ def read_target(path: Path, description: ModelDescription) -> Target:
     return Target(data.structure, data.overlap, data.n_electrons, None if matrix is None else matrix.atom_pairs)
 
 
-def pairs_of(target: Target, description: ModelDescription) -> NDArray[np.int64]:
-    """Pairs within the model's range; if an imported model does not know it, those of the structure's own H or S.
+def pairs_of(target: Target, network: Network, description: ModelDescription) -> NDArray[np.int64]:
+    """Pairs that the network predicts; if an imported model does not know its range, those of the structure's H or S.
 
     :raises InputError: neither is known.
     """
     if description.pair_cutoffs:
-        return pairs_within(target.structure, description.pair_cutoffs)
+        return network.pairs(target.structure, description.pair_cutoffs)
     if target.atom_pairs is None:
         raise InputError(
             "range of the model is not known",
@@ -128,11 +128,11 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         network, description = load_model(Path(config.model), dtype=dtype, device=device)
         target = read_target(Path(config.structure), description)
         structure = target.structure
-        pairs = pairs_of(target, description)
+        pairs = pairs_of(target, network, description)
         own = pairs[ranks.share(len(pairs))]
         loaded = time.monotonic()
         entries = predict_entries(
-            getattr(network, "network", network),
+            network,
             structure,
             own,
             description,
@@ -142,8 +142,6 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
             progress=ranks.is_first and (sys.stderr.isatty() if show_progress is None else show_progress),
             ranks=ranks,
         )
-        if hasattr(network, "restore"):
-            entries = network.restore(entries, structure, own, config.edges_per_chunk, add_up=ranks.add)
         entries = ranks.gather(entries)
     if entries is None:
         return None
@@ -155,7 +153,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
     matrix = BlockSparseMatrix.from_pairs(pairs, rows, entries)
     del entries
     hermiticity_error = None
-    is_hermitian = not config.strict or getattr(network, "hermitian", False)
+    is_hermitian = not config.strict or network.hermitian
     if is_hermitian:
         hermiticity_error = average_directions(matrix)
     metadata = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.split import SplitConfig
 from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 from aiida_deeph.engine.observables.config import CompareSettings
 
 
@@ -65,6 +66,7 @@ class TrainConfig(Config):
     `model/` (best weights), `checkpoint/` (to continue from), `metrics.jsonl` (a line per epoch), `train.json`.
 
     :param dataset: folder with `manifest.json`.
+    :param network: of the kind that its `name` says, see `nn.config.NETWORKS`.
     :param batch_size: structures per batch.
     :param max_edges_per_batch: larger batches are split, their gradients accumulated: the effective batch stays.
     :param min_learning_rate: stop once the learning rate is below; a cosine ends with its last epoch instead.
@@ -84,7 +86,7 @@ class TrainConfig(Config):
     """
 
     dataset: str
-    network: NetworkConfig = NetworkConfig()
+    network: SerializeAsAny[NetworkConfig] = DeepHE3Config()
     split: SplitConfig = SplitConfig()
     epochs: int = Field(default=3000, ge=1)
     batch_size: int = Field(default=1, ge=1)

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
 from torch.utils.data import Dataset
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -23,6 +22,7 @@ from aiida_deeph.engine.graph.build import HamiltonianGraph, attach_labels, buil
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.dataset import Member, load_member
 from aiida_deeph.engine.io.files import atomic_path
+from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.system import track
 
 #: Graphs beyond this many bytes stay on disk and are read when needed.
@@ -43,7 +43,7 @@ class GraphSettings:
     precision: str
 
     @classmethod
-    def of_network(cls, network: nn.Module, precision: str) -> GraphSettings:
+    def of_network(cls, network: Network, precision: str) -> GraphSettings:
         """Settings that a network of the registry needs."""
         return cls(network.layout, network.lmax, precision)
 

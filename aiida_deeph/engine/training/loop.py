@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from aiida_deeph.engine.errors import DivergenceError
+from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.training.average import WeightAverage
 from aiida_deeph.engine.training.batches import BatchSource, epoch_steps, share_of_rank, split_by_edges
 from aiida_deeph.engine.training.config import TrainConfig
@@ -63,7 +64,7 @@ class TrainingLoop:
         self,
         config: TrainConfig,
         fabric: Fabric,
-        network: nn.Module,
+        network: Network,
         train: BatchSource,
         validation: BatchSource,
         *,
@@ -75,10 +76,13 @@ class TrainingLoop:
         self._config, self._fabric, self._network = config, fabric, network
         self._train, self._validation = train, validation
         self._on_epoch, self._on_best, self._on_checkpoint, self._stop = on_epoch, on_best, on_checkpoint, stop
-        optimizer = torch.optim.Adam(
-            [p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
-        )
-        self._model, self._optimizer = fabric.setup(network, optimizer)
+        self._optimizer: Any = None
+        self._model: Any = network.to(fabric.device)
+        if network.trainable:
+            optimizer = torch.optim.Adam(
+                [p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
+            )
+            self._model, self._optimizer = fabric.setup(network, optimizer)
         self._average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
         self._schedule = build_schedule(config.scheduler, config.learning_rate, config.epochs)
         self._sums = ErrorSums.zeros(fabric.device)
@@ -94,12 +98,18 @@ class TrainingLoop:
     # -- the run ---------------------------------------------------------------------------------------------------
 
     def run(self) -> str:
-        """Train until done.
+        """Train until done; a network that is fitted already gets one epoch, in which its errors are measured.
 
-        :return: why it ended: `epochs`, `min_learning_rate`, or the reason of the stop (with a checkpoint written).
+        :return: why it ended: `epochs`, `fitted`, `min_learning_rate`, or the reason of the stop (with a checkpoint
+            written).
         :raises DivergenceError: a loss is NaN, infinite, or beyond hope.
         """
         self._clock = time.monotonic()
+        if self._optimizer is None:
+            if self.epoch == 0:
+                self._sums = self._errors(self._train)
+                self._end_epoch(0.0)
+            return "fitted"
         while self.epoch < self._config.epochs:
             rate = self._schedule.rate(self.epoch)
             if self._schedule.ends_training and rate <= self._config.min_learning_rate:
@@ -170,7 +180,7 @@ class TrainingLoop:
 
     def _end_epoch(self, rate: float) -> None:
         train = self._over_ranks(self._sums)
-        validation = self._validate() if len(self._validation.graphs) else train
+        validation = self._over_ranks(self._errors(self._validation)) if len(self._validation.graphs) else train
         self._tick()
         row: Row = {
             "epoch": self.epoch,
@@ -210,16 +220,17 @@ class TrainingLoop:
             )
 
     @torch.no_grad()
-    def _validate(self) -> ErrorSums:
+    def _errors(self, source: BatchSource) -> ErrorSums:
+        """Errors of the network as it is, over this rank's share of the graphs."""
         sums = ErrorSums.zeros(self._fabric.device)
-        graphs = self._validation.graphs
+        graphs = source.graphs
         own = tuple(range(self._fabric.global_rank, len(graphs), self._fabric.world_size))
         parts = split_by_edges(own, graphs.n_edges, self._config.max_edges_per_batch or VALIDATION_EDGES) if own else []
         self._network.eval()
         with self._average.applied() if self._average is not None else nullcontext():
-            for graph in self._validation.batches(parts, recurring=True):
+            for graph in source.batches(parts, recurring=True):
                 sums.add(self._network(graph), graph.label)
-        return self._over_ranks(sums)
+        return sums
 
     # -- agreement of ranks ----------------------------------------------------------------------------------------
 
@@ -262,7 +273,7 @@ class TrainingLoop:
     def _resume_state(self) -> dict[str, Any]:
         return {
             "network": copy.deepcopy(self._network.state_dict()),
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "optimizer": None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict()),
             "schedule": self._schedule.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
@@ -270,7 +281,8 @@ class TrainingLoop:
     def _load_resume_state(self, state: dict[str, Any]) -> None:
         self._network.load_state_dict(state["network"])
         # The optimiser takes over the very tensors it is given; the kept ones must not change with it.
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        if self._optimizer is not None:
+            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._schedule.load_state_dict(state["schedule"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])

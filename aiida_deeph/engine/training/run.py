@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
+from torch.utils.data import Subset
 
 from aiida_deeph.engine.errors import DivergenceError, Interrupted
 from aiida_deeph.engine.io.dataset import read_manifest
@@ -109,12 +111,15 @@ class _Run:
                 GraphSet(dataset, self.parts[part], settings, cache, show_progress=False if self.quiet else None)
                 for part in ("train", "validation")
             ]
-        self.network = start.network.to(settings.dtype)
-        if hasattr(self.network, "fit") and start.is_new:
-            self.network.fit(sets[0])
-        if hasattr(self.network, "prepare"):
-            for graphs in sets:
-                graphs.prepare(self.network.prepare)
+        self.dtype = settings.dtype
+        self.network = start.network.to(self.dtype)
+        if start.is_new or (start.state is None and not self.network.trainable):
+            own = range(self.fabric.global_rank, len(sets[0]), self.fabric.world_size)
+            fitted = self.network.fit(Subset(sets[0], own), self._add_up)
+            if fitted is not None:
+                self.description = self.description.model_copy(update={"architecture": fitted})
+        for graphs in sets:
+            graphs.prepare(self.network.prepare)
         if config.orbital_weighting:
             weights = orbital_weights(self.network.layout, sets[0], config.orbital_weighting)
             sets[0].prepare(weigher(weights))
@@ -157,7 +162,7 @@ class _Run:
             except DivergenceError as error:
                 self._finish("diverged", str(error))
                 raise
-        if reason in ("epochs", "min_learning_rate"):
+        if reason in ("epochs", "fitted", "min_learning_rate"):
             self._on_checkpoint()
             return self._finish("finished", reason)
         self._finish("interrupted", reason)
@@ -195,7 +200,7 @@ class _Run:
         best = self.loop.best
         if not self.fabric.is_global_zero or best.epoch < 0 or best.epoch == self.saved_epoch:
             return
-        network = build_network(self.description).to(dtype=next(iter(self.network.parameters())).dtype)
+        network = build_network(self.description).to(dtype=self.dtype)
         network.load_state_dict(best.weights)
         metrics = {"validation_loss_eV2": best.loss, "validation_mae_eV": best.mae}
         training = {
@@ -205,6 +210,7 @@ class _Run:
             "best_epoch": best.epoch,
             "seconds": self.loop.seconds,
             "parameters": self.n_parameters,
+            **self.network.extras(),
             **self._hardware(),
         }
         save_model(
@@ -238,6 +244,11 @@ class _Run:
             write_json_atomic(self.folder / REPORT_FILE, report)
         self.printer.message(f"{status} ({reason}) after {self.loop.epoch} epochs, {self.loop.seconds:.1f} s")
         return report
+
+    def _add_up(self, tensors: Iterable[torch.Tensor]) -> None:
+        if self.fabric.world_size > 1:
+            for tensor in tensors:
+                tensor.copy_(self.fabric.all_reduce(tensor, reduce_op="sum"))
 
     # -- facts -----------------------------------------------------------------------------------------------------
 

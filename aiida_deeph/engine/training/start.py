@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.io.split import split
-from aiida_deeph.engine.nn.network import build_network, describe_network
+from aiida_deeph.engine.nn.network import Network, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.training.checkpoint import description_of, load_checkpoint, require_same_run
 from aiida_deeph.engine.training.config import TrainConfig
@@ -30,7 +29,7 @@ class Start:
     :param is_new: the network holds random weights and nothing learnt.
     """
 
-    network: nn.Module
+    network: Network
     description: ModelDescription
     parts: Split
     state: dict[str, Any] | None = None

@@ -11,8 +11,8 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.network import build_network, describe_network
+from aiida_deeph.engine.nn.config import network_config
+from aiida_deeph.engine.nn.network import Network, build_network, describe_network
 
 BASIS = OrbitalBasis({"C": (0, 0, 1), "O": (0, 1, 2)})
 SMALL: dict[str, Any] = {
@@ -47,12 +47,12 @@ def random_network(
     normalization: str = "path",
     name: str = "deephe3",
     **config: Any,
-) -> tuple[torch.nn.Module, ModelDescription]:
+) -> tuple[Network, ModelDescription]:
     """A network with random weights, biases and normalisation weights included."""
     structure = random_structure()
     cutoffs = pair_cutoffs(structure, pairs_within(structure, CUTOFF))
     torch.manual_seed(seed)
-    description = describe_network(NetworkConfig(name=name, **{**SMALL, **config}), basis, spin, cutoffs)
+    description = describe_network(network_config(name)(**{**SMALL, **config}), basis, spin, cutoffs)
     if name == "deephe3":
         architecture = {**description.architecture, "path_normalization": normalization}
         description = description.model_copy(update={"architecture": architecture})

@@ -16,6 +16,7 @@ from aiida_deeph.engine.nn.equivariant.layernorm import EquivariantLayerNorm
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
 from aiida_deeph.engine.nn.equivariant.so2 import SO2Product
 from aiida_deeph.engine.nn.network import build_model_graph
+from aiida_deeph.engine.nn.passes import Part
 from tests.engine.nn.systems import CUTOFF, random_network, random_structure
 
 IRREPS = Irreps.parse("2x0e+1x0o+2x1o+1x1e+1x2e")
@@ -33,7 +34,7 @@ def edges() -> Edges:
     network, _ = random_network()
     structure = random_structure(0, 3)
     graph = build_model_graph(network, structure, pairs_within(structure, 2.4), dtype=torch.float64)
-    return network.edges_of(graph, torch.float64)
+    return network.edges_of(Part(graph), torch.float64)
 
 
 def check(function, *tensors: torch.Tensor) -> None:

@@ -15,8 +15,8 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.deephe3.hermitian import hermitian_average, partner_entries
+from aiida_deeph.engine.nn.deephe3.config import OnSiteDeepHE3Config
+from aiida_deeph.engine.nn.hermitian import hermitian_average, partner_entries
 from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.reference.convert import export_reference
 from aiida_deeph.engine.nn.storage import load_model, save_model
@@ -111,7 +111,7 @@ def test_prediction_of_a_hermitian_model(tmp_path: Path) -> None:
 def test_blocks_on_atoms_are_standardised(spin: SpinMode, tmp_path: Path) -> None:
     """Noise on the atoms' blocks: its spread is the scale, the mean of s-s and the trace of p-p the base."""
     torch.manual_seed(5)
-    description = describe_network(NetworkConfig(name="deephe3-on-site", **SMALL), TOY_BASIS, spin, CUTOFFS)
+    description = describe_network(OnSiteDeepHE3Config(**SMALL), TOY_BASIS, spin, CUTOFFS)
     network = build_network(description).double()
     settings = GraphSettings.of_network(network, "float64")
     graphs = [labelled_graph(toy_member(seed, spin), settings) for seed in range(40)]

@@ -13,7 +13,7 @@ import pytest
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE
-from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 from aiida_deeph.engine.nn.network import build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 
@@ -31,7 +31,7 @@ class Payload:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A small model folder."""
-    config = NetworkConfig(irreps_embed="4x0e", irreps_mid="4x0e+2x1o", lmax=1, n_blocks=1, n_gaussians=8)
+    config = DeepHE3Config(irreps_embed="4x0e", irreps_mid="4x0e+2x1o", lmax=1, n_blocks=1, n_gaussians=8)
     description = describe_network(config, OrbitalBasis({"H": (0,)}), SpinMode.NONE, {"H-H": 4.0})
     save_model(tmp_path / "model", build_network(description), description)
     load_model(tmp_path / "model")

@@ -14,7 +14,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.wigner import wigner_d
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.model import ModelDescription
-from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import ResidualDeepHE3Config
 from aiida_deeph.engine.nn.deephe3.residual import ResidualDeepHE3
 from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
@@ -30,7 +30,7 @@ CUTOFFS = {"C-C": 3.0, "C-H": 3.0, "H-H": 3.2}
 
 def make(spin: SpinMode = SpinMode.NONE) -> tuple[ResidualDeepHE3, ModelDescription]:
     torch.manual_seed(5)
-    description = describe_network(NetworkConfig(name="deephe3-residual", **SMALL), BASIS, spin, CUTOFFS)
+    description = describe_network(ResidualDeepHE3Config(**SMALL), BASIS, spin, CUTOFFS)
     network = build_network(description)
     assert isinstance(network, ResidualDeepHE3)
     return network, description
@@ -114,8 +114,8 @@ def test_chunks_and_loading(spin: SpinMode, tmp_path: Path) -> None:
         expected = network(build_model_graph(network, structure, pairs)).numpy()
     save_model(tmp_path, network, description)
     loaded, _ = load_model(tmp_path)
-    raw = predict_entries(loaded.network, structure, pairs, description, edges_per_chunk=3)
-    np.testing.assert_allclose(loaded.restore(raw, structure, pairs, 3), expected, atol=2e-5)
+    found = predict_entries(loaded, structure, pairs, description, edges_per_chunk=3)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_predict_command_of_such_a_model(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import build_graph
-from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 from aiida_deeph.engine.nn.network import build_network, describe_network
 from aiida_deeph.engine.prediction.chunked import predict_entries
 
@@ -22,7 +22,7 @@ CHAIN = Structure(
 @pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.NONCOLLINEAR])
 @pytest.mark.parametrize(("irreps_mid", "lmax"), [("8x0e+4x1o", 1), ("8x0e", 0), ("8x0e", 1)])
 def test_network_of_s_shells(spin, irreps_mid, lmax):
-    config = NetworkConfig(irreps_embed="8x0e", irreps_mid=irreps_mid, lmax=lmax, n_blocks=2, n_gaussians=8)
+    config = DeepHE3Config(irreps_embed="8x0e", irreps_mid=irreps_mid, lmax=lmax, n_blocks=2, n_gaussians=8)
     pairs = pairs_within(CHAIN, 4.0)
     description = describe_network(config, OrbitalBasis({"H": (0,)}), spin, {"H-H": 4.0})
     network = build_network(description)

@@ -17,12 +17,12 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.wigner import wigner_d
-from aiida_deeph.engine.nn.network import NETWORKS, build_model_graph, build_network
+from aiida_deeph.engine.nn.network import build_model_graph, build_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from tests.engine.nn.systems import BASIS, CUTOFF, random_network, random_structure
 
-TRAINED = [name for name in NETWORKS if name == "deephe3"]  # those that a configuration builds from scratch
+TRAINED = ["deephe3"]
 SPINS = [SpinMode.NONE, SpinMode.NONCOLLINEAR]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -24,7 +24,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.build import attach_labels
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config, ResidualDeepHE3Config
 from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.config import PredictConfig
@@ -32,7 +32,7 @@ from aiida_deeph.engine.prediction.predict import average_directions, predict
 from aiida_deeph.engine.ranks import Ranks
 from tests.engine.training.toy import BASIS, toy_member
 
-NETWORK = NetworkConfig(irreps_embed="8x0e", irreps_mid="8x0e+4x1o+2x2e", lmax=2, n_blocks=2, n_gaussians=16)
+NETWORK = DeepHE3Config(irreps_embed="8x0e", irreps_mid="8x0e+4x1o+2x2e", lmax=2, n_blocks=2, n_gaussians=16)
 CUTOFFS = {"C-C": 2.9, "C-H": 1.8, "H-H": 1.5}
 
 
@@ -201,7 +201,7 @@ def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
     """Residual network with spin: sums over neighbours, means of the normalisation and complex entries are shared."""
     spin = SpinMode.NONCOLLINEAR
     torch.manual_seed(3)
-    network_config = NETWORK.model_copy(update={"name": "deephe3-residual"})
+    network_config = ResidualDeepHE3Config(**NETWORK.model_dump(exclude={"name"}))
     description = describe_network(network_config, BASIS, spin, CUTOFFS)
     network = build_network(description)
     graphs = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.io.dataset import (
     DatasetManifest,
@@ -25,8 +25,9 @@ from aiida_deeph.engine.io.dataset import (
     write_manifest,
 )
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.network import register_network
+from aiida_deeph.engine.nn.config import NetworkConfig, register_network
+from aiida_deeph.engine.nn.network import Network
+from aiida_deeph.engine.nn.passes import Output, Part, Sweep
 from aiida_deeph.engine.training.batches import BatchSource
 from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
@@ -95,8 +96,16 @@ def write_toy_dataset(folder: Path, seeds: range, spin: SpinMode = SpinMode.NONE
     return folder
 
 
-@register_network("tiny")
-class TinyNetwork(nn.Module):
+@register_network
+class TinyConfig(NetworkConfig):
+    """Nothing to choose."""
+
+    implementation: ClassVar[str] = f"{__name__}:TinyNetwork"
+
+    name: Literal["tiny"] = "tiny"
+
+
+class TinyNetwork(Network):
     """Output of each edge: a linear function of Gaussians of its distance, one for each pair of elements."""
 
     lmax = 1
@@ -110,27 +119,36 @@ class TinyNetwork(nn.Module):
         self.table = nn.Parameter(0.1 * torch.randn(n_species**2, 6, n_columns))
         self.loop = nn.Parameter(torch.zeros(n_species, n_columns))
 
-    @staticmethod
-    def describe(config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, cutoffs: dict[str, float]) -> dict:
+    @classmethod
+    def describe(cls, config: TinyConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]) -> dict:
         return {"lmax": 1}
 
     @classmethod
     def from_architecture(cls, architecture: dict, basis: OrbitalBasis, spin: SpinMode) -> TinyNetwork:
         return cls(EntryLayout.of(basis, spin))
 
-    def forward(self, graph: HamiltonianGraph) -> Tensor:
-        i, j = graph.edge_index
-        kind = graph.species[i] * self.n_species + graph.species[j]
-        distance = graph.edge_vec.norm(dim=1).to(self.table.dtype)
-        centres = torch.linspace(0, 3, 6, dtype=distance.dtype)
-        gaussians = torch.exp(-(((distance[:, None] - centres) / 0.6) ** 2))
+    def passes(self, sweep: Sweep) -> Iterator[Output]:
+        def gaussians(part: Part) -> Tensor:
+            distance = part.graph.edge_vec.norm(dim=1).to(self.table.dtype)
+            centres = torch.linspace(0, 3, 6, dtype=distance.dtype)
+            return torch.exp(-(((distance[:, None] - centres) / 0.6) ** 2))
+
+        def sums(part: Part) -> list[Tensor]:
+            near = gaussians(part)
+            return [near.new_zeros(len(part.graph.species), 6).index_add(0, part.graph.edge_index[0], near)]
+
         # A sum over the neighbours of each atom, so that an edge feels its surroundings.
-        near = gaussians.new_zeros(len(graph.species), 6).index_add(0, i, gaussians)
-        output = torch.einsum("eg,egc->ec", gaussians + 0.1 * near[i], self.table[kind])
-        output = output + (distance < 1e-6)[:, None] * self.loop[graph.species[i]]
-        if self.complex_output:
-            output = torch.view_as_complex(output.reshape(len(output), -1, 2))
-        return output.reshape(-1)[graph.entry_index]
+        near = sweep.sum_at_atoms("neighbours", sums)
+
+        def columns(part: Part) -> Tensor:
+            graph, (around,) = part.graph, part.of_atoms(near)
+            i, j = graph.edge_index
+            kind = graph.species[i] * self.n_species + graph.species[j]
+            output = torch.einsum("eg,egc->ec", gaussians(part) + 0.1 * around[i], self.table[kind])
+            output = output.index_add(0, graph.loops, self.loop[graph.species[i[graph.loops]]])
+            return torch.view_as_complex(output.reshape(len(output), -1, 2)) if self.complex_output else output
+
+        yield Output(self.layout, columns)
 
 
 def toy_sets(dataset: Path, n_train: int, n_validation: int, spin: SpinMode = SpinMode.NONE) -> list[GraphSet]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,17 +15,17 @@ from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
-from aiida_deeph.engine.nn.config import NetworkConfig
+from aiida_deeph.engine.graph.wigner import wigner_size
 from aiida_deeph.engine.nn.deephe3.blocks import EdgeUpdate, NodeUpdate
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
 from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead, components
-from aiida_deeph.engine.nn.deephe3.hermitian import hermitian_average, partner_entries
-from aiida_deeph.engine.nn.equivariant.features import Features
+from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
 from aiida_deeph.engine.nn.equivariant.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
 from aiida_deeph.engine.nn.equivariant.radial import GaussianBasis
-from aiida_deeph.engine.nn.network import register_network
+from aiida_deeph.engine.nn.network import Network
+from aiida_deeph.engine.nn.passes import Output, Part, Sweep, Tensors
 
 EMBEDDING_END = 6.0
 """Centre of the last Gaussian of the first edge features, Angstrom: fixed in the reference."""
@@ -39,6 +40,7 @@ class Architecture(Config):
     :param radial_end: centre of the last Gaussian of the radial basis, Angstrom.
     :param path_normalization: of weights in products and linear maps: `path` is that of e3nn 0.3 and of the published
         models, `element` that of later versions.
+    :param message_cutoff: atoms further apart send each other no messages, Angstrom; None: all pairs carry them.
     :param hermitian: average both directions of every pair.
     :param targets: pairs of shells by pair of elements, in the order of the output.
     """
@@ -54,6 +56,7 @@ class Architecture(Config):
     n_gaussians: int = Field(default=128, ge=2)
     radial_end: float = Field(gt=0)
     embedding_end: float = EMBEDDING_END
+    message_cutoff: float | None = Field(default=None, gt=0)
     ignore_parity: bool = False
     path_normalization: Literal["path", "element"] = "path"
     hermitian: bool = False
@@ -92,8 +95,7 @@ def extended_post_node(post_node: Irreps, mid_node: Irreps, mid_edge: Irreps, po
     return Irreps((*post_node, *added))
 
 
-@register_network("deephe3")
-class DeepHE3(EngineModule):
+class DeepHE3(Network):
     """The network; see `describe` for the choice of irreps.
 
     :param layout: targets and columns of the output.
@@ -103,6 +105,7 @@ class DeepHE3(EngineModule):
         super().__init__()
         a = architecture
         self.layout, self.ignore_parity, self.hermitian = layout, a.ignore_parity, a.hermitian
+        self.message_cutoff = a.message_cutoff
         sh = spherical_irreps(a.lmax, a.ignore_parity)
         names = ("embed_node", "embed_edge", "mid_node", "mid_edge", "post_node", "post_edge")
         embed_node, embed_edge, mid_node, mid_edge, post_node, post_edge = (
@@ -131,9 +134,9 @@ class DeepHE3(EngineModule):
         everything += [update.irreps_out for update in (*self.node_updates, *self.edge_updates)]
         self.lmax = max(irreps.lmax for irreps in everything)
 
-    @staticmethod
+    @classmethod
     def describe(
-        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+        cls, config: DeepHE3Config, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
     ) -> dict[str, Any]:
         """The architecture for a basis, by the rules of the reference: the last edges have one channel per output."""
         layout = EntryLayout.of(basis, spin)
@@ -154,6 +157,7 @@ class DeepHE3(EngineModule):
             n_blocks=config.n_blocks,
             n_gaussians=config.n_gaussians,
             radial_end=config.radial_end or max(pair_cutoffs.values()),
+            message_cutoff=config.message_cutoff,
             ignore_parity=config.ignore_parity,
             hermitian=config.hermitian,
             targets=tuple(target.as_json() for target in layout.targets),
@@ -165,17 +169,18 @@ class DeepHE3(EngineModule):
         parsed = Architecture.model_validate(architecture)
         return cls(parsed, EntryLayout.of(basis, spin, parsed.targets))
 
-    def edges_of(self, graph: Any, dtype: torch.dtype) -> Edges:
-        """The graph's edges with rotations, distances and types."""
-        batch = getattr(graph, "batch", None)
-        several = batch is not None and getattr(graph, "num_graphs", 1) > 1
+    def edges_of(self, part: Part, dtype: torch.dtype) -> Edges:
+        """The part's edges with rotations, distances and types."""
+        graph = part.graph
+        several = "batch" in graph and graph.num_graphs > 1
+        wigner = graph.wigner if "wigner" in graph else None
         return Edges.of(
             graph.species,
             graph.edge_index,
             graph.edge_vec,
             graph.loops,
-            graph=batch[graph.edge_index[0]] if several else None,
-            frames=Frames.of(graph.edge_vec, getattr(graph, "wigner", None), self.lmax, self.ignore_parity, dtype),
+            graph=graph.batch[graph.edge_index[0]] if several else None,
+            frames=Frames.of(graph.edge_vec, wigner, self.lmax, self.ignore_parity, dtype),
             n_species=self.n_species,
             dtype=dtype,
         )
@@ -193,46 +198,71 @@ class DeepHE3(EngineModule):
         one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
         return self.embedding([one_hot])
 
-    def prepare(self, graph: Any) -> Any:
-        """Store in the graph what the network needs of it besides the fields of every graph, and never changes."""
-        if self.hermitian:
-            graph.partner = partner_entries(self.layout, graph)
-        return graph
+    def passes(self, sweep: Sweep) -> Iterator[Output]:
+        """Each block goes through the edges twice, for the atoms and for the pairs; the head once more."""
+        dtype = self.embedding.weight.dtype
+        edges = sweep.once(lambda part: self.edges_of(part, dtype), wigner_size(self.lmax))
+        gaussians = sweep.once(lambda part: self.radial_basis(edges(part).distances))
+        run = _Run(sweep, edges, gaussians, TypeGroups(sweep.species, self.n_species) if self.n_species > 1 else None)
+        x = self.embed_nodes(sweep.species)
+        ends = run.ends(x, self.node_updates[0].lin_pre.layout_in)
+        e = sweep.once(lambda part: [self.distance_embedding(edges(part).distances)])
+        for b in range(len(self.node_updates)):
+            x, ends, e = self._block(b, run, x, ends, e)
+        yield Output(self.layout, lambda part: self.head(e(part), edges(part).frames))
 
-    def forward(self, graph: Any) -> Tensor:
-        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
-        entries = self.raw_entries(graph)
-        return hermitian_average(entries, partner_entries(self.layout, graph)) if self.hermitian else entries
+    def _block(
+        self, b: int, run: _Run, x: Features, ends: Callable[[Part], Tensors], e: Callable[[Part], Features]
+    ) -> tuple[Features, Callable[[Part], Tensors], Callable[[Part], Features]]:
+        """Features of the atoms, their vectors at the ends of the edges, and features of the edges after a block."""
+        node, edge = self.node_updates[b], self.edge_updates[b]
+        sweep, edges, gaussians = run.sweep, run.edges, run.gaussians
+        name = f"block {b + 1} of {len(self.node_updates)}"
 
-    def raw_entries(self, graph: Any) -> Tensor:
-        """The same without the average of both directions."""
-        return self.columns(graph).view(-1).index_select(0, entry_index(self.layout, graph))
+        def messages(part: Part) -> Tensors:
+            inputs = [ends(part), e(part), [gaussians(part)]]
+            carriers = edges(part)
+            if self.message_cutoff is not None:
+                rows = self.message_edges(part.graph)
+                inputs = [[entry.index_select(0, rows) for entry in entries] for entries in inputs]
+                carriers = carriers.selected(rows)
+            return node.messages(part.of_atoms(x), inputs[0], inputs[1], carriers, inputs[2][0])
 
-    def embed_edges(self, distances: Tensor) -> Features:
-        """First features of the edges."""
-        return [self.distance_embedding(distances)]
+        total = node.combine(x, sweep.sum_at_atoms(f"{name}, atoms", messages), run.species_groups)
+        new_x = node.norm(total, node.past(x), sweep.batch, sweep.n_graphs)
+        new_ends = run.ends(new_x, node.conv.layout)
 
-    def columns(self, graph: Any) -> Tensor:
-        """All outputs for every edge, shape (n_edges, n_columns), eV, complex with spin."""
-        edges = self.edges_of(graph, self.embedding.weight.dtype)
-        n_graphs = getattr(graph, "num_graphs", 1)
-        batch = None if edges.graph is None else graph.batch
-        species_groups = TypeGroups(graph.species, self.n_species) if self.n_species > 1 else None
-        gaussians = self.radial_basis(edges.distances)
-        x, e = self.embed_nodes(graph.species), self.embed_edges(edges.distances)
-        ends = edges.ends(x, self.node_updates[0].lin_pre.layout_in)
-        for node_update, edge_update in zip(self.node_updates, self.edge_updates, strict=True):
-            n = node_update.messages(x, ends, e, edges, gaussians)
-            n = node_update.combine(x, n, species_groups)
-            x = node_update.norm(n, node_update.past(x), batch, n_graphs)
-            ends = edges.ends(x, node_update.conv.layout)
-            z = edge_update.raw(x, ends, e, edges, gaussians)
-            e = edge_update.norm(z, edge_update.past(e), edges.graph, n_graphs, edges.frames)
-        return self.head(e, edges.frames)
+        def raw(part: Part) -> Tensors:
+            return edge.raw(part.of_atoms(new_x), new_ends(part), e(part), edges(part), gaussians(part))
+
+        def sums(part: Part, z: Tensors) -> Tensors:
+            return edge.norm.sums(z, edges(part).frames)
+
+        def finish(part: Part, z: Tensors, totals: Tensors | None) -> Tensors:
+            own = edges(part)
+            return edge.norm(z, edge.past(e(part)), own.graph, sweep.n_graphs, own.frames, totals)
+
+        return new_x, new_ends, sweep.on_edges(f"{name}, pairs", raw, sums, finish)
 
 
-@register_network("deephe3-set")
-class DeepHE3Set(EngineModule):
+@dataclass(frozen=True)
+class _Run:
+    """What all blocks share while a network goes through a structure.
+
+    :param species_groups: atoms by element, None if there is one element.
+    """
+
+    sweep: Sweep
+    edges: Callable[[Part], Edges]
+    gaussians: Callable[[Part], Tensor]
+    species_groups: TypeGroups | None
+
+    def ends(self, x: Features, layout: FeatureLayout) -> Callable[[Part], Tensors]:
+        """Vectors of the atoms' features at both ends of the edges."""
+        return self.sweep.once(lambda part: self.edges(part).ends(part.of_atoms(x), layout))
+
+
+class DeepHE3Set(Network):
     """Several networks, each for a part of the orbital pairs, as the reference trains them one by one."""
 
     def __init__(self, networks: list[DeepHE3]) -> None:
@@ -241,9 +271,9 @@ class DeepHE3Set(EngineModule):
         self.layout = JoinedLayout.join([network.layout for network in networks])
         self.lmax = max(network.lmax for network in networks)
 
-    @staticmethod
+    @classmethod
     def describe(
-        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+        cls, config: Any, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
     ) -> dict[str, Any]:
         """A set is only imported.
 
@@ -256,17 +286,15 @@ class DeepHE3Set(EngineModule):
         """Build from `{"networks": [architecture, ...]}`."""
         return cls([DeepHE3.from_architecture(part, basis, spin) for part in architecture["networks"]])
 
-    def forward(self, graph: Any) -> Tensor:
-        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
-        columns = torch.cat([network.columns(graph) for network in self.networks], dim=1)
-        return columns.view(-1).index_select(0, entry_index(self.layout, graph))
+    def passes(self, sweep: Sweep) -> Iterator[Output]:
+        """Those of one network after the other."""
+        for network in self.networks:
+            yield from network.passes(sweep)
 
-
-def entry_index(layout: EntryLayout, graph: Any) -> Tensor:
-    """Place of each matrix entry in the flattened columns, from the graph or, if it was built without, found here."""
-    index = getattr(graph, "entry_index", None)
-    if index is not None:
-        return index
-    ends = graph.edge_index.T[graph.edge_of_pair]
-    found = layout.entry_index(graph.species.cpu().numpy(), ends.cpu().numpy(), graph.edge_of_pair.cpu().numpy())
-    return torch.from_numpy(found).to(graph.species.device)
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Within, what depends on the weights alone is made once: for many calls without gradients."""
+        with ExitStack() as stack:
+            for network in self.networks:
+                stack.enter_context(network.fixed_weights())
+            yield

@@ -6,37 +6,34 @@ functions leave over. Not part of the published method: choose it by `network.na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.domain.neighbours import species_of
-from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.nn.config import NetworkConfig
-from aiida_deeph.engine.nn.deephe3.hermitian import hermitian_average, partner_entries
-from aiida_deeph.engine.nn.deephe3.network import DeepHE3, entry_index
+from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
+from aiida_deeph.engine.nn.deephe3.network import DeepHE3
 from aiida_deeph.engine.nn.deephe3.two_centre import Bonds, TwoCentre
 from aiida_deeph.engine.nn.deephe3.two_centre_fit import fit_on_site, fit_two_centre
-from aiida_deeph.engine.nn.network import register_network
+from aiida_deeph.engine.nn.network import AddUp, Network, entry_index
+from aiida_deeph.engine.nn.passes import Output, Part, Sweep
 
 
-@register_network("deephe3-residual")
-class ResidualDeepHE3(nn.Module):
+class ResidualDeepHE3(Network):
     """See the module; `network` is a DeepHE3 of the same layout."""
 
     def __init__(self, network: DeepHE3, two_centre: TwoCentre) -> None:
         super().__init__()
         self.network, self.two_centre = network, two_centre
         self.layout, self.lmax, self.hermitian = network.layout, network.lmax, network.hermitian
+        self.message_cutoff = network.message_cutoff
 
-    @staticmethod
+    @classmethod
     def describe(
-        config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+        cls, config: DeepHE3Config, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
     ) -> dict[str, Any]:
         """Architecture of the network, and the range of the two-centre part in Angstrom."""
         end = max(pair_cutoffs.values())
@@ -48,12 +45,9 @@ class ResidualDeepHE3(nn.Module):
         network = DeepHE3.from_architecture(architecture["network"], basis, spin)
         return cls(network, TwoCentre(network.layout, architecture["two_centre_end"]))
 
-    def fit(self, graphs: Sequence[Any]) -> None:
-        """Fit the two-centre part and the scale; to be done once, before the training.
-
-        :param graphs: training graphs with `label` and `entry_index`.
-        """
-        fit_two_centre(self.two_centre, graphs)
+    def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> None:
+        """Fit the two-centre part and the scale."""
+        fit_two_centre(self.two_centre, graphs, add_up)
 
     @torch.no_grad()
     def prepare(self, graph: Any) -> Any:
@@ -61,62 +55,39 @@ class ResidualDeepHE3(nn.Module):
         index, dtype = entry_index(self.layout, graph), self.network.embedding.weight.dtype
         base, scale = self.two_centre.columns(Bonds.of(graph))
         graph.base, graph.scale = base.view(-1)[index].to(dtype), scale.view(-1)[index].to(dtype)
-        return self.network.prepare(graph)
+        return super().prepare(graph)
 
-    def forward(self, graph: Any) -> Tensor:
-        """Entries of H in eV in the order of the graph's atom pairs, shape (n_entries,), complex with spin."""
-        base = getattr(graph, "base", None)
-        if base is None:
-            base = self.prepare(graph).base
-        entries = base + graph.scale * self.network.raw_entries(graph)
-        return hermitian_average(entries, partner_entries(self.layout, graph)) if self.hermitian else entries
-
-    @torch.no_grad()
-    def restore(
-        self,
-        entries: NDArray[Any],
-        structure: Structure,
-        atom_pairs: NDArray[np.int64],
-        pairs_per_chunk: int = 20_000,
-        add_up: Callable[[list[Tensor]], None] = lambda tensors: None,
-    ) -> NDArray[Any]:
-        """Turn outputs of `network` into entries of H, in place and in chunks.
-
-        :param entries: in the order of `atom_pairs`, shape (n_entries,).
-        :param add_up: replaces tensors by their sums over all processes, if others hold the other pairs.
-        """
-        species = species_of(structure, self.layout.basis.elements)
-        device = self.two_centre.bond_scale.device
-        chunks = [atom_pairs[n : n + pairs_per_chunk] for n in range(0, len(atom_pairs), pairs_per_chunk)]
-
-        def bonds_of(pairs: NDArray[np.int64]) -> Bonds:
-            ends = torch.from_numpy(np.ascontiguousarray(pairs[:, 3:])).to(device)
-            vectors = torch.from_numpy(structure.pair_vectors(pairs)).to(device)
-            return Bonds(ends[:, 0], ends[:, 1], vectors, torch.from_numpy(species).to(device))
-
-        surroundings: list[Tensor] | None = None
-        for pairs in chunks:
-            bonds = bonds_of(pairs)
-            surroundings = self.two_centre.surroundings(bonds, self.two_centre.functions(bonds), surroundings)
-        add_up(surroundings or [])
-        first = 0
-        for pairs in chunks:
-            index = self.layout.entry_index(species, pairs[:, 3:], np.arange(len(pairs)))
-            base, scale = (
-                columns.cpu().numpy().reshape(-1)[index]
-                for columns in self.two_centre.columns(bonds_of(pairs), surroundings=surroundings)
-            )
-            window = entries[first : first + len(index)]
-            window *= scale
-            window += base
-            first += len(index)
+    def raw_entries(self, graph: Any) -> Tensor:
+        """Entries of H in eV, with the two-centre part as it was prepared."""
+        graph = graph if "base" in graph else self.prepare(graph)
+        entries: Tensor = graph.base + graph.scale * self.network.raw_entries(graph)
         return entries
 
+    def passes(self, sweep: Sweep) -> Iterator[Output]:
+        """One for the surroundings of the atoms, then those of the network."""
+        two_centre = self.two_centre
 
-@register_network("deephe3-on-site")
+        def surroundings(part: Part) -> list[Tensor]:
+            bonds = Bonds.of(part.graph)
+            return two_centre.surroundings(bonds, two_centre.functions(bonds))
+
+        around = sweep.sum_at_atoms("two-centre part", surroundings)
+        for output in self.network.passes(sweep):
+
+            def columns(part: Part, output: Output = output) -> Tensor:
+                base, scale = two_centre.columns(Bonds.of(part.graph), surroundings=part.of_atoms(around))
+                return base + scale * output.columns(part)
+
+            yield Output(output.layout, columns)
+
+    def fixed_weights(self) -> AbstractContextManager[None]:
+        """Within, what depends on the weights alone is made once."""
+        return self.network.fixed_weights()
+
+
 class OnSiteDeepHE3(ResidualDeepHE3):
     """Blocks on the atoms standardised by element: their mean is taken out, their spread is the scale; no more."""
 
-    def fit(self, graphs: Sequence[Any]) -> None:
-        """Find means and spreads; to be done once, before the training."""
-        fit_on_site(self.two_centre, graphs)
+    def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> None:
+        """Find means and spreads."""
+        fit_on_site(self.two_centre, graphs, add_up)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aiida_deeph.engine.nn.deephe3.two_centre import Bonds, TwoCentre
+from aiida_deeph.engine.nn.network import AddUp
 
 RIDGE = 1e-3
 """Added to the diagonal of the normal equations: functions that no pair of the data supports vanish."""
@@ -18,33 +19,51 @@ SMALLEST_SCALE = 0.03
 
 
 @torch.no_grad()
-def fit_two_centre(model: TwoCentre, graphs: Sequence[Any]) -> None:
+def fit_two_centre(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> None:
     """Set all coefficients of `model`, on the CPU.
 
     :param graphs: with `label` and `entry_index`; gone through twice.
+    :param add_up: replaces tensors by their sums over all processes, if others hold other graphs.
     """
-    systems: dict[tuple[str, int], list[Tensor]] = {}
-    for graph in graphs:
-        _add_equations(model, graph, systems)
-    for (name, row), (matrix, right) in systems.items():
+    for (name, row), (matrix, right) in _equations(model, graphs, add_up).items():
         coefficients = torch.linalg.solve(matrix + RIDGE * torch.eye(len(matrix), dtype=matrix.dtype), right)
         getattr(model, name)[row] = coefficients.to(getattr(model, name).dtype)
-    _fit_scale(model, graphs)
+    _fit_scale(model, graphs, add_up)
 
 
 @torch.no_grad()
-def fit_on_site(model: TwoCentre, graphs: Sequence[Any]) -> None:
+def fit_on_site(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> None:
     """Set the constants of the blocks on the atoms, L = 0, to their means and the scale to their spread, by element.
 
     :param graphs: with `label` and `entry_index`; gone through twice.
+    :param add_up: replaces tensors by their sums over all processes, if others hold other graphs.
     """
-    systems: dict[tuple[str, int], list[Tensor]] = {}
-    for graph in graphs:
-        _add_equations(model, graph, systems, constants_only=True)
-    for (name, row), (matrix, right) in systems.items():
+    for (name, row), (matrix, right) in _equations(model, graphs, add_up, constants_only=True).items():
         # The last feature is the constant 1.
         getattr(model, name)[row, -1] = (right / matrix).to(getattr(model, name).dtype)[0]
-    _fit_scale(model, graphs, sites_only=True)
+    _fit_scale(model, graphs, add_up, sites_only=True)
+
+
+def _equations(
+    model: TwoCentre, graphs: Sequence[Any], add_up: AddUp, *, constants_only: bool = False
+) -> dict[tuple[str, int], list[Tensor]]:
+    """The normal equations (X^T X) c = X^T y of each (buffer, row) over all graphs of all processes.
+
+    :param constants_only: of the blocks on the atoms, without their neighbours and without other blocks.
+    """
+    systems: dict[tuple[str, int], list[Tensor]] = {}
+    for k, L in model.components():
+        names = ("site",) if constants_only else ("bond", "site")
+        for name in names if L == 0 or not constants_only else ():
+            n_rows, n_features, n_values = getattr(model, f"{name}_{k}_{L}").shape
+            size = 1 if constants_only else n_features
+            for row in range(n_rows):
+                zeros = (torch.zeros(size, n, dtype=torch.float64) for n in (size, n_values))
+                systems[f"{name}_{k}_{L}", row] = list(zeros)
+    for graph in graphs:
+        _add_equations(model, graph, systems, constants_only=constants_only)
+    add_up([tensor for system in systems.values() for tensor in system])
+    return systems
 
 
 def _label_columns(model: TwoCentre, graph: Any) -> Tensor:
@@ -58,18 +77,11 @@ def _label_columns(model: TwoCentre, graph: Any) -> Tensor:
 def _add_equations(
     model: TwoCentre, graph: Any, systems: dict[tuple[str, int], list[Tensor]], *, constants_only: bool = False
 ) -> None:
-    """Add a graph to the normal equations (X^T X) c = X^T y of each (buffer, row).
-
-    :param constants_only: of the blocks on the atoms, without their neighbours and without other blocks.
-    """
+    """Add a graph to the normal equations."""
 
     def add(name: str, row: int, features: Tensor, values: Tensor) -> None:
-        terms = features.T @ features, features.T @ values
-        if (name, row) in systems:
-            for total, term in zip(systems[name, row], terms, strict=True):
-                total += term
-        else:
-            systems[name, row] = list(terms)
+        for total, term in zip(systems[name, row], (features.T @ features, features.T @ values), strict=True):
+            total += term
 
     bonds, labels = Bonds.of(graph), _label_columns(model, graph)
     functions = model.functions(bonds)
@@ -93,7 +105,7 @@ def _add_equations(
             add(f"site_{k}_{L}", species, features.flatten(0, 1), t[rows].transpose(1, 2).flatten(0, 1))
 
 
-def _fit_scale(model: TwoCentre, graphs: Sequence[Any], *, sites_only: bool = False) -> None:
+def _fit_scale(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp, *, sites_only: bool = False) -> None:
     """Root mean square of what is left: on the atoms, and around each centre of the Gaussians."""
     bond, bond_weight = (torch.zeros(model.bond_scale.shape, dtype=torch.float64) for _ in range(2))
     site, site_weight = (torch.zeros(model.site_scale.shape, dtype=torch.float64) for _ in range(2))
@@ -113,6 +125,7 @@ def _fit_scale(model: TwoCentre, graphs: Sequence[Any], *, sites_only: bool = Fa
         for species, rows in enumerate(functions.sites):
             site[species] += squares[rows].sum(dim=0)
             site_weight[species] += len(rows)
+    add_up([bond, bond_weight, site, site_weight])
     mean = sqrt(float((bond.sum() + site.sum()) / (bond_weight.sum() + site_weight.sum()).clamp(min=1)))
     parts = [(model.bond_scale, bond, bond_weight), (model.site_scale, site, site_weight)]
     for buffer, total, weight in parts[1:] if sites_only else parts:

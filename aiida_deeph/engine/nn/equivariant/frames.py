@@ -43,6 +43,12 @@ class Frames:
             wigner = edge_wigner(vectors, lmax, dtype)
         return cls(wigner, lmax, ignore_parity)
 
+    def selected(self, rows: Tensor) -> Frames:
+        """Those of some of the edges."""
+        chosen = Frames(self.natural[0].new_empty(len(rows), 0), 0, self.ignore_parity)
+        chosen.natural = [matrix.index_select(0, rows) for matrix in self.natural]
+        return chosen
+
     def matrix(self, irrep: Irrep) -> Tensor:
         """Rows: components in the frame; columns: those of the laboratory; shape (n_edges, 2 l + 1, 2 l + 1), l > 0.
 
@@ -114,6 +120,25 @@ class Edges:
         source, target = edge_index
         types = species[source] * n_species + species[target]
         return cls(source, target, graph, loops, types, n_species**2, frames, vectors.norm(dim=1).to(dtype))
+
+    def selected(self, rows: Tensor) -> Edges:
+        """Some of the edges, as a source of messages alone.
+
+        :param rows: shape (n_selected,), ascending.
+        """
+        place = torch.full_like(self.source, -1)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        loops = place.index_select(0, self.loops)
+        return Edges(
+            self.source.index_select(0, rows),
+            self.target.index_select(0, rows),
+            None if self.graph is None else self.graph.index_select(0, rows),
+            loops[loops >= 0],
+            self.types.index_select(0, rows),
+            self.n_types,
+            None if self.frames is None else self.frames.selected(rows),
+            self.distances.index_select(0, rows),
+        )
 
     @cached_property
     def groups(self) -> TypeGroups | None:

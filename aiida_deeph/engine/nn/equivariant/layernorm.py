@@ -24,28 +24,6 @@ from aiida_deeph.engine.nn.equivariant.linear import SCALAR
 from aiida_deeph.engine.nn.equivariant.module import EngineModule
 
 
-@dataclass
-class Statistics:
-    """Sums over a part of the items of one graph, in float64: added up over the parts they give the means.
-
-    :param n: items.
-    :param first: per entry of the layout's order the sum over items of the channels' mean, shape (2 l + 1,),
-        laboratory.
-    :param second: per scalar entry the sum over items of the channels' mean square.
-    """
-
-    n: int
-    first: list[Tensor]
-    second: list[Tensor]
-
-    def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(
-            self.n + other.n,
-            [a + b for a, b in zip(self.first, other.first, strict=True)],
-            [a + b for a, b in zip(self.second, other.second, strict=True)],
-        )
-
-
 class EquivariantLayerNorm(EngineModule):
     """:param irreps: of the features, in and out."""
 
@@ -82,13 +60,22 @@ class EquivariantLayerNorm(EngineModule):
         return scalars, vectors, bias
 
     def forward(
-        self, x: Features, past: Features, graph: Tensor | None, n_graphs: int, frames: Frames | None = None
+        self,
+        x: Features,
+        past: Features,
+        graph: Tensor | None,
+        n_graphs: int,
+        frames: Frames | None = None,
+        sums: list[Tensor] | None = None,
     ) -> Features:
         """past + normalised x.
 
         :param graph: graph of each item, shape (n_items,); None if there is one graph.
         :param frames: of the edges, if the features are those of edges.
+        :param sums: see `sums`, over all items of the one graph that these are a part of; None: these are all.
         """
+        if sums is not None:
+            return self._normalise(x, past, sums, frames)
         counts = None if graph is None else torch.bincount(graph, minlength=n_graphs).clamp(min=1).to(x[0].dtype)
         means = Means(graph, n_graphs, counts, frames)
         return list(_Normalised.apply(self, means, *self._weights(), len(x), *x, *past))
@@ -121,8 +108,13 @@ class EquivariantLayerNorm(EngineModule):
                 result.append(v - mean @ spread)
         return result
 
-    def statistics(self, x: Features, frames: Frames | None = None) -> Statistics:
-        """Sums over a part of the items of one graph."""
+    def sums(self, x: Features, frames: Frames | None = None) -> list[Tensor]:
+        """Sums over a part of the items of one graph, float64: added up over all parts they give the means.
+
+        :returns: number of items, shape (1,); for each entry in the layout's order the sum over items of the channels'
+            mean in the laboratory, shape (2 l + 1,); for each scalar entry that of the channels' mean square, shape
+            (1,).
+        """
         parts = [part.double() for part in self.scalar_entries(x[0])]
         first = [part.mean(dim=1).sum(dim=0, keepdim=True) for part in parts]
         second = [part.square().mean(dim=1).sum(dim=0, keepdim=True) for part in parts]
@@ -131,15 +123,16 @@ class EquivariantLayerNorm(EngineModule):
                 matrix = frames.matrix(self.irreps_in[k].irrep)
                 mean = (matrix * mean.unsqueeze(2)).sum(dim=1)
             first.append(mean.sum(dim=0, dtype=torch.float64))
-        return Statistics(len(x[0]), first, second)
+        count = torch.full((1,), len(x[0]), dtype=torch.float64, device=x[0].device)
+        return [count, *first, *second]
 
-    def normalise(self, x: Features, past: Features, statistics: Statistics, frames: Frames | None = None) -> Features:
-        """past + normalised x for a part of the items of one graph, with the sums over all its items."""
+    def _normalise(self, x: Features, past: Features, sums: list[Tensor], frames: Frames | None) -> Features:
         weight_s, weight_v, bias = self._weights()
-        means = [total / statistics.n for total in statistics.first]
+        n_means = len(self.layout.order)
+        means, squares = ([total / sums[0] for total in part] for part in (sums[1 : n_means + 1], sums[n_means + 1 :]))
         scalars = []
-        for part, mean, square in zip(self.scalar_entries(x[0]), means, statistics.second, strict=False):
-            rms = (square / statistics.n - mean.square()).clamp(min=0).sqrt() + self.epsilon
+        for part, mean, square in zip(self.scalar_entries(x[0]), means, squares, strict=False):
+            rms = (square - mean.square()).clamp(min=0).sqrt() + self.epsilon
             scalars.append((part - mean.to(part.dtype)) / rms.to(part.dtype))
         s = (scalars[0] if len(scalars) == 1 else torch.cat([*scalars, x[0][:, :0]], dim=1)) * weight_s + bias
         vectors = {}

@@ -24,9 +24,9 @@ def partner_entries(layout: EntryLayout, graph: Any) -> Tensor:
     :returns: shape (n_entries,).
     :raises DataError: a pair without its reverse.
     """
-    found: Tensor | None = getattr(graph, "partner", None)
-    if found is not None:
-        return found
+    if "partner" in graph:
+        stored: Tensor = graph.partner
+        return stored
     ends = graph.edge_index.T[graph.edge_of_pair]
     pairs = torch.cat([graph.atom_pairs[:, :3].to(ends.device), ends], dim=1).cpu().numpy()
     orbitals = np.array([layout.basis.n_orbitals(symbol) for symbol in layout.basis.elements])
