@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from aiida_deeph import BandsConfig, draw_bands, get_reader, new_figure, run_bands, write_deeph
+from aiida_deeph import Bands, BandsConfig, draw_bands, get_reader, new_figure, write_deeph
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "openmx" / "mos2.tar.xz"
 
@@ -31,7 +31,7 @@ def main() -> None:
             fermi_mesh=(6, 6, 1),
             output=str(folder / "bands.json"),
         )
-        bands = json.loads(run_bands(config).read_text())
+        bands = json.loads(Bands.run(config).read_text())
     fermi = bands["fermi"]
     print(f"valence band maximum {fermi['valence_maximum']:.3f} eV, gap {fermi['gap']:.3f} eV")
     print(f"smallest eigenvalue of S(k): {bands['smallest_overlap_eigenvalue']:.1e}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ssh_soliton import ssh_chain
 
-from aiida_deeph import DosConfig, draw_dos, new_figure, run_dos, write_deeph
+from aiida_deeph import DensityOfStates, DosConfig, draw_dos, new_figure, write_deeph
 
 N_ATOMS = 2001
 WALL, BULK = N_ATOMS // 2, N_ATOMS // 8
@@ -26,13 +26,14 @@ def main() -> None:
         write_deeph(folder / "chain", ssh_chain(N_ATOMS))
         config = DosConfig(
             folder=str(folder / "chain"),
+            mesh=(1, 1, 1),
             method="kpm",
             broadening=0.05,
             atoms=(WALL, BULK),
             n_vectors=8,
             output=str(folder / "dos.json"),
         )
-        dos = json.loads(run_dos(config).read_text())
+        dos = json.loads(DensityOfStates.run(config).read_text())
     energies, total = np.array(dos["energies"]), np.array(dos["dos"])
     print(f"{dos['n_moments']} moments of {dos['n_vectors']} random vectors, {dos['seconds']:.1f} s")
     print(f"states: {np.trapz(total, energies):.1f}, Fermi level {dos['fermi_level']:.3f} eV")

@@ -13,6 +13,7 @@ import numpy as np
 from ase.build import graphene
 
 from aiida_deeph import (
+    Bands,
     BandsConfig,
     BlockSparseMatrix,
     OrbitalBasis,
@@ -22,7 +23,6 @@ from aiida_deeph import (
     from_ase,
     new_figure,
     pairs_within,
-    run_bands,
     write_deeph,
     write_structure,
 )
@@ -57,8 +57,8 @@ def main() -> None:
         write_structure(folder / "primitive.xyz", from_ase(primitive))
         common = {"kpath": "G-K-M-G", "points_per_segment": 15}
         unfold = {"unfold": str(folder / "primitive.xyz"), "output": str(folder / "unfolded.json")}
-        found = run_bands(BandsConfig(folder=str(folder / "supercell"), **common, **unfold))
-        pristine = run_bands(BandsConfig(folder=str(folder / "primitive"), **common, output=str(folder / "p.json")))
+        found = Bands.run(BandsConfig(folder=str(folder / "supercell"), **common, **unfold))
+        pristine = Bands.run(BandsConfig(folder=str(folder / "primitive"), **common, output=str(folder / "p.json")))
         found, pristine = (json.loads(path.read_text()) for path in (found, pristine))
     energies, weights = (np.array(found[name][0]) for name in ("energies", "spectral_weights"))
     exact = np.array(pristine["energies"][0])

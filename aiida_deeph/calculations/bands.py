@@ -13,7 +13,7 @@ from aiida_deeph.calculations.folders import check_one_given, define_folder, sta
 from aiida_deeph.calculations.kpoints import check_mesh_or_list, labels_of, mesh_of, points_of
 from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import BandsConfig
 
 OUTPUT = "bands.json"
 WAVEFUNCTIONS = "wavefunctions.h5"

@@ -12,7 +12,7 @@ from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.folders import check_one_given, define_folder, stage_folder
 from aiida_deeph.calculations.kpoints import check_mesh, mesh_of
 from aiida_deeph.calculations.staging import Staging
-from aiida_deeph.engine.observables.config import DosConfig
+from aiida_deeph.engine.observables.dos import DosConfig
 
 OUTPUT = "dos.json"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -49,9 +50,11 @@ def require_memory(needed: float, what: str, remedy: str) -> None:
         )
 
 
-def peak_memory_gib() -> float:
+def peak_memory_GiB() -> float:  # noqa: N802  (the key of the results)
     """Largest resident memory of this process so far, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # Linux counts in kiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 Item = TypeVar("Item")

@@ -25,7 +25,7 @@ ARRAYS = (
 class BandsParser(EngineParser):
     """Attaches the bands; what is no array becomes output_parameters."""
 
-    UNITS = {"fermi_level": "eV", "dft_fermi_level": "eV", "seconds": "s", "peak_memory_gib": "GiB"}
+    UNITS = {"fermi_level": "eV", "dft_fermi_level": "eV", "seconds": "s", "peak_memory_GiB": "GiB"}
 
     def attach(self) -> ExitCode | None:
         values = self.read_json(OUTPUT)

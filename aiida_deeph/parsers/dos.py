@@ -34,7 +34,7 @@ class DosParser(EngineParser):
         "broadening": "eV",
         "levels_near_fermi": "eV",
         "seconds": "s",
-        "peak_memory_gib": "GiB",
+        "peak_memory_GiB": "GiB",
     }
 
     def attach(self) -> ExitCode | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,42 +9,10 @@ from aiida import orm
 from aiida.engine import calcfunction
 
 from aiida_deeph.data.structure import to_engine
-from aiida_deeph.engine.domain.kpoints import KPoints, path_kpoints, special_points
-from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.domain.kpoints import structure_kpoints
 from aiida_deeph.engine.observables.compare_bands import compare_bands
 
 MEV = 1000.0
-LAYER_PATHS = ("G-M-K-G", "G-X-M-G", "G-X-S-Y-G", "G-X-C-Y-G")
-
-
-def default_path(structure: Structure) -> str:
-    """A path through the special points of a chain, a layer or a crystal."""
-    dimension = sum(structure.pbc)
-    if dimension < 2:
-        return "G-X" if dimension else "G-G"
-    points = special_points(structure.cell, structure.pbc)
-    if dimension == 2:
-        return next(path for path in LAYER_PATHS if set(path.split("-")) <= set(points))
-    import seekpath
-
-    with warnings.catch_warnings():
-        # seekpath calls spglib in a way that spglib is about to change.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found = seekpath.get_path_orig_cell((structure.cell, [[0.0, 0.0, 0.0]], [1]), symprec=1e-3)["path"]
-    pieces: list[list[str]] = []
-    for start, end in found:
-        if pieces and pieces[-1][-1] == start:
-            pieces[-1].append(end)
-        else:
-            pieces.append([start, end])
-    return "|".join("-".join(piece) for piece in pieces).replace("GAMMA", "G").replace("_", "")
-
-
-def kpoints_along(structure: Structure, path: str | None, points_per_segment: int) -> KPoints:
-    """k-points along a path; the default one if none is given. A molecule has Gamma alone."""
-    if not any(structure.pbc):
-        return KPoints(np.zeros((1, 3)), ((0, "G"),))
-    return path_kpoints(path or default_path(structure), structure.cell, structure.pbc, points_per_segment)
 
 
 @calcfunction
@@ -55,7 +22,7 @@ def band_kpoints(structure: orm.StructureData, settings: orm.Dict) -> orm.Kpoint
     :param settings: `path` (e.g. `G-K-M-G`; None takes the lattice's own), `points_per_segment`.
     """
     values = settings.get_dict()
-    points = kpoints_along(to_engine(structure), values.get("path"), values["points_per_segment"])
+    points = structure_kpoints(to_engine(structure), values.get("path"), values["points_per_segment"])
     node = orm.KpointsData()
     node.set_cell_from_structure(structure)
     node.set_kpoints(points.fractional.tolist())

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as spla
+from aiida_deeph.engine.observables.dos_levels import Levels, LevelsJob
 from synthetic_bilayer import LAYERS, synthetic_hamiltonian
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -32,13 +33,11 @@ from aiida_deeph.engine.linalg.dense import solve_dense
 from aiida_deeph.engine.linalg.kpm import level_weights, random_moments
 from aiida_deeph.engine.linalg.multifrontal import peak_bytes
 from aiida_deeph.engine.linalg.sparse import SparseSolver
-from aiida_deeph.engine.observables.config import DosConfig
-from aiida_deeph.engine.observables.dos import gaussian_dos
-from aiida_deeph.engine.observables.dos_levels import Levels, LevelsJob
+from aiida_deeph.engine.observables.dos import DosConfig, gaussian_dos
 from aiida_deeph.engine.observables.projection import projection
 from aiida_deeph.engine.structures.layers import honeycomb
 from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
-from aiida_deeph.engine.system import peak_memory_gib
+from aiida_deeph.engine.system import peak_memory_GiB
 
 K = (1 / 3, 2 / 3, 0.0)
 GAMMA = (0.0, 0.0, 0.0)
@@ -61,7 +60,7 @@ class Clock:
     def lap(self, name: str) -> None:
         self.steps[f"{name}_wall_s"] = round(time.perf_counter() - self._wall, 2)
         self.steps[f"{name}_cpu_s"] = round(sum(os.times()[:4]) - self._cpu, 2)
-        print(f"{name}: {self.steps[f'{name}_wall_s']} s, {peak_memory_gib():.2f} GiB", file=sys.stderr, flush=True)
+        print(f"{name}: {self.steps[f'{name}_wall_s']} s, {peak_memory_GiB():.2f} GiB", file=sys.stderr, flush=True)
         self._start()
 
 
@@ -127,7 +126,7 @@ def kpm(
     )
     clock.lap("moments")
     levels, counts = interval.levels(n), level_weights(moments.total.T)
-    memory = peak_memory_gib()
+    memory = peak_memory_GiB()
     del pencil
     fermi = job.kpm_fermi(solver, [Levels(0, 1.0, levels, counts, None)])
     clock.lap("fermi")
@@ -180,7 +179,7 @@ def run_case(work: str, m: int, options: argparse.Namespace) -> None:
         kind: round(sum(v for name, v in clock.steps.items() if name.endswith(kind)), 1) for kind in ("wall_s", "cpu_s")
     }
     print(
-        json.dumps(result | clock.steps | total | {"peak_memory_gib": round(peak_memory_gib(), 2)} | found), flush=True
+        json.dumps(result | clock.steps | total | {"peak_memory_GiB": round(peak_memory_GiB(), 2)} | found), flush=True
     )
 
 

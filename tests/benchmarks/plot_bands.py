@@ -29,7 +29,7 @@ def main() -> None:
     for work, name in NAMES.items():
         points = {line["atoms"]: line for line in lines if line["work"] == work}
         atoms = np.array(sorted(points))
-        for axes, key in ((cost, "cpu_s"), (memory, "peak_memory_gib")):
+        for axes, key in ((cost, "cpu_s"), (memory, "peak_memory_GiB")):
             values = np.array([points[n][key] for n in atoms])
             slope = f", slope {np.polyfit(np.log(atoms), np.log(values), 1)[0]:.2f}" if len(atoms) > 1 else ""
             axes.loglog(atoms, values, "o-", label=name + slope, markersize=4)

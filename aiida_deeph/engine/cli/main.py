@@ -11,19 +11,17 @@ from typing import Any
 import click
 
 from aiida_deeph import __version__
-from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.cli.observable import field_texts, observable_command, use_threads
 from aiida_deeph.engine.errors import InputError, as_one_line
 from aiida_deeph.engine.io.paths import check_output
+from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
 from aiida_deeph.engine.ranks import leave
 
 COMMANDS = {
-    "bands": "Eigenvalues of a DeepH folder along a path or on a mesh.",
     "bench": "Measure the network: speed, memory, build time.",
     "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
-    "compare": "Errors of H, bands and velocities against a reference.",
     "convert": "Turn raw DFT output into a DeepH folder.",
     "cube": "A wavefunction on a grid, for plotting.",
-    "dos": "Density of states of a DeepH folder.",
     "evaluate": "Compare a model's predictions with the labels of a dataset.",
     "export-reference": "Write a model as a checkpoint of the reference DeepH-E3 code.",
     "import-reference": "Turn a reference DeepH-E3 checkpoint into a model.",
@@ -42,16 +40,28 @@ OUTPUTS = ("output", "output_dir", "json_file")
 
 def of_codes() -> dict[str, str]:
     """Commands of DFT codes that the engine runs itself, and their help."""
+    from aiida_deeph.engine.dft.base import records  # loads numpy, which must know its threads by then
+
     return {name: record.command for name, record in records().items() if record.command is not None}
 
 
 class LazyGroup(click.Group):
-    """A group whose subcommand NAME is `command` in the module `aiida_deeph.engine.cli.NAME`, or in that of a code."""
+    """A group whose subcommand NAME is `command` in the module `aiida_deeph.engine.cli.NAME`, or in that of a code, or
+    is made from the configuration of an observable."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS | of_codes())
+        return sorted([*COMMANDS, *of_codes(), *OBSERVABLES])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in OBSERVABLES:
+            use_threads(args[1:])
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in OBSERVABLES:
+            return observable_command(name)
         if name in COMMANDS:
             module = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}")
         elif name in of_codes():
@@ -65,7 +75,8 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted((COMMANDS | of_codes()).items()))
+            observables = {name: field_texts(load_observable(name).Config)[""] for name in OBSERVABLES}
+            formatter.write_dl(sorted((COMMANDS | of_codes() | observables).items()))
 
 
 def _checking_outputs(callback: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aiida_deeph.engine.cli.bands import use_threads
+from aiida_deeph.engine.cli.observable import use_threads
 from aiida_deeph.engine.errors import InputError
 
 
@@ -26,14 +26,14 @@ def command(
     They know no overlap, so that the orbitals are orthogonalised (Loewdin); between the points of the mesh bands are
     interpolated, with the error that is printed.
     """
-    use_threads(threads)
+    use_threads(["--threads", str(threads or "")])
+    from aiida_deeph.engine.io.folders import read_hamiltonian
     from aiida_deeph.engine.observables.export import orthogonalise, write_wannier90
-    from aiida_deeph.engine.observables.output import read_folder
 
     prefix = Path(output)
     if not prefix.parent.is_dir():
         raise InputError("no such folder", where=prefix.parent)
-    data = read_folder(folder)
+    data = read_hamiltonian(Path(folder))
     for path, part in write_wannier90(prefix, data, orthogonalise(data, mesh, folder, show_progress=show_progress)):
         click.echo(
             f"{path}: {part.matrices.shape[1]} orbitals, {len(part.cells)} cells; half-way between the k-points bands "

@@ -1,4 +1,4 @@
-"""k-points along paths through special points of chains, layers and crystals."""
+"""k-points: paths through special points of chains, layers and crystals, Gamma-centred meshes, lists."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 
 TOLERANCE = 1e-3
 """Relative difference up to which lengths (and cosines) count as equal when the lattice is recognised."""
 
 GAMMA_NAMES = {"GAMMA", "\u0393", "\\GAMMA", "GM"}
+
+MOST_KPOINTS = 500_000
+"""k-points of one calculation at most; more are a slip of the pen, and would fill the memory before anything starts."""
+
+FERMI_SPACING = 0.15
+"""Distance of the k-points of an automatic mesh, 1/Angstrom (with 2 pi)."""
+
+FERMI_WORK = 2e12
+"""Rows cubed times k-points up to which that mesh is kept (about a minute of one core)."""
+
+LAYER_PATHS = ("G-M-K-G", "G-X-M-G", "G-X-S-Y-G", "G-X-C-Y-G")
 
 
 @dataclass(frozen=True)
@@ -232,7 +244,7 @@ def gamma_mesh(
 
     :param time_reversal: keep one of k and -k.
     """
-    points = np.array(list(itertools.product(*(range(n) for n in mesh))), dtype=np.int64)
+    points = np.indices(mesh).reshape(3, -1).T
     weights = np.ones(len(points))
     if time_reversal:
         partner = (-points) % np.array(mesh)
@@ -254,21 +266,126 @@ def mesh_for_spacing(cell: ArrayLike, periodic: tuple[bool, bool, bool], spacing
     return counts[0], counts[1], counts[2]
 
 
-FERMI_SPACING = 0.15
-
-
-FERMI_WORK = 2e12
-
-
-def automatic_mesh(data: RealSpaceHamiltonian, n_rows: int) -> tuple[int, int, int]:
+def automatic_mesh(data: RealSpaceHamiltonian, n_rows: int, *, least: int = 1) -> tuple[int, int, int]:
     """A Gamma-centred mesh of `FERMI_SPACING`, made coarser while it would cost more than `FERMI_WORK`.
 
     Counts beyond one are multiples of three: then hexagonal meshes hold K, where the bands of graphene touch.
+
+    :param n_rows: size of H(k).
+    :param least: points along each vector with dispersion, whatever the cost.
     """
-    spacing = FERMI_SPACING
+    spacing, periodic = FERMI_SPACING, periodic_directions(data)
     while True:
-        counts = mesh_for_spacing(data.structure.cell, periodic_directions(data), spacing)
+        counts = mesh_for_spacing(data.structure.cell, periodic, spacing)
         a, b, c = (n if n == 1 else 3 * -(-n // 3) for n in counts)
         if a * b * c == 1 or a * b * c * float(n_rows) ** 3 <= FERMI_WORK:
+            a, b, c = (max(n, least) if p else n for n, p in zip((a, b, c), periodic, strict=True))
             return a, b, c
         spacing *= 1.5
+
+
+@dataclass(frozen=True)
+class ChosenKPoints(KPoints):
+    """k-points of a calculation.
+
+    :param weights: sum 1, shape (n_k,), if the points are those of a mesh.
+    :param mesh: which mesh that is.
+    """
+
+    weights: NDArray[np.float64] | None = None
+    mesh: tuple[int, int, int] | None = None
+
+
+def mesh_kpoints(
+    data: RealSpaceHamiltonian, mesh: tuple[int, int, int], where: str = "mesh", *, time_reversal: bool | None = None
+) -> ChosenKPoints:
+    """The points of a Gamma-centred mesh; one of k and -k where H(R) is real.
+
+    :param where: name of the mesh in error messages.
+    :param time_reversal: whether H(R) is real; None looks at its type.
+    :raises InputError: points along a vector without periodicity, or far too many.
+    """
+    check_number(float(np.prod(mesh, dtype=np.float64)), f"{where} {list(mesh)}")
+    if time_reversal is None:
+        time_reversal = data.hamiltonian is not None and not np.iscomplexobj(data.hamiltonian.entries)
+    fractional, weights = gamma_mesh(mesh, time_reversal=time_reversal)
+    check_directions(fractional, data.structure.pbc, f"{where} {list(mesh)}")
+    return ChosenKPoints(fractional, weights=weights, mesh=mesh)
+
+
+def choose_kpoints(
+    data: RealSpaceHamiltonian,
+    *,
+    kpoints: ArrayLike | None = None,
+    labels: tuple[tuple[int, str], ...] | None = None,
+    kpath: str | None = None,
+    points_per_segment: int = 40,
+    mesh: tuple[int, int, int] | None = None,
+    spacing: float | None = None,
+    cell: ArrayLike | None = None,
+) -> ChosenKPoints:
+    """k-points by a list, along a path, on a mesh, or on the mesh of a spacing: whichever is given.
+
+    :param cell: whose path it is, instead of the cell of the data.
+    :raises InputError: points that this cell does not have, or far too many.
+    """
+    if kpath is not None:
+        check_number(points_per_segment * sum(map(len, parse_path(kpath))), "points_per_segment")
+        cell = data.structure.cell if cell is None else cell
+        path = path_kpoints(kpath, cell, periodic_directions(data), points_per_segment)
+        return ChosenKPoints(path.fractional, path.labels, path.breaks)
+    if spacing is not None:
+        mesh = mesh_for_spacing(data.structure.cell, periodic_directions(data), spacing)
+    if mesh is not None:
+        return mesh_kpoints(data, mesh)
+    points = ChosenKPoints(np.array(kpoints, dtype=np.float64).reshape(-1, 3), labels or ())
+    if not len(points.fractional) or any(not 0 <= n < len(points.fractional) for n, _ in points.labels):
+        raise InputError(
+            "k-points are wrong",
+            where="kpoints",
+            found=f"{len(points.fractional)} points, labels {list(points.labels)}",
+            expected="at least one point, and labels by their index",
+        )
+    check_directions(points.fractional, data.structure.pbc, "kpoints")
+    return points
+
+
+def check_number(count: float, where: str) -> None:
+    """Refuse more k-points than anybody means.
+
+    :raises InputError: more than `MOST_KPOINTS`.
+    """
+    if count > MOST_KPOINTS:
+        raise InputError("far too many k-points", where=where, found=f"{count:.3g}", expected=f"at most {MOST_KPOINTS}")
+
+
+def default_path(structure: Structure) -> str:
+    """A path through the special points of a chain, a layer or a crystal."""
+    dimension = sum(structure.pbc)
+    if dimension < 2:
+        return "G-X" if dimension else "G-G"
+    points = special_points(structure.cell, structure.pbc)
+    if dimension == 2:
+        return next(path for path in LAYER_PATHS if set(path.split("-")) <= set(points))
+    import seekpath
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # seekpath's way of calling spglib
+        found = seekpath.get_path_orig_cell((structure.cell, [[0.0, 0.0, 0.0]], [1]), symprec=TOLERANCE)["path"]
+    pieces: list[list[str]] = []
+    for start, end in found:
+        if pieces and pieces[-1][-1] == start:
+            pieces[-1].append(end)
+        else:
+            pieces.append([start, end])
+    return "|".join("-".join(piece) for piece in pieces).replace("GAMMA", "G").replace("_", "")
+
+
+def structure_kpoints(structure: Structure, path: str | None, points_per_segment: int) -> KPoints:
+    """k-points along a path of a structure; the default one if none is given. A molecule has Gamma alone.
+
+    :raises InputError: a point that this lattice does not have.
+    """
+    if not any(structure.pbc):
+        return KPoints(np.zeros((1, 3)), ((0, "G"),))
+    return path_kpoints(path or default_path(structure), structure.cell, structure.pbc, points_per_segment)

@@ -74,3 +74,25 @@ def read_structure(path: Path) -> Structure:
     structure = from_ase(frames[0])
     require_apart(structure, path)
     return structure
+
+
+def read_hamiltonian(folder: Path) -> RealSpaceHamiltonian:
+    """H(R) and S(R) of a DeepH folder, new or legacy.
+
+    :raises InputError: there is no such folder.
+    :raises DataError: H or S is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            "DeepH folder not found",
+            where=folder,
+            remedy="give a folder with POSCAR, info.json, hamiltonian.h5, overlap.h5, or a legacy one",
+        )
+    data, names = read_deeph_folder(folder), ("hamiltonian.h5", "overlap.h5")
+    if is_legacy(folder):
+        names = ("hamiltonians.h5", "overlaps.h5")
+    if data.hamiltonian is None:
+        raise DataError("no Hamiltonian", where=folder, expected=names[0], remedy="predict or convert one first")
+    if data.overlap is None:
+        raise DataError("no overlap", where=folder, expected=names[1], remedy="compute it with `deeph-engine overlap`")
+    return data

@@ -67,6 +67,15 @@ class BlochMatrices:
         real = self.is_real_at(k)
         return self._matrix(self.hamiltonian[channel], phases, real), self._matrix(self.overlap, phases, real)
 
+    def derivative_at(self, k: ArrayLike, axis: int, channel: int = 0) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """dH/dk (eV) and dS/dk along one reciprocal lattice vector, k fractional: sum_R 2 pi i R M(R) exp(2 pi i k.R).
+
+        :param k: fractional k-point, shape (3,).
+        """
+        phases = np.exp(2j * np.pi * (self.cells @ np.asarray(k, dtype=np.float64)))
+        factors = 2j * np.pi * self.cells[:, axis] * phases
+        return self._matrix(self.hamiltonian[channel], factors, False), self._matrix(self.overlap, factors, False)
+
     def _matrix(self, term: sp.csc_matrix, phases: NDArray[np.complex128], real: bool) -> sp.csr_matrix:
         if real:
             data = term @ phases.real

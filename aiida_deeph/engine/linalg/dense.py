@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from aiida_deeph.engine.errors import DataError
 
 GHOST_EIGENVALUE = 1e-4
 """Eigenvectors of S(k) below this span the near-null space in which ghost states live."""
+
+EXTRA = "extra_"
+"""Before the names of `Eigenstates.extras` among its arrays."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Eigenstates:
     null_weights: NDArray[np.float64] | None = None
     first_band: int | None = 0
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything by name, as a file can hold it; what is None is left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
+        plain = {name: np.asarray(value) for name, value in values.items() if value is not None}
+        return plain | {EXTRA + name: value for name, value in self.extras.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Eigenstates:
+        """The inverse of `arrays`."""
+        values: dict[str, Any] = {"vectors": None, "first_band": None}
+        values |= {name: a if a.ndim else a.item() for name, a in arrays.items() if not name.startswith(EXTRA)}
+        extras = {name.removeprefix(EXTRA): a for name, a in arrays.items() if name.startswith(EXTRA)}
+        return cls(**values, extras=extras)
 
 
 def solve_dense(

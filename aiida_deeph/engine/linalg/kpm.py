@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.errors import DataError
-from aiida_deeph.engine.linalg.loop import parallel
+from aiida_deeph.engine.linalg.kpoint_loop import parallel
 from aiida_deeph.engine.linalg.symbolic import Factorisation
 from aiida_deeph.engine.system import track
 
@@ -33,6 +33,9 @@ MOMENTS_PER_WIDTH = 4.3
 
 BLOCK = 32
 """Vectors that go through the recurrence together."""
+
+REACH = 6.0
+"""Widths after which a Gaussian has ended: 2e-9 of its height."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,28 @@ def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
     padded = np.concatenate([mu, np.zeros_like(mu)])
     # DCT-III: mu_0 + 2 sum_n mu_n cos(pi n (j + 1/2) / n_levels), j from the highest energy downwards.
     return np.asarray(scipy.fft.dct(padded, type=3, axis=0)[::-1] / len(padded))
+
+
+def gaussian_dos(grid: ArrayLike, energies: ArrayLike, weights: ArrayLike, broadening: float) -> NDArray[np.float64]:
+    """Sum of weighted normalised Gaussians, exp(-(x - E)^2 / (2 w^2)) / (w sqrt(2 pi)).
+
+    :param grid: ascending and equally spaced, eV, shape (n_points,).
+    :param energies: eV, shape (n,).
+    :param weights: states that each energy counts for, shape (n,) or (n, n_columns).
+    :param broadening: standard deviation w, eV; Gaussians end at `REACH` times w.
+    :return: states/eV, shape (n_points,) or (n_points, n_columns).
+    """
+    x, e = np.asarray(grid, dtype=np.float64), np.asarray(energies, dtype=np.float64)
+    w = np.asarray(weights, dtype=np.float64)
+    result = np.zeros((len(x), *w.shape[1:]))
+    first = np.searchsorted(x, e - REACH * broadening)
+    last = np.searchsorted(x, e + REACH * broadening)
+    norm = 1 / (broadening * np.sqrt(2 * np.pi))
+    for n in np.flatnonzero(last > first):
+        part = slice(first[n], last[n])
+        shape = norm * np.exp(-(((x[part] - e[n]) / broadening) ** 2) / 2)
+        result[part] += np.multiply.outer(shape, w[n])
+    return result
 
 
 def spectral_interval(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.linalg.bloch import BlochMatrices
 from aiida_deeph.engine.linalg.dense import Eigenstates, solve_dense
-from aiida_deeph.engine.linalg.loop import Loop
+from aiida_deeph.engine.linalg.kpoint_loop import Loop
 from aiida_deeph.engine.linalg.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.system import require_memory
 
@@ -153,7 +153,10 @@ def _spectrum(
     solve: Callable[[int, int], Eigenstates],
     solver: Solver,
 ) -> Spectrum:
-    n_k = len(kpoints)
-    found = loop.run(name, [(c, n) for c in range(matrices.n_channels) for n in range(n_k)], solve)
-    states = tuple(tuple(found[c, n] for n in range(n_k) if (c, n) in found) for c in range(matrices.n_channels))
-    return Spectrum(states, solver)
+    tasks = [(c, n) for c in range(matrices.n_channels) for n in range(len(kpoints))]
+    found = loop.run(name, tasks, lambda channel, index: solve(channel, index).arrays())
+    states = [
+        tuple(Eigenstates.from_arrays(found[task]) for task in tasks if task in found and task[0] == c)
+        for c in range(matrices.n_channels)
+    ]
+    return Spectrum(tuple(states), solver)

@@ -1,223 +1,324 @@
-"""The `bands` job: from a configuration to the file of bands."""
+"""Bands at k-points and the Fermi level, dense or sparse, with what is made of the vectors."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from pydantic import Field
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.kpoints import (
-    KPoints,
-    check_directions,
-    gamma_mesh,
-    mesh_for_spacing,
-    path_kpoints,
-    periodic_directions,
-)
-from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.io.folders import read_structure
-from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
-from aiida_deeph.engine.linalg.loop import Loop
-from aiida_deeph.engine.linalg.solvers import choose_solver
-from aiida_deeph.engine.linalg.store import StateStore, job_key
-from aiida_deeph.engine.observables.bands_job import BandsJob, Solved
-from aiida_deeph.engine.observables.config import BandsConfig
-from aiida_deeph.engine.observables.fermi import check_electrons, n_occupied_bands
-from aiida_deeph.engine.observables.output import describe, electrons_of, read_folder, write_json
-from aiida_deeph.engine.observables.ranks import (
-    FINISHED,
-    PATIENCE,
-    own_rank,
-    partial_folder,
-    rank_folder,
-    wait_for,
-    with_ranks,
-)
-from aiida_deeph.engine.observables.unfold import Unfolding, unfolding
-from aiida_deeph.engine.system import peak_memory_gib
-
-NO_MATTER = {"folder", "output", "wavefunctions_output", "workers", "threads", "restart", "share"}
-"""Fields of the configuration that change no eigenvalue."""
+from aiida_deeph.engine.domain.kpoints import ChosenKPoints, automatic_mesh, choose_kpoints, mesh_kpoints
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.linalg.dense import Eigenstates
+from aiida_deeph.engine.linalg.kpoint_loop import Loop
+from aiida_deeph.engine.linalg.solvers import Spectrum, choose_solver, dense_spectrum, sparse_spectrum
+from aiida_deeph.engine.linalg.sparse import SparseSolver
+from aiida_deeph.engine.observables.base import MAIN, KPointsConfig, Mesh, Observable, ObservableConfig
+from aiida_deeph.engine.observables.cube import write_wavefunctions
+from aiida_deeph.engine.observables.fermi import FermiLevel, fermi_level, n_occupied_bands
+from aiida_deeph.engine.observables.fermi_sparse import fermi_by_inertia
+from aiida_deeph.engine.system import require_memory
 
 
-def run_bands(config: BandsConfig, *, show_progress: bool | None = None) -> Path:
-    """Compute the bands that a configuration describes and write them; of several ranks the first one does.
+class BandsConfig(KPointsConfig, ObservableConfig):
+    """Eigenvalues of a DeepH folder at k-points, written to `OUTPUT` (JSON).
 
-    :returns: the file written.
-    :raises DeepHError: one line about what is wrong; nothing is written then.
+    The file holds kpoints (fractional), labels, distances (1/Angstrom), cell (Angstrom), energies in eV
+    [spin][k][band], first_band (index of the first of these bands), n_occupied (full bands of an insulator, or null),
+    fermi_level (eV or null), fermi (how it was found, band edges, gap), n_electrons, dft_fermi_level (what the folder
+    says), smallest_overlap_eigenvalue, ghost_states ([spin, k, band] of states that live in the near-null space of S),
+    spectral_weights [spin][k][band] and unfolding if asked for, solver, seconds, peak_memory_GiB.
+
+    :param num_bands: bands nearest to `around`; None gives all.
+    :param around: eV, or `fermi`.
+    :param solver: `dense` gives all bands, `sparse` few of large systems; `auto` picks by size.
+    :param fermi_mesh: Gamma-centred mesh for the Fermi level; None takes `mesh`, or one that fits the cell.
+    :param smearing: Fermi-Dirac width for metals, eV.
+    :param overlap_threshold: combinations of orbitals whose eigenvalue of S(k) is smaller are projected out (dense).
+    :param unfold: structure (file or DeepH folder) of the primitive cell onto which a supercell is unfolded; k-points,
+        path and distances are then those of the primitive cell.
+    :param wavefunctions: states whose coefficients are written: 0 is the highest occupied band, 1 the lowest empty one.
+    :param wavefunctions_output: HDF5 file of these coefficients.
     """
-    started = time.perf_counter()
-    data = read_folder(config.folder)
-    if config.spacing is not None:
-        mesh = mesh_for_spacing(data.structure.cell, periodic_directions(data), config.spacing)
-        config = config.model_copy(update={"mesh": mesh, "spacing": None})
-    n_electrons = electrons_of(data, config.n_electrons)
-    if config.num_bands is not None and config.around == "fermi" and n_electrons is None:
-        hint = "" if data.fermi_energy is None else f" (that of the DFT run is {data.fermi_energy:.3f})"
-        raise InputError(
-            "Fermi level unknown",
-            where="around",
-            found="no number of electrons in the folder",
-            expected="`occupation` in info.json",
-            remedy=f"give --electrons N, or an energy with --around E{hint}",
-        )
-    unfolded = None
-    if config.unfold is not None:
-        unfolded = unfolding(data.structure, read_structure(Path(config.unfold)), config.unfold)
-    points, weights = kpoints_of(config, data, unfolded)
-    matrices = bloch_matrices(data, config.folder)
-    solver = choose_solver(matrices.n_rows, config.num_bands, config.solver)
-    check_electrons(n_electrons, matrices.n_rows * matrices.n_channels, data.spin.electrons_per_state)
-    states = state_indices(config.wavefunctions, n_electrons, data, matrices)
-    rank, n_ranks = (0, 1) if config.share is not None else own_rank(os.environ)
-    store = _store(config, data, rank, n_ranks)
-    job = BandsJob(config, data, matrices, points, weights, n_electrons, unfolded, states)
-    loop = Loop(store, config.workers, show_progress)
-    try:
-        if config.share is not None:
-            store.open()
-            n_solved = job.solve_share(replace(loop, share=config.share), solver)
-            result = {"share": list(config.share), "n_solved": n_solved, "n_kpoints": len(points.fractional)}
-            result |= {"solver": solver, "seconds": time.perf_counter() - started}
-            return write_json(
-                Path(config.output), {**describe(data, config.folder), **result, "peak_memory_gib": peak_memory_gib()}
+
+    num_bands: int | None = Field(default=None, ge=1)
+    around: float | Literal["fermi"] = "fermi"
+    solver: Literal["auto", "dense", "sparse"] = "auto"
+    fermi_mesh: Mesh | None = None
+    smearing: float = Field(default=0.02585, gt=0)
+    overlap_threshold: float = Field(default=1e-6, gt=0)
+    unfold: str | None = None
+    wavefunctions: tuple[int, ...] | None = Field(default=None, min_length=1)
+    wavefunctions_output: str = "wavefunctions.h5"
+    output: str = "bands.json"
+
+    NO_MATTER: ClassVar[frozenset[str]] = ObservableConfig.NO_MATTER | {"wavefunctions_output"}
+    OPTIONS = {"points_per_segment": "--points", "n_electrons": "--electrons", "wavefunctions": "--wavefunction"}
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Bands at the k-points of a calculation, and what the Fermi level is found from.
+
+    :param spectrum: everything that was computed at these k-points.
+    :param beside: the same on a mesh beside them, for the Fermi level, with its weights; None if it needs none.
+    :param fermi: the level, if it was found before the bands.
+    """
+
+    spectrum: Spectrum
+    beside: tuple[Spectrum, NDArray[np.float64]] | None = None
+    fermi: FermiLevel | None = None
+    mesh: tuple[int, int, int] | None = None
+
+
+class Bands(Observable):
+    """Eigenvalues at the k-points asked for, the Fermi level, and coefficients of chosen states."""
+
+    name = "bands"
+    title = "bands"
+    Config = BandsConfig
+    IS_BANDS = True
+    ARRAYS = {
+        "energies": "eV",
+        "kpoints": "",
+        "weights": "",
+        "labels": "",
+        "distances": "1/angstrom",
+        "ghost_states": "",
+        "spectral_weights": "",
+    }
+    STRUCTURES = {"unfold": "primitive"}
+    FILES = {"wavefunctions": ("wavefunctions", "wavefunctions_output")}
+    config: BandsConfig
+
+    def __init__(self, config: BandsConfig, data: RealSpaceHamiltonian) -> None:
+        super().__init__(config, data)
+        if config.num_bands is not None and config.around == "fermi" and self.n_electrons is None:
+            hint = "" if data.fermi_energy is None else f" (that of the DFT run is {data.fermi_energy:.3f})"
+            raise InputError(
+                "Fermi level unknown",
+                where="around",
+                found="no number of electrons in the folder",
+                expected="`occupation` in info.json",
+                remedy=f"give --electrons N, or an energy with --around E{hint}",
             )
-        if n_ranks > 1:
-            _solve_together(job, replace(loop, share=(rank, n_ranks)), solver)
-            if rank > 0:
-                return Path(config.output)
-        solved = job.dense(loop) if solver == "dense" else job.sparse(loop)
-        spectrum, fermi = solved.spectrum, solved.fermi
-        result = {
-            **describe(data, config.folder),
+        self.points: ChosenKPoints = choose_kpoints(data, **config.kpoint_fields, cell=self.cell)
+        self.solver = choose_solver(self.matrices.n_rows, config.num_bands, config.solver)
+        self.states = self._state_indices()
+        n_values = len(self.points.fractional) * self.matrices.n_channels * (config.num_bands or self.matrices.n_rows)
+        # Each as a number, and as text of the result.
+        require_memory(100.0 * n_values, f"{n_values:.3g} eigenvalues", "ask for fewer k-points, or for few bands")
+
+    @classmethod
+    def of(cls, config: BandsConfig, data: RealSpaceHamiltonian) -> Bands:
+        if config.unfold is None:
+            return cls(config, data)
+        from aiida_deeph.engine.observables.unfold import UnfoldedBands
+
+        return UnfoldedBands(config, data)
+
+    @property
+    def cell(self) -> NDArray[np.float64]:
+        """Cell whose k-points are meant, Angstrom."""
+        return self.data.structure.cell
+
+    @property
+    def own_mesh(self) -> tuple[int, int, int] | None:
+        """Mesh of the cell of H that the k-points are; None if they are none."""
+        return self.points.mesh
+
+    @property
+    def kpoints(self) -> NDArray[np.float64]:
+        """k-points of the cell of H, fractional, shape (n_k, 3)."""
+        return self.points.fractional
+
+    def kept(self, channel: int, index: int, found: Eigenstates, overlap: sp.csr_matrix) -> dict[str, NDArray[Any]]:
+        """What is kept of the vectors at a k-point."""
+        if self.states is None:
+            return {}
+        first = found.first_band or 0
+        places = self.states - first
+        if places[0] < 0 or places[-1] >= len(found.energies):
+            raise InputError(
+                "states outside the bands that are computed",
+                where="wavefunctions",
+                found=f"bands {self.states.tolist()}",
+                expected=f"{first} to {first + len(found.energies) - 1}",
+                remedy="compute more bands with num_bands",
+            )
+        assert found.vectors is not None
+        return {"coefficients": found.vectors[:, places], "levels": found.energies[places]}
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether anything is made of the vectors."""
+        return self.states is not None
+
+    def solve(self, loop: Loop) -> Solved:
+        observe = self.kept if self.needs_vectors else None
+        if self.solver == "sparse":
+            return self._solve_sparse(loop, observe)
+        threshold, mesh = self.config.overlap_threshold, self.own_mesh
+        spectrum = dense_spectrum(
+            self.matrices, self.kpoints, overlap_threshold=threshold, loop=loop, name=MAIN, observe=observe
+        )
+        beside = None
+        if self.n_electrons is not None and (mesh is None or self.config.fermi_mesh is not None):
+            points = self._fermi_points()
+            assert points.weights is not None
+            more = dense_spectrum(
+                self.matrices, points.fractional, overlap_threshold=threshold, loop=loop, name="Fermi level"
+            )
+            beside, mesh = (more, points.weights), points.mesh
+        return Solved(spectrum, beside, mesh=mesh)
+
+    def _solve_sparse(self, loop: Loop, observe: Any) -> Solved:
+        """Few bands; the Fermi level comes first, as it is what the bands are counted from."""
+        solver, fermi, mesh = SparseSolver(self.matrices), None, None
+        if self.n_electrons is not None:
+            points = self._fermi_points()
+            assert points.weights is not None
+            fermi, mesh = (
+                fermi_by_inertia(
+                    solver,
+                    points.fractional,
+                    points.weights,
+                    self.n_electrons,
+                    self.data.spin.electrons_per_state,
+                    self.config.smearing,
+                    start=self.data.fermi_energy,
+                    loop=loop.whole,
+                ),
+                points.mesh,
+            )
+        energy, count = self._centre(fermi), self.config.num_bands or 1
+        spectrum = sparse_spectrum(solver, self.kpoints, energy, count, loop=loop, name=MAIN, observe=observe)
+        return Solved(spectrum, None, fermi, mesh)
+
+    def _fermi_points(self) -> ChosenKPoints:
+        """The mesh for the Fermi level."""
+        mesh = self.config.fermi_mesh or self.own_mesh or automatic_mesh(self.data, self.matrices.n_rows)
+        return mesh_kpoints(self.data, mesh, "fermi_mesh", time_reversal=self.matrices.is_real_in_space)
+
+    def result(self, solved: Solved, loop: Loop) -> dict[str, Any]:
+        config, spectrum = self.config, solved.spectrum
+        fermi = solved.fermi if self.solver == "sparse" else self._fermi_of(solved)
+        first, energies = spectrum.states[0][0].first_band, spectrum.energies
+        if self.solver == "dense":
+            first, energies = self._window(energies, fermi)
+        points = self.points
+        mesh = None if solved.mesh is None else list(solved.mesh)
+        return {
             "kpoints": points.fractional.tolist(),
-            "weights": None if weights is None else weights.tolist(),
+            "weights": None if points.weights is None else points.weights.tolist(),
             "labels": [list(label) for label in points.labels],
-            "distances": points.distances(data.structure.cell if unfolded is None else unfolded.cell).tolist(),
-            "energies": solved.energies.tolist(),
-            "first_band": solved.first_band,
-            "n_electrons": n_electrons,
-            "n_occupied": _n_occupied(data, n_electrons, solved),
+            "distances": points.distances(self.cell).tolist(),
+            "energies": energies.tolist(),
+            "first_band": first,
+            "n_electrons": self.n_electrons,
+            "n_occupied": self._n_occupied(energies, first, fermi),
             "fermi_level": None if fermi is None else fermi.level,
-            "fermi": None if fermi is None else {**fermi.as_dict(), "mesh": solved.fermi_mesh},
+            "fermi": None if fermi is None else {**fermi.as_dict(), "mesh": mesh},
             "smallest_overlap_eigenvalue": spectrum.smallest_overlap,
             "overlap_threshold": config.overlap_threshold,
             "dropped_states": spectrum.n_dropped,
-            "ghost_states": ghost_states(solved, config.around),
-            **job.unfolding_result(solved),
-            "solver": solver,
-            "seconds": time.perf_counter() - started,
-            "peak_memory_gib": peak_memory_gib(),
+            "ghost_states": ghost_states(spectrum, fermi, config.around, first or 0, energies.shape[2]),
+            "solver": self.solver,
         }
-        if states is not None:
-            job.write_wavefunctions(Path(config.wavefunctions_output), solved)
-        path = write_json(Path(config.output), result)
-    except DeepHError:
-        store.remove()  # what is wrong now would be wrong the next time
-        raise
-    shutil.rmtree(partial_folder(config.output), ignore_errors=True)
-    return path
 
+    def _fermi_of(self, solved: Solved) -> FermiLevel | None:
+        """Fermi level from the bands of the mesh, its own or the one beside."""
+        if self.n_electrons is None:
+            return None
+        energies, weights = solved.spectrum.energies, self.points.weights
+        if solved.beside is not None:
+            more, extra_weights = solved.beside[0].energies, solved.beside[1]
+            # Points of the path carry no weight, but a state of theirs inside the gap of the mesh closes it.
+            n_bands = min(energies.shape[2], more.shape[2])
+            weights = np.concatenate([np.zeros(energies.shape[1]), extra_weights])
+            energies = np.concatenate([energies[:, :, :n_bands], more[:, :, :n_bands]], axis=1)
+        assert weights is not None
+        degeneracy = self.data.spin.electrons_per_state
+        return fermi_level(energies, weights, self.n_electrons, degeneracy, self.config.smearing)
 
-def _store(config: BandsConfig, data: RealSpaceHamiltonian, rank: int, n_ranks: int) -> StateStore:
-    """Where this process keeps its solutions, and finds those of earlier runs and of other ranks."""
-    settings = config.model_dump(exclude=NO_MATTER)
-    folders = [rank_folder(config.output, n, n_ranks) for n in range(n_ranks)]
-    given = (config.restart,) if isinstance(config.restart, str) else config.restart or ()
-    left = [other for folder in (*given, partial_folder(config.output)) for other in with_ranks(Path(folder))]
-    own, beside = folders[rank], [folder for n, folder in enumerate(folders) if n != rank]
-    return StateStore(own, job_key(data, settings), [folder for folder in left if folder != own], beside)
+    def _window(self, energies: NDArray[np.float64], fermi: FermiLevel | None) -> tuple[int, NDArray[np.float64]]:
+        """The bands asked for: the same band indices at every k-point."""
+        n_bands, wanted = energies.shape[2], self.config.num_bands
+        if wanted is None or wanted >= n_bands:
+            return 0, energies
+        below = round(float((energies < self._centre(fermi)).sum(axis=2).mean()))
+        first = min(max(below - wanted // 2, 0), n_bands - wanted)
+        return first, energies[:, :, first : first + wanted]
 
+    def _centre(self, fermi: FermiLevel | None) -> float:
+        """The energy around which bands are wanted, eV."""
+        if self.config.around != "fermi":
+            return float(self.config.around)
+        if fermi is None:
+            raise InputError("Fermi level unknown", where="around", remedy="give an energy with --around E")
+        return fermi.level
 
-def _solve_together(job: BandsJob, loop: Loop, solver: str) -> None:
-    """Solve one rank's share; the first rank then waits for the others, and does itself what they did not."""
-    store, started = loop.store, time.monotonic()
-    assert store is not None and loop.share is not None
-    store.open()
-    finished = store.folder / FINISHED
-    finished.unlink(missing_ok=True)
-    try:
-        job.solve_share(loop, solver)
-    finally:
-        finished.touch()
-    if loop.share[0] == 0:
-        wait_for(store.beside, max(PATIENCE, 5 * (time.monotonic() - started)))
+    def _state_indices(self) -> NDArray[np.int64] | None:
+        """Band indices of the states whose coefficients are wanted."""
+        wanted, n_rows = self.config.wavefunctions, self.matrices.n_rows
+        if wanted is None:
+            return None
+        if self.n_electrons is None:
+            raise InputError("highest occupied band unknown", where="wavefunctions", remedy="give --electrons N")
+        highest = round(self.n_electrons / self.data.spin.electrons_per_state / self.matrices.n_channels) - 1
+        bands = np.array(sorted({highest + n for n in wanted}), dtype=np.int64)
+        if bands[0] < 0 or bands[-1] >= n_rows:
+            raise InputError(
+                "no such band",
+                where="wavefunctions",
+                found=list(wanted),
+                expected=f"{-highest} to {n_rows - 1 - highest}",
+            )
+        return bands
 
+    def _n_occupied(
+        self, energies: NDArray[np.float64], first: int | None, fermi: FermiLevel | None
+    ) -> int | list[int] | None:
+        """Full bands, one number per channel for collinear data; None if the electrons do not fill whole bands."""
+        if self.n_electrons is None or fermi is None:
+            return None
+        if len(energies) == 1:
+            return n_occupied_bands(self.n_electrons, self.data.spin.electrons_per_state)
+        if not fermi.insulator or first is None:
+            return None
+        return [first + int((channel[0] < fermi.level).sum()) for channel in energies]
 
-def kpoints_of(
-    config: BandsConfig, data: RealSpaceHamiltonian, unfolded: Unfolding | None = None
-) -> tuple[KPoints, NDArray[np.float64] | None]:
-    """The k-points asked for, and their weights if they are a mesh."""
-    if config.kpath is not None:
-        cell = data.structure.cell if unfolded is None else unfolded.cell
-        return path_kpoints(config.kpath, cell, periodic_directions(data), config.points_per_segment), None
-    if config.mesh is not None:
-        real = data.hamiltonian is not None and not np.iscomplexobj(data.hamiltonian.entries)
-        fractional, weights = gamma_mesh(config.mesh, time_reversal=real)
-        check_directions(fractional, data.structure.pbc, f"mesh {list(config.mesh)}")
-        return KPoints(fractional), weights
-    points = KPoints(np.array(config.kpoints, dtype=np.float64).reshape(-1, 3), config.labels or ())
-    if not len(points.fractional) or any(not 0 <= n < len(points.fractional) for n, _ in points.labels):
-        raise InputError(
-            "k-points are wrong",
-            where="kpoints",
-            found=f"{len(points.fractional)} points, labels {list(points.labels)}",
-            expected="at least one point, and labels by their index",
+    def write_files(self, solved: Solved) -> None:
+        if self.states is None:
+            return
+        channels = solved.spectrum.states
+        coefficients, levels = (
+            np.array([[states.extras[name] for states in channel] for channel in channels])
+            for name in ("coefficients", "levels")
         )
-    check_directions(points.fractional, data.structure.pbc, "kpoints")
-    return points, None
+        path = Path(self.config.wavefunctions_output)
+        write_wavefunctions(path, self.data, self.matrices, self.kpoints, self.states, levels, coefficients)
 
 
-def state_indices(
-    wanted: tuple[int, ...] | None, n_electrons: float | None, data: RealSpaceHamiltonian, matrices: BlochMatrices
-) -> NDArray[np.int64] | None:
-    """Band indices of the states whose coefficients are wanted.
-
-    :raises InputError: the number of electrons is unknown, or there is no such band.
-    """
-    if wanted is None:
-        return None
-    if n_electrons is None:
-        raise InputError("highest occupied band unknown", where="wavefunctions", remedy="give --electrons N")
-    highest = round(n_electrons / data.spin.electrons_per_state / matrices.n_channels) - 1
-    bands = np.array(sorted({highest + n for n in wanted}), dtype=np.int64)
-    if bands[0] < 0 or bands[-1] >= matrices.n_rows:
-        raise InputError(
-            "no such band",
-            where="wavefunctions",
-            found=list(wanted),
-            expected=f"{-highest} to {matrices.n_rows - 1 - highest}",
-        )
-    return bands
-
-
-def _n_occupied(data: RealSpaceHamiltonian, n_electrons: float | None, solved: Solved) -> int | list[int] | None:
-    """Full bands, one number per channel for collinear data; None if the electrons do not fill whole bands."""
-    if n_electrons is None or solved.fermi is None:
-        return None
-    if len(solved.energies) == 1:
-        return n_occupied_bands(n_electrons, data.spin.electrons_per_state)
-    if not solved.fermi.insulator or solved.first_band is None:
-        return None
-    return [solved.first_band + int((channel[0] < solved.fermi.level).sum()) for channel in solved.energies]
-
-
-def ghost_states(solved: Solved, around: float | str) -> list[list[int]]:
-    """States [channel, k, band] of the window that live mostly in the near-null space of S(k).
+def ghost_states(
+    spectrum: Spectrum, fermi: FermiLevel | None, around: float | str, first: int, n_bands: int
+) -> list[list[int]]:
+    """States [channel, k, band] of a window that live mostly in the near-null space of S(k).
 
     Such combinations of orbitals belong far up in energy; an error dH moves them by about dH over the eigenvalue of S.
     Flagged are those that lie below 10 eV above the Fermi level, or above `around` if that is unknown, or in the lower
     half of all bands.
+
+    :param first: index of the first band of the window.
+    :param n_bands: size of the window.
     """
     found: list[list[int]] = []
-    fermi, first, n_bands = solved.fermi, solved.first_band or 0, solved.energies.shape[2]
-    for c, channel in enumerate(solved.spectrum.states):
+    for c, channel in enumerate(spectrum.states):
         for k, states in enumerate(channel):
             if states.null_weights is None:
                 continue

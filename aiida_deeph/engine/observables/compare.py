@@ -2,43 +2,237 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.linalg as la
-import scipy.sparse as sp
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
-from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.kpoints import mesh_for_spacing, periodic_directions
+from aiida_deeph.engine.domain.kpoints import choose_kpoints
+from aiida_deeph.engine.domain.transforms import gauge_of, shifted
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.folders import read_hamiltonian
 from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.linalg.dense import Eigenstates, solve_dense
-from aiida_deeph.engine.observables.bands import kpoints_of
-from aiida_deeph.engine.observables.config import BandsConfig, CompareConfig, CompareSettings
+from aiida_deeph.engine.linalg.kpoint_loop import Arrays, Loop
+from aiida_deeph.engine.linalg.solvers import dense_bytes
+from aiida_deeph.engine.observables.base import MAIN, KPointsConfig, Observable, ObservableConfig
 from aiida_deeph.engine.observables.fermi import fermi_level
-from aiida_deeph.engine.observables.output import electrons_of, read_folder, write_json
 from aiida_deeph.engine.observables.projection import LETTERS
-from aiida_deeph.engine.system import track
+from aiida_deeph.engine.system import require_memory
 
 DEGENERATE = 5e-3
 """States closer than this (eV) are one group: their velocities are not compared, their first order is a matrix."""
 
+DISTANCE_STEP = 1.0
+"""Width of the bins of distances, Angstrom."""
 
-def run_compare(config: CompareConfig, *, show_progress: bool | None = None) -> Path:
-    """Compare as a configuration says and write the result of `compare_hamiltonians`.
 
-    :returns: the file written.
-    :raises DeepHError: one line about what is wrong; nothing is written then.
+class CompareSettings(KPointsConfig):
+    """How two Hamiltonians of one structure are compared.
+
+    :param window: energies that count, eV, relative to the Fermi level of the reference.
+    :param align: `gauge` removes the multiple of S that brings both H closest; `none` takes them as they are.
+    :param n_electrons: valence electrons in the cell; None takes what the reference records.
+    :param smearing: Fermi-Dirac width for metals, eV.
     """
-    found, reference = (read_folder(folder) for folder in (config.folder, config.reference))
-    names = (config.folder, config.reference)
-    return write_json(
-        Path(config.output), compare_hamiltonians(found, reference, config, names, show_progress=show_progress)
-    )
+
+    points_per_segment: int = Field(default=20, ge=2, le=100_000)
+    window: tuple[float, float] = (-6.0, 3.0)
+    align: Literal["gauge", "none"] = "gauge"
+    n_electrons: float | None = Field(default=None, gt=0)
+    smearing: float = Field(default=0.02585, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered_window(self) -> CompareSettings:
+        if self.window[0] >= self.window[1]:
+            raise ValueError("window: the lower end first")
+        return self
+
+
+class CompareConfig(CompareSettings, ObservableConfig):
+    """Compare a (predicted) Hamiltonian with a reference of the same structure, basis and spin; at Gamma, or at the
+    k-points asked for.
+
+    The file holds `gauge_shift` (eV), `matrix` (errors of H overall, by elements, by shells, by distance, and the
+    difference of S), `bands` (mean and largest deviation in the window, gaps), `velocities` (eV Angstrom) and
+    `perturbation`: deviations that first-order perturbation theory expects from the errors of H and S, what remains,
+    and whether that is as little as it should be (`explained`).
+
+    :param folder: DeepH folder to judge.
+    :param reference: DeepH folder to judge by.
+    """
+
+    reference: str
+    output: str = "compare.json"
+
+    NO_MATTER: ClassVar[frozenset[str]] = ObservableConfig.NO_MATTER | {"reference"}
+    OPTIONS: ClassVar[Mapping[str, str]] = {"points_per_segment": "--points", "n_electrons": "--electrons"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gamma_by_default(cls, values: Any) -> Any:
+        chosen = ("kpoints", "kpath", "mesh", "spacing")
+        if isinstance(values, Mapping) and all(values.get(name) is None for name in chosen):
+            return {**values, "mesh": (1, 1, 1)}
+        return values
+
+
+class Comparison(Observable):
+    """A Hamiltonian judged by another one of the same structure."""
+
+    name = "compare"
+    title = "comparison"
+    Config = CompareConfig
+    ARRAYS: ClassVar[Mapping[str, str]] = {}
+    FOLDERS: ClassVar[Mapping[str, str]] = {"folder": "hamiltonian", "reference": "reference"}
+    config: CompareConfig
+
+    def __init__(self, config: CompareConfig, data: RealSpaceHamiltonian) -> None:
+        self.reference = read_hamiltonian(Path(config.reference))
+        self._prepare(config, data, (config.folder, config.reference))
+
+    @classmethod
+    def between(
+        cls,
+        found: RealSpaceHamiltonian,
+        reference: RealSpaceHamiltonian,
+        settings: CompareSettings,
+        names: tuple[str, str],
+    ) -> Comparison:
+        """The comparison of data that are in memory already."""
+        comparison = cls.__new__(cls)
+        comparison.reference = reference
+        comparison._prepare(settings, found, names)
+        return comparison
+
+    def _prepare(self, config: Any, data: RealSpaceHamiltonian, names: tuple[str, str]) -> None:
+        check_same_system(data, self.reference, names[0])
+        self.config, self.names = config, names
+        difference = data.hamiltonian, self.reference.hamiltonian
+        assert difference[0] is not None and difference[1] is not None
+        self.shift = gauge_shift(data, self.reference) if config.align == "gauge" else 0.0
+        self.data = shifted(data, -self.shift) if self.shift else data
+        given = config.n_electrons
+        self.n_electrons = given if given is not None else self.reference.n_electrons
+        self.matrices, self.theirs = bloch_matrices(self.data, names[0]), bloch_matrices(self.reference, names[1])
+        self.points = choose_kpoints(self.reference, **config.kpoint_fields)
+        n_rows, real = self.matrices.n_rows, all(map(self.matrices.is_real_at, self.points.fractional))
+        needed = 2 * dense_bytes(n_rows, vectors=True, complex_values=not real)
+        require_memory(needed, f"dense diagonalisation of {n_rows} orbitals", "take a machine with more memory")
+
+    @property
+    def systems(self) -> tuple[RealSpaceHamiltonian, ...]:
+        return (self.data, self.reference)
+
+    def solve(self, loop: Loop) -> dict[tuple[int, int], Arrays]:
+        return loop.run(MAIN, self.tasks, self._compare_at)
+
+    def _compare_at(self, channel: int, index: int) -> dict[str, NDArray[Any]]:
+        """Energies of both (eV), changes of the reference's to first order (eV), and how far velocities are apart.
+
+        First order is <c|dH - E dS|c>, diagonalised within groups of nearly degenerate states of the reference.
+        """
+        k = self.points.fractional[index]
+        where = f"k = {np.round(k, 6).tolist()}"
+        (h, s), (h0, s0) = self.matrices.at(k, channel), self.theirs.at(k, channel)
+        ours, theirs = (solve_dense(*pair, vectors=True, where=where) for pair in ((h, s), (h0, s0)))
+        c, e = theirs.vectors, theirs.energies
+        assert c is not None
+        dh_c, ds_c = (h - h0).toarray() @ c, (s - s0).toarray() @ c
+        change = np.empty(len(e))
+        for group in np.split(np.arange(len(e)), np.flatnonzero(np.diff(e) > DEGENERATE) + 1):
+            inner = c[:, group].conj().T @ (dh_c[:, group] - e[group].mean() * ds_c[:, group])
+            change[group] = la.eigvalsh(inner + np.diag(e[group])) - e[group]
+        n = min(len(ours.energies), len(e))
+        single = np.flatnonzero(_alone(e)[:n] & _alone(ours.energies)[:n])
+        slopes = [
+            gradient(matrices, k, channel, states, single)
+            for matrices, states in ((self.matrices, ours), (self.theirs, theirs))
+        ]
+        apart = np.full(n, np.nan)
+        apart[single] = np.linalg.norm((slopes[0] - slopes[1]) @ self.reference.structure.cell / (2 * np.pi), axis=1)
+        return {
+            "ours": ours.energies,
+            "theirs": e,
+            "first_order": change,
+            "velocities": apart,
+            "smallest_overlap": np.array(theirs.smallest_overlap),
+        }
+
+    def result(self, solved: dict[tuple[int, int], Arrays], loop: Loop) -> dict[str, Any]:
+        level, edges = self._level(solved)
+        low, high = (level + edge for edge in self.config.window)
+        deviations, first_order, velocities = [], [], []
+        for task in sorted(solved):
+            arrays = solved[task]
+            theirs, n = arrays["theirs"], len(arrays["velocities"])
+            inside = np.flatnonzero((theirs[:n] >= low) & (theirs[:n] <= high))
+            deviations.append(arrays["ours"][inside] - theirs[inside])
+            first_order.append(arrays["first_order"][inside])
+            velocities.append(arrays["velocities"][inside])
+        deviation, expected, speed = (np.concatenate(parts) for parts in (deviations, first_order, velocities))
+        if not len(deviation):
+            raise InputError(
+                "energy window without states",
+                where="window",
+                found=f"{low:g} to {high:g} eV",
+                remedy=f"the window counts from the Fermi level of the reference, {level:.3f} eV",
+            )
+        left, speed = np.abs(deviation - expected), speed[np.isfinite(speed)]
+        return {
+            "energy_units": "eV",
+            "gauge_shift": self.shift,
+            "fermi_level": level,
+            "window": list(self.config.window),
+            "n_kpoints": len(self.points.fractional),
+            "n_states": len(deviation),
+            "matrix": matrix_errors(self.data, self.reference),
+            "bands": {**spread(deviation), **edges},
+            "velocities": {**spread(speed), "units": "eV angstrom", "n": speed.size},
+            "perturbation": {
+                "expected_mean": float(np.abs(expected).mean()),
+                "expected_max": float(np.abs(expected).max()),
+                "unexplained_mean": float(left.mean()),
+                "unexplained_max": float(left.max()),
+                # Second order is left: much less than the first, or next to nothing.
+                "explained": bool(left.mean() <= max(0.5 * np.abs(expected).mean(), 1e-5)),
+            },
+            "smallest_overlap_eigenvalue": min(float(arrays["smallest_overlap"]) for arrays in solved.values()),
+        }
+
+    def _level(self, solved: dict[tuple[int, int], Arrays]) -> tuple[float, dict[str, float | None]]:
+        """Fermi level of the reference on these k-points, and both gaps."""
+        if self.n_electrons is None:
+            if self.reference.fermi_energy is None:
+                raise InputError("Fermi level unknown", where=self.names[1], remedy="give --electrons N")
+            return self.reference.fermi_energy, {}
+        n_k, weights = len(self.points.fractional), self.points.weights
+        even = np.full(n_k, 1 / n_k) if weights is None else weights
+        levels = []
+        for side in ("theirs", "ours"):
+            width = min(len(arrays[side]) for arrays in solved.values())
+            channels = range(self.matrices.n_channels)
+            energies = np.array([[solved[c, n][side][:width] for n in range(n_k)] for c in channels])
+            degeneracy = self.reference.spin.electrons_per_state
+            levels.append(fermi_level(energies, even, self.n_electrons, degeneracy, self.config.smearing))
+        theirs, ours = levels
+        difference = None if ours.gap is None or theirs.gap is None else ours.gap - theirs.gap
+        return theirs.level, {"gap": ours.gap, "reference_gap": theirs.gap, "gap_difference": difference}
+
+    @classmethod
+    def summary(cls, result: Mapping[str, Any]) -> str:
+        verdict = "explained" if result["perturbation"]["explained"] else "NOT explained"
+        bands = result["bands"]
+        return (
+            f"H {1e3 * result['matrix']['mean']:.3g} meV, bands {1e3 * bands['mean']:.3g} meV (largest "
+            f"{1e3 * bands['max']:.3g}), {verdict} by perturbation theory; written"
+        )
 
 
 def compare_hamiltonians(
@@ -49,168 +243,36 @@ def compare_hamiltonians(
     *,
     show_progress: bool | None = None,
 ) -> dict[str, Any]:
-    """What distinguishes a Hamiltonian from a reference, and whether the errors of H explain those of the bands.
+    """What distinguishes a Hamiltonian from a reference, as `CompareConfig` describes, of data in memory.
 
     :param names: of both in error messages.
-    :return: `gauge_shift` (eV), `matrix` (errors of H overall, by elements, by shells, by distance, and the difference
-        of S), `bands` (mean and largest deviation in the window, gaps), `velocities` (eV Angstrom) and `perturbation`:
-        deviations that first-order perturbation theory expects from the errors of H and S, what remains, and whether
-        that is as little as it should be (`explained`).
     :raises DeepHError: they are no two Hamiltonians of one system, or the window holds no states.
     """
-    check_same_system(found, reference, names[0])
-    shift = gauge_shift(found, reference) if settings.align == "gauge" else 0.0
-    if shift:
-        aligned = found.overlap.aligned_to(found.hamiltonian.atom_pairs, found.orbitals_per_atom)
-        found = replace(found, hamiltonian=found.hamiltonian - shift * spinful(aligned, found))
-    if settings.spacing is not None:
-        mesh = mesh_for_spacing(reference.structure.cell, periodic_directions(reference), settings.spacing)
-        settings = settings.model_copy(update={"mesh": mesh, "spacing": None})
-    fields = {name: getattr(settings, name) for name in ("kpoints", "kpath", "points_per_segment", "mesh")}
-    points, weights = kpoints_of(BandsConfig(folder=names[1], **fields), reference)
-    both = Pair(bloch_matrices(found, names[0]), bloch_matrices(reference, names[1]))
-    kpoints = points.fractional
-    tasks = [(c, n) for c in range(both.reference.n_channels) for n in range(len(kpoints))]
-    solved = {(c, n): both.solve(kpoints[n], c) for c, n in track(tasks, "k-points", len(tasks), show=show_progress)}
-    level, edges = _level(settings, names[1], reference, solved, weights, len(kpoints))
-    low, high = (level + edge for edge in settings.window)
-    deviations, first_order, velocities = [], [], []
-    for (c, n), (ours, theirs) in solved.items():
-        inside = np.flatnonzero((theirs.energies >= low) & (theirs.energies <= high))
-        inside = inside[inside < len(ours.energies)]
-        deviations.append(ours.energies[inside] - theirs.energies[inside])
-        first_order.append(both.first_order(kpoints[n], c, theirs)[inside])
-        single = inside[[_alone(theirs.energies, i) and _alone(ours.energies, i) for i in inside]]
-        velocities.append(both.velocities(kpoints[n], c, ours, theirs, single, reference.structure.cell))
-    deviation, expected = np.concatenate(deviations), np.concatenate(first_order)
-    if not len(deviation):
-        raise InputError(
-            "energy window without states",
-            where="window",
-            found=f"{low:g} to {high:g} eV",
-            remedy=f"the window counts from the Fermi level of the reference, {level:.3f} eV",
-        )
-    speed = np.concatenate(velocities)
-    left = np.abs(deviation - expected)
-    return {
-        "energy_units": "eV",
-        "gauge_shift": shift,
-        "fermi_level": level,
-        "window": list(settings.window),
-        "n_kpoints": len(kpoints),
-        "n_states": len(deviation),
-        "matrix": matrix_errors(found, reference),
-        "bands": {**summary(deviation), **edges},
-        "velocities": {**summary(speed), "units": "eV angstrom", "n": speed.size},
-        "perturbation": {
-            "expected_mean": float(np.abs(expected).mean()),
-            "expected_max": float(np.abs(expected).max()),
-            "unexplained_mean": float(left.mean()),
-            "unexplained_max": float(left.max()),
-            # Second order is left: much less than the first, or next to nothing.
-            "explained": bool(left.mean() <= max(0.5 * np.abs(expected).mean(), 1e-5)),
-        },
-        "smallest_overlap_eigenvalue": min(theirs.smallest_overlap for _, theirs in solved.values()),
-    }
+    comparison, loop = Comparison.between(found, reference, settings, names), Loop(show_progress=show_progress)
+    return comparison.result(comparison.solve(loop), loop)
 
 
-def _alone(energies: NDArray[np.float64], place: int) -> bool:
-    """Whether no other state is near."""
-    return np.count_nonzero(np.abs(energies - energies[place]) < DEGENERATE) == 1
-
-
-def _level(
-    settings: CompareSettings,
-    name: str,
-    reference: RealSpaceHamiltonian,
-    solved: dict[Any, Any],
-    weights: Any,
-    n_k: int,
-) -> tuple[float, dict[str, float | None]]:
-    """Fermi level of the reference on these k-points, and both gaps."""
-    electrons = electrons_of(reference, settings.n_electrons)
-    if electrons is None:
-        if reference.fermi_energy is None:
-            raise InputError("Fermi level unknown", where=name, remedy="give --electrons N")
-        return reference.fermi_energy, {}
-    n_channels = 1 + max(c for c, _ in solved)
-    even = np.full(n_k, 1 / n_k) if weights is None else weights
-    levels = []
-    for side in (1, 0):
-        states = [[solved[c, n][side].energies for n in range(n_k)] for c in range(n_channels)]
-        width = min(len(e) for channel in states for e in channel)
-        energies = np.array([[e[:width] for e in channel] for channel in states])
-        levels.append(fermi_level(energies, even, electrons, reference.spin.electrons_per_state, settings.smearing))
-    theirs, ours = levels
-    difference = None if ours.gap is None or theirs.gap is None else ours.gap - theirs.gap
-    return theirs.level, {"gap": ours.gap, "reference_gap": theirs.gap, "gap_difference": difference}
-
-
-class Pair:
-    """Bloch matrices to judge and to judge by."""
-
-    def __init__(self, found: BlochMatrices, reference: BlochMatrices) -> None:
-        self.found, self.reference = found, reference
-
-    def solve(self, k: NDArray[np.float64], channel: int) -> tuple[Eigenstates, Eigenstates]:
-        """Eigenstates of both, with vectors."""
-        where = f"k = {np.round(k, 6).tolist()}"
-        return (
-            solve_dense(*self.found.at(k, channel), vectors=True, where=where),
-            solve_dense(*self.reference.at(k, channel), vectors=True, where=where),
-        )
-
-    def first_order(self, k: NDArray[np.float64], channel: int, states: Eigenstates) -> NDArray[np.float64]:
-        """Changes of the reference's energies to first order in dH and dS, <c|dH - E dS|c>, shape (n_states,), eV.
-
-        Groups of nearly degenerate states are diagonalised.
-        """
-        (h, s), (h0, s0) = self.found.at(k, channel), self.reference.at(k, channel)
-        c, e = states.vectors, states.energies
-        change = np.empty(len(e))
-        groups = np.split(np.arange(len(e)), np.flatnonzero(np.diff(e) > DEGENERATE) + 1)
-        for group in groups:
-            v, middle = c[:, group], e[group].mean()
-            inner = v.conj().T @ ((h - h0) @ v - middle * ((s - s0) @ v))
-            change[group] = la.eigvalsh(inner + np.diag(e[group])) - e[group]
-        return change
-
-    def velocities(
-        self,
-        k: NDArray[np.float64],
-        channel: int,
-        ours: Eigenstates,
-        theirs: Eigenstates,
-        chosen: NDArray[np.int64],
-        cell: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Lengths of the differences of dE/dk of some states, eV Angstrom, shape (n_chosen,)."""
-        difference = gradient(self.found, k, channel, ours, chosen) - gradient(
-            self.reference, k, channel, theirs, chosen
-        )
-        return np.linalg.norm(difference @ cell / (2 * np.pi), axis=1)
+def _alone(energies: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether no other state is near each one, shape (n_states,)."""
+    near = np.concatenate([[False], np.diff(energies) < DEGENERATE, [False]])
+    return ~(near[:-1] | near[1:])
 
 
 def gradient(
-    matrices: BlochMatrices, k: NDArray[np.float64], channel: int, states: Eigenstates, chosen: NDArray[np.int64]
+    matrices: BlochMatrices,
+    k: NDArray[np.float64],
+    channel: int,
+    states: Eigenstates,
+    chosen: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """dE/dk of some states by Hellmann-Feynman, <c|dH/dk - E dS/dk|c>, k fractional, eV, shape (n_chosen, 3)."""
-    phases = np.exp(2j * np.pi * (matrices.cells @ k))
+    assert states.vectors is not None
     c, e = states.vectors[:, chosen], states.energies[chosen]
     result = np.empty((len(chosen), 3))
-    shape = (matrices.n_rows, matrices.n_rows)
     for axis in range(3):
-        factor = 2j * np.pi * matrices.cells[:, axis] * phases
-        dh, ds = (
-            sp.csr_matrix((term @ factor, matrices.indices, matrices.indptr), shape=shape)
-            for term in (matrices.hamiltonian[channel], matrices.overlap)
-        )
+        dh, ds = (term.toarray() for term in matrices.derivative_at(k, axis, channel))
         result[:, axis] = (c.conj() * (dh @ c - (ds @ c) * e)).sum(axis=0).real
     return result
-
-
-DISTANCE_STEP = 1.0
-"""Width of the bins of distances, Angstrom."""
 
 
 def check_same_system(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian, where: str) -> RealSpaceHamiltonian:
@@ -237,32 +299,19 @@ def check_same_system(found: RealSpaceHamiltonian, reference: RealSpaceHamiltoni
         )
 
 
-def spinful(overlap: BlockSparseMatrix, data: RealSpaceHamiltonian) -> BlockSparseMatrix:
-    """S on the pairs of H in the rows of H."""
-    if data.spin.multiplicity == 1:
-        return overlap
-    pairs, counts = overlap.atom_pairs, data.orbitals_per_atom
-    doubled = BlockSparseMatrix.from_pairs(pairs, 2 * counts)
-    rows, columns = doubled.entry_positions()
-    i, j = (counts[pairs[:, 3 + n]][doubled.pair_of_entry] for n in (0, 1))
-    same = (rows >= i) == (columns >= j)
-    start = overlap.chunk_boundaries[:-1][doubled.pair_of_entry]
-    place = start + (rows % i) * j + columns % j
-    return doubled.with_entries(np.where(same, overlap.entries[place], 0.0))
-
-
 def gauge_shift(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian) -> float:
     """Multiple of S (eV) that both H differ by, in the sense of least squares over all matrix elements."""
-    pairs, rows = reference.hamiltonian.atom_pairs, reference.rows_per_atom
-    difference = found.hamiltonian.aligned_to(pairs, rows) - reference.hamiltonian
-    s = spinful(reference.overlap.aligned_to(pairs, reference.orbitals_per_atom), reference).entries
-    return float(np.vdot(s, difference.entries).real / np.vdot(s, s).real)
+    assert found.hamiltonian is not None and reference.hamiltonian is not None
+    aligned = found.hamiltonian.aligned_to(reference.hamiltonian.atom_pairs, reference.rows_per_atom)
+    return gauge_of(replace(reference, hamiltonian=aligned - reference.hamiltonian))
 
 
 def matrix_errors(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian) -> dict[str, Any]:
     """Mean and largest |error| of H (eV) overall, by pair of elements, of shells and by distance; largest of S."""
     h, structure, basis = reference.hamiltonian, reference.structure, reference.basis
-    error = np.abs((found.hamiltonian.aligned_to(h.atom_pairs, reference.rows_per_atom) - h).entries)
+    overlap, ours, our_overlap = reference.overlap, found.hamiltonian, found.overlap
+    assert h is not None and overlap is not None and ours is not None and our_overlap is not None
+    error = np.abs((ours.aligned_to(h.atom_pairs, reference.rows_per_atom) - h).entries)
     pairs, pair = h.atom_pairs, h.pair_of_entry
     symbols = np.array(structure.symbols)
     copies = reference.spin.multiplicity
@@ -278,10 +327,9 @@ def matrix_errors(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian) 
     distance = np.linalg.norm(structure.pair_vectors(pairs), axis=1)
     step = (distance / DISTANCE_STEP).astype(np.int64)
     by_distance = np.array([f"{n * DISTANCE_STEP:g}-{(n + 1) * DISTANCE_STEP:g}" for n in range(step.max() + 1)])[step]
-    overlap = reference.overlap
-    s_error = (found.overlap.aligned_to(overlap.atom_pairs, reference.orbitals_per_atom) - overlap).entries
+    s_error = (our_overlap.aligned_to(overlap.atom_pairs, reference.orbitals_per_atom) - overlap).entries
     return {
-        **summary(error),
+        **spread(error),
         "by_elements": _grouped(error, by_elements[pair]),
         "by_shells": _grouped(error, np.char.add(np.char.add(left, "-"), right)),
         "by_distance": _grouped(error, by_distance[pair]),
@@ -292,9 +340,10 @@ def matrix_errors(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian) 
 
 def _grouped(error: NDArray[np.float64], names: NDArray[np.str_]) -> dict[str, dict[str, float]]:
     kinds, kind = np.unique(names, return_inverse=True)
-    return {str(name): summary(error[kind == n]) for n, name in enumerate(kinds)}
+    return {str(name): spread(error[kind == n]) for n, name in enumerate(kinds)}
 
 
-def summary(error: NDArray[np.float64]) -> dict[str, float]:
+def spread(error: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and largest size of errors."""
     size = np.abs(error)
     return {"mean": float(size.mean()) if size.size else 0.0, "max": float(size.max(initial=0.0))}

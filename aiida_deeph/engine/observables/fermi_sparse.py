@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.linalg.bloch import BlochMatrices
 from aiida_deeph.engine.linalg.dense import Eigenstates
-from aiida_deeph.engine.linalg.loop import Loop
+from aiida_deeph.engine.linalg.kpoint_loop import Arrays, Loop
 from aiida_deeph.engine.linalg.sparse import SparseSolver
 from aiida_deeph.engine.observables.fermi import FermiLevel, fermi_level
 
@@ -87,12 +87,14 @@ def fermi_by_inertia(
     while True:
         count = min(n_states, matrices.n_rows // 2)
 
-        def solve(channel: int, index: int, energy: float = energy, count: int = count) -> Eigenstates:
-            return replace(solver.around(kpoints[index], energy, count, channel=channel), vectors=None)
+        def solve(channel: int, index: int, energy: float = energy, count: int = count) -> Arrays:
+            return replace(solver.around(kpoints[index], energy, count, channel=channel), vectors=None).arrays()
 
         tasks = [(channel, n) for channel in range(n_channels) for n in range(len(kpoints))]
         found = (loop or Loop()).run(f"Fermi level {count}", tasks, solve)
-        states = [[found[channel, n] for n in range(len(kpoints))] for channel in range(n_channels)]
+        states = [
+            [Eigenstates.from_arrays(found[channel, n]) for n in range(len(kpoints))] for channel in range(n_channels)
+        ]
         level = _level(states, weights, n_electrons, electrons_per_state, smearing)
         if level is not None:
             return level

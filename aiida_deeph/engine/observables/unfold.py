@@ -3,17 +3,86 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.io.folders import read_structure
+from aiida_deeph.engine.linalg.dense import Eigenstates
+from aiida_deeph.engine.linalg.kpoint_loop import Loop
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig, Solved
 
 CELL_TOLERANCE = 0.1
 """How far (in primitive lattice vectors) a supercell may be from a multiple of the primitive cell: room for strain."""
+
+
+class UnfoldConfig(BandsConfig):
+    """Bands of a supercell at k-points of its primitive cell, and how much of each state belongs there.
+
+    The file is that of bands, with `spectral_weights` [spin][k][band] and `unfolding`.
+
+    :param unfold: structure (file or DeepH folder) of the primitive cell.
+    """
+
+    unfold: str
+    output: str = "unfolded.json"
+
+
+class UnfoldedBands(Bands):
+    """Bands of a supercell at k-points of its primitive cell, with spectral weights."""
+
+    name = "unfold"
+    title = "unfolded bands"
+    Config = UnfoldConfig
+
+    def __init__(self, config: BandsConfig, data: RealSpaceHamiltonian) -> None:
+        assert config.unfold is not None
+        self.unfolding = unfolding(data.structure, read_structure(Path(config.unfold)), config.unfold)
+        super().__init__(config, data)
+
+    @property
+    def cell(self) -> NDArray[np.float64]:
+        return self.unfolding.cell
+
+    @property
+    def own_mesh(self) -> None:
+        return None  # a mesh of the primitive cell is none of the supercell
+
+    @property
+    def kpoints(self) -> NDArray[np.float64]:
+        return self.unfolding.folded(self.points.fractional)
+
+    @property
+    def needs_vectors(self) -> bool:
+        return True
+
+    def kept(self, channel: int, index: int, found: Eigenstates, overlap: sp.csr_matrix) -> dict[str, NDArray[Any]]:
+        assert found.vectors is not None
+        k, atoms = self.points.fractional[index], self.matrices.atom_of_row
+        weights = self.unfolding.weights(found.vectors, overlap, k, atoms)
+        return {"weights": weights, **super().kept(channel, index, found, overlap)}
+
+    def result(self, solved: Solved, loop: Loop) -> dict[str, Any]:
+        found = super().result(solved, loop)
+        states = solved.spectrum.states
+        skipped = (found["first_band"] or 0) - (states[0][0].first_band or 0)
+        bands = slice(skipped, skipped + np.shape(found["energies"])[2])
+        return {
+            **found,
+            "spectral_weights": [[each.extras["weights"][bands].tolist() for each in channel] for channel in states],
+            "cell": self.cell.tolist(),
+            "unfolding": {
+                "supercell": self.unfolding.matrix.tolist(),
+                "largest_displacement": self.unfolding.displacement,
+                "folded_kpoints": self.kpoints.tolist(),
+            },
+        }
 
 
 @dataclass(frozen=True)

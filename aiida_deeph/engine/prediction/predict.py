@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
+from aiida_deeph.engine.system import peak_memory_GiB
 from aiida_deeph.engine.system_torch import find_device, started_ranks
 
 REPORT_FILE = "prediction.json"
@@ -217,6 +217,4 @@ def peak_memory(device: torch.device) -> float:
     """Largest resident memory of this process so far, or what torch took on the GPU, GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    # Linux counts in kiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_memory_GiB()

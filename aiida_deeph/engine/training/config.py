@@ -10,7 +10,7 @@ from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.split import SplitConfig
 from aiida_deeph.engine.nn.config import NetworkConfig
 from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
-from aiida_deeph.engine.observables.config import CompareSettings
+from aiida_deeph.engine.observables.compare import CompareSettings
 
 
 class PlateauConfig(Config):

@@ -12,8 +12,7 @@ from aiida.engine import run_get_node
 
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.engine.domain.kpoints import gamma_mesh
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 from aiida_deeph.workflows.bands import BandsWorkChain
 
 
@@ -43,7 +42,7 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
     config = BandsConfig(
         folder=str(deeph_folder), kpath="G-X", points_per_segment=2, output=str(tmp_path / "bands.json")
     )
-    whole = json.loads(run_bands(config).read_text())
+    whole = json.loads(Bands.run(config).read_text())
     np.testing.assert_allclose(results["bands"].get_bands(), whole["energies"][0], atol=1e-9)
     assert results["bands"].labels == [(0, "G"), (2, "X")]
     assert results["output_parameters"]["fermi_level"] == pytest.approx(whole["fermi_level"])
@@ -54,7 +53,7 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
 
 KILLED = """#!{python}
 import os, signal
-from aiida_deeph.engine.linalg import loop as kloop, solvers
+from aiida_deeph.engine.linalg import kpoint_loop as kloop, solvers
 from aiida_deeph.engine.cli.main import main
 
 kloop.WORTH_KEEPING = 0.0
@@ -92,7 +91,7 @@ def test_job_that_was_killed_loses_one_kpoint(aiida_code_installed, deeph_folder
     config = BandsConfig(
         folder=str(deeph_folder), kpath="G-X", points_per_segment=4, output=str(tmp_path / "bands.json")
     )
-    whole = json.loads(run_bands(config).read_text())
+    whole = json.loads(Bands.run(config).read_text())
     np.testing.assert_allclose(results["bands"].get_bands(), whole["energies"][0], atol=1e-9)
     solved = int(second.outputs.retrieved.base.repository.get_object_content("deeph.out").split()[-1])
     n_mesh = len(gamma_mesh(whole["fermi"]["mesh"])[0])

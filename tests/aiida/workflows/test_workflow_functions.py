@@ -7,11 +7,12 @@ import pytest
 from aiida import orm
 
 from aiida_deeph.data.structure import to_engine
+from aiida_deeph.engine.domain.kpoints import default_path
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.split import check_split, split_counts
 from aiida_deeph.engine.structures.changes import repeated
 from aiida_deeph.engine.structures.design import DesignConfig, draw
-from aiida_deeph.workflows.band_functions import band_kpoints, compare_band_structures, default_path
+from aiida_deeph.workflows.band_functions import band_kpoints, compare_band_structures
 from aiida_deeph.workflows.dataset_report import summarise
 from aiida_deeph.workflows.draw import perturb_structures
 

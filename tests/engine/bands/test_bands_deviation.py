@@ -17,14 +17,13 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense
-from aiida_deeph.engine.observables.compare import gauge_shift, gradient, run_compare, spinful
-from aiida_deeph.engine.observables.config import CompareConfig
+from aiida_deeph.engine.observables.compare import CompareConfig, Comparison, gauge_shift, gradient
 
 Write = Callable[..., str]
 
 
 def compare(tmp_path: Path, **settings: Any) -> dict[str, Any]:
-    return json.loads(run_compare(CompareConfig(output=str(tmp_path / "compare.json"), **settings)).read_text())
+    return json.loads(Comparison.run(CompareConfig(output=str(tmp_path / "compare.json"), **settings)).read_text())
 
 
 def noisy(models: Any, data: RealSpaceHamiltonian, size: float, shift: float = 0.0) -> RealSpaceHamiltonian:
@@ -33,7 +32,7 @@ def noisy(models: Any, data: RealSpaceHamiltonian, size: float, shift: float = 0
     noise = h.with_entries(size * np.random.default_rng(2).standard_normal(len(h.entries)).astype(h.entries.dtype))
     if data.spin is SpinMode.COLLINEAR:
         noise = noise.with_entries(np.where(h.entries == 0, 0, noise.entries))
-    return models.replace(data, hamiltonian=h + noise.hermitian_part() + shift * spinful(data.overlap, data))
+    return models.replace(data, hamiltonian=h + noise.hermitian_part() + shift * data.overlap_with_spin)
 
 
 @pytest.mark.parametrize("spin", list(SpinMode))

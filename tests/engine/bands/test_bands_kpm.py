@@ -17,15 +17,14 @@ from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense
 from aiida_deeph.engine.linalg.kpm import level_weights, local_moments, random_moments, spectral_interval
 from aiida_deeph.engine.linalg.sparse import SparseSolver
-from aiida_deeph.engine.observables.config import DosConfig
-from aiida_deeph.engine.observables.dos import gaussian_dos, run_dos
+from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig, gaussian_dos
 
 KPOINTS = [(0.0, 0.0, 0.0), (0.1, 0.27, -0.4)]
 Write = Callable[..., str]
 
 
 def dos(tmp_path: Path, **settings: Any) -> dict[str, Any]:
-    return json.loads(run_dos(DosConfig(output=str(tmp_path / "dos.json"), **settings)).read_text())
+    return json.loads(DensityOfStates.run(DosConfig(output=str(tmp_path / "dos.json"), **settings)).read_text())
 
 
 @pytest.mark.parametrize("spin", list(SpinMode))
@@ -111,7 +110,7 @@ def test_single_precision_is_what_large_systems_get(
         "window": (-4, 4),
     }
     double = dos(tmp_path, **common)
-    monkeypatch.setattr("aiida_deeph.engine.observables.dos_levels.SINGLE_LIMIT", 300)
+    monkeypatch.setattr("aiida_deeph.engine.observables.moments.SINGLE_LIMIT", 300)
     single = dos(tmp_path, **common)
     assert (double["precision"], single["precision"]) == ("double", "single")
     assert dos(tmp_path, **common, precision="double")["precision"] == "double"

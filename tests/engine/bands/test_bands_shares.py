@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,8 @@ import pytest
 
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.linalg import solvers
-from aiida_deeph.engine.observables import bands as run
-from aiida_deeph.engine.observables import ranks
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
-from aiida_deeph.engine.observables.ranks import own_rank, wait_for
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
+from aiida_deeph.engine.ranks import launched_ranks
 
 Write = Callable[..., str]
 COMPARED = ("energies", "kpoints", "labels", "distances", "fermi", "first_band", "n_occupied", "ghost_states")
@@ -26,7 +21,7 @@ WINDOW = {"num_bands": 4, "solver": "sparse"}
 
 def bands(tmp_path: Path, name: str, **settings: Any) -> dict[str, Any]:
     config = BandsConfig(**{"output": str(tmp_path / name), "kpath": "G-X-S", "points_per_segment": 3, **settings})
-    return json.loads(run_bands(config).read_text())
+    return json.loads(Bands.run(config).read_text())
 
 
 @pytest.fixture
@@ -70,61 +65,6 @@ def test_shares_join_to_the_whole(
     assert joined["energies"] == whole["energies"] and len(solved) >= 2
 
 
-def as_rank(rank: int, size: int, settings: dict[str, Any]) -> None:
-    os.environ |= {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": str(size)}
-    run_bands(BandsConfig(**settings))
-
-
-def test_ranks_share_the_kpoints(models: Any, folder: Write, tmp_path: Path) -> None:
-    where = folder(models.random_crystal(71, SpinMode.COLLINEAR, n_atoms=4))
-    common = {"folder": where, "mesh": (3, 2, 1), "n_electrons": 10.0, "fermi_mesh": (1, 1, 3)}
-    whole = bands(tmp_path, "whole.json", kpath=None, **common)
-    settings = {**common, "output": str(tmp_path / "bands.json")}
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=as_rank, args=(n, 3, settings)) for n in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    found = json.loads((tmp_path / "bands.json").read_text())
-    assert {name: found[name] for name in COMPARED} == {name: whole[name] for name in COMPARED}
-    assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["bands.json", "whole.json"]
-
-
-def test_kpoints_of_a_lost_rank_are_computed_by_the_first(
-    crystal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solved: list[int]
-) -> None:
-    common = {"folder": crystal, "kpath": None, "mesh": (2, 2, 1), "n_electrons": 10.0}
-    whole = bands(tmp_path, "whole.json", **common)
-    n_whole = len(solved)
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
-    solved.clear()
-    settings = {**common, "points_per_segment": 3, "output": str(tmp_path / "b.json")}
-    run_bands(BandsConfig(**settings))
-    assert len(solved) == n_whole // 2 and not (tmp_path / "b.json").exists()
-
-    # That rank's solutions are taken over; without them the first one does all.
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
-    assert bands(tmp_path, "b.json", **common)["energies"] == whole["energies"]
-    assert len(solved) == n_whole
-    monkeypatch.setattr(run, "PATIENCE", 0.0)
-    solved.clear()
-    assert bands(tmp_path, "c.json", **common)["energies"] == whole["energies"]
-    assert len(solved) == n_whole
-
-
-def test_waiting_ends_with_the_last_or_without_news(tmp_path: Path) -> None:
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        folder.mkdir()
-    (folders[0] / ranks.FINISHED).touch()
-    assert not wait_for(folders, 0.2)
-    (folders[1] / ranks.FINISHED).touch()
-    assert wait_for(folders, 0.2)
-
-
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -138,7 +78,7 @@ def test_waiting_ends_with_the_last_or_without_news(tmp_path: Path) -> None:
     ],
 )
 def test_rank_from_the_environment(environment: dict[str, str], expected: tuple[int, int]) -> None:
-    assert own_rank(environment) == expected
+    assert launched_ranks(environment) == expected
 
 
 def test_wrong_share() -> None:

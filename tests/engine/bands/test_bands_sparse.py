@@ -21,8 +21,7 @@ from aiida_deeph.engine.linalg.multifrontal import factorise, peak_bytes
 from aiida_deeph.engine.linalg.slices import states_between
 from aiida_deeph.engine.linalg.sparse import SparseSolver, smallest_overlap
 from aiida_deeph.engine.linalg.symbolic import build_fronts
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 from aiida_deeph.engine.observables.fermi import fermi_level
 from aiida_deeph.engine.observables.fermi_sparse import fermi_by_inertia
 
@@ -153,7 +152,7 @@ def test_bands_job_dense_and_sparse(models: Any, folder: Callable[..., str], tmp
             solver=solver,
             output=str(tmp_path / f"{solver}.json"),
         )
-        results.append(json.loads(run_bands(config).read_text()))
+        results.append(json.loads(Bands.run(config).read_text()))
     dense, sparse = results
     assert np.abs(np.array(dense["energies"]) - sparse["energies"]).max() < 1e-9
     assert dense["fermi_level"] == pytest.approx(sparse["fermi_level"], abs=1e-7)
@@ -174,7 +173,7 @@ def test_factorisation_that_does_not_fit_is_refused(
         output=str(tmp_path / "b.json"),
     )
     with pytest.raises(DataError, match=r"not enough memory.*sparse factorisation of 23 orbitals"):
-        run_bands(config)
+        Bands.run(config)
     assert not (tmp_path / "b.json").exists()
 
 

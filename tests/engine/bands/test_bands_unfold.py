@@ -24,12 +24,11 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.structure import to_ase
-from aiida_deeph.engine.linalg import loop as kloop
+from aiida_deeph.engine.linalg import kpoint_loop as kloop
 from aiida_deeph.engine.linalg import solvers
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 from aiida_deeph.engine.observables.unfold import unfolding
 
 Write = Callable[..., str]
@@ -37,7 +36,7 @@ Write = Callable[..., str]
 
 def bands(tmp_path: Path, **settings: Any) -> dict[str, Any]:
     settings = {"output": str(tmp_path / "bands.json"), **settings}
-    return json.loads(run_bands(BandsConfig(**settings)).read_text())
+    return json.loads(Bands.run(BandsConfig(**settings)).read_text())
 
 
 def repeated(data: RealSpaceHamiltonian, matrix: list[list[int]], shift: float = 0.0) -> RealSpaceHamiltonian:
@@ -195,7 +194,7 @@ def killed_after(count: int, settings: dict[str, Any]) -> None:
         return solve(*args, **options)
 
     solvers.solve_dense = counted
-    run_bands(BandsConfig(**settings))
+    Bands.run(BandsConfig(**settings))
 
 
 def test_killed_job_loses_one_kpoint(

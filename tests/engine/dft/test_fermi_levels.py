@@ -10,8 +10,7 @@ import pytest
 
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 
 KELVIN = 8.617333e-5
 RYDBERG = 13.605693
@@ -45,7 +44,7 @@ def test_level_is_that_of_the_code(
     mesh, smearing = RUNS[code, name]
     settings = {} if smearing is None else {"smearing": smearing}
     config = BandsConfig(folder=str(tmp_path / "deeph"), mesh=mesh, output=str(tmp_path / "b.json"), **settings)
-    found = json.loads(run_bands(config).read_text())
+    found = json.loads(Bands.run(config).read_text())
     fermi = found["fermi"]
     assert fermi["insulator"] == (smearing is None)
     if smearing is None:

@@ -15,8 +15,7 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 from aiida_deeph.engine.observables.cube import on_grid
 from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, as_radial
 from aiida_deeph.engine.overlap.basis import load_basis
@@ -56,7 +55,7 @@ def test_integrals_are_overlaps(basis: GaussianBasis, data: RealSpaceHamiltonian
 def test_cube_file_from_bands(data: RealSpaceHamiltonian, tmp_path: Path) -> None:
     write_deeph(tmp_path / "deeph", data)
     outputs = {"output": str(tmp_path / "b.json"), "wavefunctions_output": str(tmp_path / "w.h5")}
-    run_bands(BandsConfig(folder=str(tmp_path / "deeph"), kpoints=((0, 0, 0),), wavefunctions=(0,), **outputs))
+    Bands.run(BandsConfig(folder=str(tmp_path / "deeph"), kpoints=((0, 0, 0),), wavefunctions=(0,), **outputs))
     arguments = ["cube", str(tmp_path / "w.h5"), "--basis", "pyscf:gth-dzvp", "--band", "1", "--part", "real"]
     run = CliRunner().invoke(engine, [*arguments, "--output", str(tmp_path / "state.cube")])
     assert run.exit_code == 0, run.output

@@ -16,8 +16,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
-from aiida_deeph.engine.observables.bands import run_bands
-from aiida_deeph.engine.observables.config import BandsConfig
+from aiida_deeph.engine.observables.bands import Bands, BandsConfig
 from aiida_deeph.engine.observables.cube import on_grid, write_cube
 from aiida_deeph.engine.orbitals.radial import RadialBasis
 from aiida_deeph.engine.overlap.basis import load_numeric
@@ -71,7 +70,7 @@ def test_cube_file_from_bands(basis: RadialBasis, data: RealSpaceHamiltonian, pa
     write_deeph(tmp_path / "deeph", data)
     settings = {"kpoints": [(0.0, 0.0, 0.0), (0.3, 0.1, 0.0)], "wavefunctions": (0, 1), "fermi_mesh": (1, 1, 1)}
     outputs = {"output": str(tmp_path / "b.json"), "wavefunctions_output": str(tmp_path / "w.h5")}
-    run_bands(BandsConfig(folder=str(tmp_path / "deeph"), n_electrons=4, **settings, **outputs))
+    Bands.run(BandsConfig(folder=str(tmp_path / "deeph"), n_electrons=4, **settings, **outputs))
     arguments = ["cube", str(tmp_path / "w.h5"), "--basis", f"openmx:{pao_folder}", "--band", "2", "--kpoint", "1"]
     arguments += [f"--orbitals={element}={name}" for element, name in ORBITALS.items()]
     run = CliRunner().invoke(engine, [*arguments, "--output", str(tmp_path / "state.cube")])
