@@ -219,3 +219,12 @@ def test_twisted_bilayer_equals_openmx(shared: Path, tmp_path: Path) -> None:
     assert difference[:, :66].max() < 2e-6  # occupied bands and the ten lowest empty ones
     assert difference.max() < 5e-3  # the highest: rounding of H to float32 over the smallest eigenvalue of S
     assert found["fermi_level"] == pytest.approx(found["dft_fermi_level"], abs=5e-3)
+
+
+def test_threads_are_known_before_the_linear_algebra_is_loaded() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys; import aiida_deeph.engine.cli.main; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
