@@ -18,12 +18,13 @@ from aiida_deeph.engine.graph.layout import EntryLayout, JoinedLayout
 from aiida_deeph.engine.graph.wigner import wigner_size
 from aiida_deeph.engine.nn.deephe3.blocks import EdgeUpdate, NodeUpdate
 from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config
-from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead, components
+from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead
 from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
 from aiida_deeph.engine.nn.equivariant.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
 from aiida_deeph.engine.nn.equivariant.radial import GaussianBasis
+from aiida_deeph.engine.nn.equivariant.wigner_eckart import components
 from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep, Tensors
 

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.wigner import wigner_3j
-from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead, components
+from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead
 from aiida_deeph.engine.nn.deephe3.network import Architecture, DeepHE3, output_irreps
 from aiida_deeph.engine.nn.equivariant.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear
 from aiida_deeph.engine.nn.equivariant.so2 import SO2Product, product_paths
+from aiida_deeph.engine.nn.equivariant.wigner_eckart import components
 from aiida_deeph.engine.nn.reference.conventions import CONVENTIONS, Convention
 
 

@@ -1,0 +1,1 @@
+"""The closed-form three-centre Hamiltonian: equivariant features, fitted by least squares."""
