@@ -65,6 +65,7 @@ def read_matrix(
     atom_of = np.repeat(np.arange(n_atoms), orbitals_per_atom)
     first = np.concatenate([[0], np.cumsum(orbitals_per_atom)])
     numbers = sorted(cells)
+    _check_counts({tuple(cells[n]): files[n] for n in numbers})
     keys, rows, columns, values = [], [], [], []
     for place, number in enumerate(numbers):
         row, column, value = _read_records(files[number], n_orbitals)
@@ -83,6 +84,33 @@ def read_matrix(
         np.concatenate(values)
     )
     return matrix
+
+
+def _check_counts(files: Mapping[tuple[int, ...], Path]) -> None:
+    """R = 0 has elements, and R and -R have as many: M_ij(R) = M_ji(-R).
+
+    :raises DataError: otherwise, as on a full disk, or with one triangle alone.
+    """
+    sizes = {R: path.stat().st_size for R, path in files.items()}
+    home = (0, 0, 0)
+    if not sizes.get(home):
+        raise DataError(
+            "matrix is empty",
+            where=files.get(home, "CP2K run"),
+            expected="elements of R = 0",
+            remedy="look for a full disk, and run CP2K again",
+        )
+    for R, size in sizes.items():
+        other = sizes.get((-R[0], -R[1], -R[2]))
+        if size != other:
+            raise DataError(
+                "matrix is incomplete",
+                where=files[R],
+                found=f"{size // RECORD.itemsize} elements, {(other or 0) // RECORD.itemsize} of -R",
+                expected="as many",
+                remedy="set UPPER_TRIANGULAR off in KS_CSR_WRITE and S_CSR_WRITE, or look for a full disk, and run "
+                "CP2K again",
+            )
 
 
 def _read_records(path: Path, n_orbitals: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -105,4 +133,7 @@ def _read_records(path: Path, n_orbitals: int) -> tuple[NDArray[np.int64], NDArr
             found=int(max(row.max(), column.max())) + 1,
             expected=n_orbitals,
         )
-    return row, column, records["value"].astype(np.float64)
+    values = records["value"].astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError("matrix has numbers that are none", where=path, found="NaN or infinity")
+    return row, column, values

@@ -1,4 +1,4 @@
-"""CP2K's main output: convergence, energies, basis, lattice vectors of the matrices."""
+"""CP2K's main output: convergence, energies, geometry, basis, lattice vectors of the matrices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.units import HARTREE_TO_EV
@@ -17,14 +20,38 @@ _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
+class PrintedGeometry:
+    """The geometry that CP2K ran, which it prints from PRINT_LEVEL MEDIUM on.
+
+    :param symbols: element of each atom.
+    :param kinds: number of the kind of each atom.
+    :param charges: of the nuclei or cores, shape (n_atoms,); zero of ghosts.
+    :param positions: Angstrom, six decimals, before they are wrapped, shape (n_atoms, 3).
+    :param vectors: of the lattice in rows, Angstrom, three decimals.
+    :param lengths: of the lattice vectors, Angstrom, six decimals.
+    :param angles: between b and c, a and c, a and b, degrees, six decimals.
+    """
+
+    symbols: tuple[str, ...]
+    kinds: tuple[int, ...]
+    charges: tuple[float, ...]
+    positions: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    pbc: tuple[bool, bool, bool]
+
+
+@dataclass(frozen=True)
 class MainOutput:
     """What the main output of one run says.
 
     :param input_file: name of the input file, relative to the run's folder.
-    :param symbols: element of each atom.
-    :param kinds: number of the kind of each atom.
+    :param geometry: None at PRINT_LEVEL LOW.
+    :param kinds: number of each kind -> its name.
     :param shells: number of a kind -> l of each shell in CP2K's order.
-    :param n_spins: 1, or 2 for an unrestricted calculation.
+    :param n_spins: 1, or 2 for an unrestricted calculation; None at PRINT_LEVEL LOW.
+    :param electrons: numbers that are printed, one for each spin; the last SCF's last.
     :param energy: eV.
     :param fermi_energy: eV; None if it is not printed (no smearing).
     :param cells: `KS` or `S` -> number of a matrix file -> R.
@@ -36,11 +63,11 @@ class MainOutput:
     input_file: str
     converged: bool
     n_cycles: int
-    symbols: tuple[str, ...]
-    kinds: tuple[int, ...]
+    geometry: PrintedGeometry | None
+    kinds: Mapping[int, str]
     shells: Mapping[int, tuple[int, ...]]
-    n_spins: int
-    n_electrons: float
+    n_spins: int | None
+    electrons: tuple[float, ...]
     energy: float | None
     fermi_energy: float | None
     cells: Mapping[str, Mapping[int, tuple[int, int, int]]]
@@ -84,16 +111,16 @@ def parse_main_output(path: Path) -> MainOutput:
             raise DataError("CP2K output is incomplete", where=path, expected=pattern, remedy="run CP2K again")
         return matches[-1] if matches else None
 
-    electrons = [float(n) for n in re.findall(r"Number of electrons:\s+(\d+)", text)]
-    n_spins = int(find(r"DFT\| Number of spin states\s+(\d)") or 1)
+    if "PROGRAM ENDED AT" not in text:
+        raise DataError("CP2K output is incomplete", where=path, expected="`PROGRAM ENDED AT`", remedy="run CP2K again")
+    electrons = tuple(float(n) for n in re.findall(r"Number of electrons:\s+(\d+)", text))
+    if not electrons:
+        raise DataError("CP2K output is incomplete", where=path, expected="numbers of electrons")
+    n_spins = find(r"DFT\| Number of spin states\s+(\d)", required=False)
     energy = find(rf"ENERGY\| Total FORCE_EVAL \( QS \) energy \[.*?\]:?\s+({_NUMBER})", required=False)
     fermi = find(rf"Fermi energy:\s+({_NUMBER})", required=False)
     steps = find(r"SCF run converged in\s+(\d+) steps", required=False)
-    atoms = re.findall(
-        r"^\s+\d+\s+(\d+)\s+([A-Z][a-z]?)\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+\S+$", _coordinates(text), re.MULTILINE
-    )
-    if not atoms or not electrons:
-        raise DataError("CP2K output is incomplete", where=path, expected="atomic coordinates and numbers of electrons")
+    kinds, shells = _kinds(text, path)
     return MainOutput(
         path=path,
         version=(find(r"CP2K\| version string:\s+(.*\S)") or "").replace("CP2K version ", ""),
@@ -101,25 +128,48 @@ def parse_main_output(path: Path) -> MainOutput:
         input_file=find(r"CP2K\| Input file name\s+(\S+)") or "",
         converged=steps is not None and "SCF run NOT converged" not in text,
         n_cycles=int(steps or 0),
-        symbols=tuple(symbol for _, symbol in atoms),
-        kinds=tuple(int(kind) for kind, _ in atoms),
-        shells=_shells(text, path),
-        n_spins=n_spins,
-        n_electrons=sum(electrons[-n_spins:]),
+        geometry=_geometry(text, path),
+        kinds=kinds,
+        shells=shells,
+        n_spins=None if n_spins is None else int(n_spins),
+        electrons=electrons,
         energy=float(energy) * HARTREE_TO_EV if energy else None,
         fermi_energy=float(fermi) * HARTREE_TO_EV if fermi else None,
         cells={kind: _cells(text, kind, path) for kind in ("KS", "S")},
     )
 
 
-def _coordinates(text: str) -> str:
+def _geometry(text: str, path: Path) -> PrintedGeometry | None:
+    """Cell and table of the atoms.
+
+    :raises DataError: only one of them is there.
+    """
     begin = text.rfind("MODULE QUICKSTEP")
-    end = text.find("SCF PARAMETERS", begin)
-    return text[begin:end] if begin >= 0 else ""
+    table = text[begin : text.find("SCF PARAMETERS", begin)] if begin >= 0 else ""
+    x = rf"\s+({_NUMBER})"
+    atoms = re.findall(rf"^\s+\d+\s+(\d+)\s+([A-Z][a-z]?)\s+\d+{4 * x}\s+\S+$", table, re.MULTILINE)
+    rows = re.findall(rf"^ CELL\| Vector [abc] \[angstrom\]:{3 * x}\s+\|[abc]\| ={x}", text, re.MULTILINE)[-3:]
+    angles = re.findall(rf"^ CELL\| Angle \([abc],[abc]\), \w+ \s*\[degree\]:{x}", text, re.MULTILINE)[-3:]
+    periodic = re.findall(r"^ CELL\| Periodicity\s+(\w+)$", text, re.MULTILINE)
+    if not atoms and not rows:
+        return None
+    if not atoms or len(rows) != 3 or len(angles) != 3 or not periodic:
+        raise DataError("CP2K output is incomplete", where=path, expected="atomic coordinates and the cell")
+    vectors = np.array(rows, dtype=np.float64)
+    return PrintedGeometry(
+        symbols=tuple(atom[1] for atom in atoms),
+        kinds=tuple(int(atom[0]) for atom in atoms),
+        charges=tuple(float(atom[5]) for atom in atoms),
+        positions=np.array([atom[2:5] for atom in atoms], dtype=np.float64),
+        vectors=vectors[:, :3],
+        lengths=vectors[:, 3],
+        angles=np.array(angles, dtype=np.float64),
+        pbc=("X" in periodic[-1], "Y" in periodic[-1], "Z" in periodic[-1]),
+    )
 
 
-def _shells(text: str, path: Path) -> dict[int, tuple[int, ...]]:
-    """l of each shell from the tables `Set Shell n l Exponent Coefficient` of the basis sets."""
+def _kinds(text: str, path: Path) -> tuple[dict[int, str], dict[int, tuple[int, ...]]]:
+    """Name of each kind, and l of its shells from the tables `Set Shell n l Exponent Coefficient` of the basis sets."""
     begin = text.find("BASIS SET INFORMATION (Unnormalised")
     end = text.find("ATOMIC KIND INFORMATION", begin)
     if begin < 0:
@@ -129,20 +179,23 @@ def _shells(text: str, path: Path) -> dict[int, tuple[int, ...]]:
             expected="`BASIS SET INFORMATION`",
             remedy="set FORCE_EVAL / SUBSYS / PRINT / KINDS / BASIS_SET, as required_input does",
         )
+    names: dict[int, str] = {}
     shells: dict[int, tuple[int, ...]] = {}
     for kind in re.split(r"\n\s+(?=\d+\. Atomic kind:)", text[begin:end])[1:]:
-        number = int(kind.split(".")[0])
+        number, name = re.match(r"(\d+)\. Atomic kind: (\S*)", kind).groups()  # type: ignore[union-attr]
         # Only the orbital basis counts; auxiliary sets of the same kind come after it.
         table = re.split(r"GTO basis set information for", kind)[1:2]
         found = re.findall(rf"^\s+\d+\s+\d+\s+\d+\s+(\d+)\s+{_NUMBER}\s+{_NUMBER}$", "".join(table), re.MULTILINE)
         if not found:
             raise DataError("basis table is damaged", where=path, found=f"kind {number}", expected="its shells")
-        shells[number] = tuple(int(l) for l in found)
-    return shells
+        names[int(number)] = name
+        shells[int(number)] = tuple(int(l) for l in found)
+    return names, shells
 
 
 def _cells(text: str, kind: str, path: Path) -> dict[int, tuple[int, int, int]]:
-    header = rf"\n +{kind} CSR write\|\s+(\d+) periodic images\n\s+Number\s+X\s+Y\s+Z\n"
+    """R of each matrix file: its number is the place in the table, which has stars from 1000 on."""
+    header = rf"\n +{kind} CSR write\|\s*(\d+) periodic images\n\s+Number\s+X\s+Y\s+Z\n"
     match = next(iter([*re.finditer(header, text)][::-1]), None)
     if match is None:
         raise InputError(
@@ -151,9 +204,16 @@ def _cells(text: str, kind: str, path: Path) -> dict[int, tuple[int, int, int]]:
             expected=f"the table after `{kind} CSR write|`",
             remedy=f"add {kind}_CSR_WRITE with REAL_SPACE, as required_input does",
         )
-    lines = text[match.end() :].splitlines()[: int(match.group(1))]
+    count = int(match.group(1))
+    rows = [line.split() for line in text[match.end() : match.end() + 80 * count].splitlines()[:count]]
     try:
-        rows = [tuple(int(word) for word in line.split()) for line in lines]
-        return {n: (x, y, z) for n, x, y, z in rows}
-    except ValueError:
-        raise DataError("table of lattice vectors is damaged", where=path, found=lines[-1:]) from None
+        cells = {n: (int(x), int(y), int(z)) for n, (_, x, y, z) in enumerate(rows, start=1)}
+        wrong = [row for n, row in enumerate(rows, start=1) if row[0] not in (str(n), "***")]
+        vectors = set(cells.values())
+        closed = vectors == {(-x, -y, -z) for x, y, z in vectors}
+        if wrong or len(vectors) != count or not closed or (0, 0, 0) not in vectors:
+            raise ValueError(wrong[:1] or f"{len(vectors)} different vectors")
+    except ValueError as error:
+        expected = f"{count} vectors, each with its opposite"
+        raise DataError("table of lattice vectors is damaged", where=path, found=error, expected=expected) from None
+    return cells

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
-from aiida_deeph.engine.dft.cp2k.input_file import read_structure_of_run
+from aiida_deeph.engine.dft.cp2k.geometry import structure_of_run
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -52,13 +52,15 @@ class Cp2kReader(HamiltonianReader):
                 expected="`SCF run converged`",
                 remedy="raise MAX_SCF, or change mixing or smearing",
             )
-        structure = read_structure_of_run(directory, output.input_file, output.symbols)
-        basis = _basis(output)
+        structure, kinds = structure_of_run(output)
+        basis = _basis(output, structure.symbols, kinds)
         sizes = basis.orbitals_per_atom(structure.symbols)
-        files = [find_matrix_files(directory, output.project, "KS", s + 1) for s in range(output.n_spins)]
+        found = [find_matrix_files(directory, output.project, "KS", spin) for spin in (1, 2)]
+        # What the output does not say at PRINT_LEVEL LOW.
+        n_spins = output.n_spins or sum(bool(files) for files in found)
         overlap = read_matrix(find_matrix_files(directory, output.project, "S", 1), output.cells["S"], sizes)
-        spins = [read_matrix(f, output.cells["KS"], sizes) for f in files]
-        spin = SpinMode.NONE if output.n_spins == 1 else SpinMode.COLLINEAR
+        spins = [read_matrix(files, output.cells["KS"], sizes) for files in found[:n_spins]]
+        spin = SpinMode.NONE if n_spins == 1 else SpinMode.COLLINEAR
         hamiltonian = spins[0] if spin is SpinMode.NONE else _collinear(spins, sizes)
         shift = _wrapping(structure, overlap)
         data = RealSpaceHamiltonian(
@@ -68,7 +70,7 @@ class Cp2kReader(HamiltonianReader):
             _unwrapped(hamiltonian, shift) * HARTREE_TO_EV,
             _unwrapped(overlap, shift),
             output.fermi_energy,
-            output.n_electrons,
+            sum(output.electrons[-n_spins:]),
             {
                 "code": RECORD.name,
                 "version": output.version,
@@ -81,9 +83,9 @@ class Cp2kReader(HamiltonianReader):
         return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
 
 
-def _basis(output: MainOutput) -> OrbitalBasis:
+def _basis(output: MainOutput, symbols: tuple[str, ...], kinds: tuple[int, ...]) -> OrbitalBasis:
     basis = OrbitalBasis({})
-    for symbol, kind in sorted(set(zip(output.symbols, output.kinds, strict=True)), key=lambda pair: pair[1]):
+    for kind, symbol in sorted(set(zip(kinds, symbols, strict=True))):
         basis = basis.union(OrbitalBasis({symbol: output.shells[kind]}))
     return basis
 
