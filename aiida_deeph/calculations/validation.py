@@ -10,18 +10,20 @@ from aiida.orm import AbstractCode, RemoteData, RemoteStashData, StructureData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.config import Config, parse_config
+from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import DeepHError, InputError
 
-# Plugins of this package that run another program than deeph-engine.
-OTHER_PROGRAMS = ("deeph.abacus", "deeph.openmx", "deeph.siesta", "deeph.pw", "deeph.hpro")
-# Plugins of others whose codes are the same programs.
-ALIASES = {"deeph.pw": ("quantumespresso.pw",)}
+
+def runs_engine(plugin: str | None) -> bool:
+    """Whether jobs of a plugin run `deeph-engine`: those of this package, but for DFT programs."""
+    programs = {program.plugin for record in records().values() for program in record.programs}
+    return plugin is not None and plugin.startswith("deeph.") and plugin not in programs
 
 
 def check_code(code: AbstractCode, _: Any) -> str | None:
     """The code has to be `deeph-engine`."""
     plugin = code.default_calc_job_plugin
-    if plugin is None or not plugin.startswith("deeph.") or plugin in OTHER_PROGRAMS:
+    if not runs_engine(plugin):
         return str(
             InputError(
                 "code is not deeph-engine",

@@ -18,7 +18,8 @@ from aiida.engine import (
     while_,
 )
 
-from aiida_deeph.calculations.validation import ALIASES, OTHER_PROGRAMS
+from aiida_deeph.calculations.validation import runs_engine
+from aiida_deeph.engine.dft.record import CodeRecord
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
@@ -45,36 +46,33 @@ def kmesh_for(
     return mesh[0], mesh[1], mesh[2]
 
 
-def validate_code(code: orm.AbstractCode, plugin: str) -> str | None:
-    """Message if the code runs another plugin; all commands of the engine are one program."""
+def validate_code(code: orm.AbstractCode, plugin: str | None, aliases: Sequence[str] = ()) -> str | None:
+    """Message if the code runs another plugin; all commands of the engine are one program.
+
+    :param aliases: plugins of others whose codes are the same program.
+    """
     default = code.default_calc_job_plugin
-    wanted = plugin if plugin in OTHER_PROGRAMS else plugin.split(".")[0]
-    if default is None:
-        fits = wanted != "deeph"
-    elif default in ALIASES.get(plugin, ()):
-        fits = True
-    else:
-        fits = wanted == (default if default in OTHER_PROGRAMS else default.split(".")[0])
-    if not fits:
-        return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
-    return None
+    engine = runs_engine(plugin)
+    if runs_engine(default) if engine else default in (None, plugin, *aliases):
+        return None
+    wanted = "deeph" if engine else plugin
+    return f"code {code.full_label} runs the plugin `{default}`, expected one of `{wanted}`: choose another code"
 
 
 class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, BaseRestartWorkChain):
     """Label one structure by DFT; a subclass per code.
 
-    A subclass names its CalcJob (`_process_class`), its plugin, the reader of its raw output, the files that this
-    reader needs (`raw_files`) and its exit statuses (see `ScfRecoveryMixin`), and translates the common inputs
-    (`job_inputs`, `improve_scf`, `overlap_basis`, `missing_elements`).
+    A subclass names its CalcJob (`_process_class`), the record of the code and the exit statuses of the job (see
+    `ScfRecoveryMixin`), and translates the common inputs (`job_inputs`, `improve_scf`, `overlap_basis`,
+    `missing_elements`).
 
     A dataset submits the first job of a label by itself, a process less for each label that needs no recovery; only
     where it fails, this workchain goes on from it. Whatever makes the inputs of a job reads those of the label alone.
     """
 
-    plugin: ClassVar[str]
-    reader: ClassVar[str]
-    # Patterns relative to the working directory; each has to fit at least one file that is not empty.
-    raw_files: ClassVar[tuple[str, ...]] = ()
+    record: ClassVar[CodeRecord]
+    # Plugins of others whose codes are the same program.
+    aliases: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -136,7 +134,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:
         if cls._process_class is None or "code" not in inputs:
             return None
-        message = validate_code(inputs["code"], cls.plugin)
+        message = validate_code(inputs["code"], cls.record.plugin, cls.aliases)
         if message is None and "structure" in inputs and "parameters" in inputs:
             missing = cls.missing_elements(inputs["structure"].get_symbols_set(), inputs["parameters"].get_dict())
             if missing:
@@ -167,7 +165,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Code and metadata of a job that leaves the raw files."""
-        given = label_options(inputs.get("options", {}), cls.raw_files)
+        given = label_options(inputs.get("options", {}), cls.record.raw_files)
         return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
 
     @classmethod
@@ -254,7 +252,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         :param elements: what the labelled cells may hold besides the elements of `structures`.
         :raises InputError: an unknown protocol or override, a code of another plugin, an element without basis.
         """
-        message = validate_code(code, cls.plugin)
+        message = validate_code(code, cls.record.plugin, cls.aliases)
         if message:
             raise InputError(message)
         inputs = cls.get_protocol_inputs(protocol, overrides, where)

@@ -164,7 +164,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
             if name in self.inputs:
                 inputs[name] = self.inputs[name]
         if inputs["labels"]:
-            inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).reader)
+            inputs["reader"] = orm.Str(label_class(self.inputs.label_workchain.value).record.name)
         node = self.submit_once(
             PreprocessCalculation,
             inputs,

@@ -95,7 +95,7 @@ class DatasetLabelsMixin(PoolMixin):
         """The workchain that labels, and its inputs without the structure."""
         workchain = label_class(self.inputs.label_workchain.value)
         inputs = dict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        options = kept_options(inputs.get("options", {}), workchain.raw_files, Keep(self.inputs.keep.value))
+        options = kept_options(inputs.get("options", {}), workchain.record.raw_files, Keep(self.inputs.keep.value))
         return workchain, {**inputs, "options": options}
 
     def structure(self, cell: str) -> orm.StructureData:
@@ -123,7 +123,7 @@ class DatasetLabelsMixin(PoolMixin):
             inputs,
             name=f"{LABEL}{name}",
             label=f"label {name}",
-            description=f"DFT ({workchain.reader}) of {structure.get_formula()}, {number}",
+            description=f"DFT ({workchain.record.name}) of {structure.get_formula()}, {number}",
             told=False,
         )
 

@@ -62,7 +62,7 @@ def code_of(aiida_code_installed):
     """Function that makes a code (never run) of the plugin of a labelling workchain."""
 
     def make(workchain: type[LabelWorkChain]) -> orm.InstalledCode:
-        plugin = workchain.plugin
+        plugin = workchain.record.plugin
         if plugin == "deeph.pw":
             qe_files.other_codes(aiida_code_installed)
         return aiida_code_installed(
@@ -85,8 +85,8 @@ def test_every_label_workchain_has_a_reader():
     assert label_entry_points()
     for name in label_entry_points():
         workchain = label_class(name)
-        assert workchain.reader in records()
-        assert name == f"deeph.label.{workchain.reader}"
+        assert records()[workchain.record.name] is workchain.record
+        assert name == f"deeph.label.{workchain.record.name}"
 
 
 @pytest.mark.parametrize("name", label_entry_points())
@@ -124,10 +124,10 @@ def test_protocol_gives_a_job_that_can_be_submitted(name, protocol, code_of, str
 @pytest.mark.parametrize("name", label_entry_points())
 def test_files_that_the_reader_needs_are_looked_for_after_the_run(name, code_of, structure):
     workchain = WorkflowFactory(name)
-    assert workchain.raw_files
+    assert workchain.record.raw_files
     # Where a label takes several jobs, the last one leaves the files.
     text = jobs_of(workchain, code_of(workchain), structure)[-1][1]["metadata"]["options"]["append_text"]
-    assert all(PurePosixPath(pattern).name in text for pattern in workchain.raw_files)
+    assert all(PurePosixPath(pattern).name in text for pattern in workchain.record.raw_files)
 
 
 @pytest.mark.parametrize("name", label_entry_points())

@@ -11,7 +11,7 @@ from aiida.engine import ExitCode, ProcessSpec, ToContext, while_
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoLabelWorkChain
-from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
+from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.dft.abacus.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.options import scheduler_options
@@ -32,16 +32,7 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
 
     _process_class = AbacusCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "deeph.abacus"
-    reader = "abacus"
-    # H and S are called data-HR-sparse_SPIN0.csr, data-SR-.. up to release 3.10, hrs1_nao.csr, srs1_nao.csr later.
-    raw_files = (
-        "INPUT",
-        "STRU",
-        f"{OUTPUT_FOLDER}/running_scf.log",
-        f"{OUTPUT_FOLDER}/*[hH][rR]*.csr",
-        f"{OUTPUT_FOLDER}/*[sS][rR]*.csr",
-    )
+    record = RECORD
     orbitals_prefix, pseudo_prefix, pseudo_kind = "orb_", "upf_", "upf"
     # Error of the density, electrons.
     max_residual = 0.5

@@ -14,6 +14,7 @@ from aiida.plugins import CalculationFactory
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
 from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
+from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
 from aiida_deeph.processes.protocol import merge
@@ -46,9 +47,7 @@ class Cp2kLabelWorkChain(LabelWorkChain):
 
     _process_class = Cp2kCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "cp2k"
-    reader = "cp2k"
-    raw_files = ("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz")
+    record = RECORD
     not_converged = (450,)
     incomplete = (210, 303)
 

@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoBaseWorkChain, LcaoLabelWorkChain
+from aiida_deeph.engine.dft.openmx.code import RECORD
 from aiida_deeph.engine.dft.openmx.keywords import TABLE as KEYWORDS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
@@ -44,9 +45,7 @@ class OpenmxLabelWorkChain(LcaoLabelWorkChain):
 
     _process_class = OpenmxCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "deeph.openmx"
-    reader = "openmx"
-    raw_files = ("openmx.scfout", "openmx.out")
+    record = RECORD
     orbitals_prefix, pseudo_prefix, pseudo_kind = "pao_", "vps_", "vps"
 
     @classmethod

@@ -10,6 +10,7 @@ from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
+from aiida_deeph.engine.dft.pyscf.code import RECORD
 
 PyscfCalculation = CalculationFactory("deeph.pyscf")
 
@@ -19,9 +20,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
 
     _process_class = PyscfCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "deeph.pyscf"
-    reader = "pyscf"
-    raw_files = ("pyscf.h5",)
+    record = RECORD
     not_converged = (410,)
     incomplete = (400,)
     no_space = (440,)

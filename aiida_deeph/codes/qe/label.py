@@ -14,9 +14,10 @@ from pydantic import Field
 
 from aiida_deeph.codes.label import LabelWorkChain, validate_code
 from aiida_deeph.codes.qe.hpro import HproConfig
+from aiida_deeph.codes.qe.pw import ALIASES
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.base import code_of_format
-from aiida_deeph.engine.dft.qe.code import ARTEFACTS
+from aiida_deeph.engine.dft.qe.code import RECORD
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
@@ -29,7 +30,7 @@ from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE
 # Inputs `files` are called so, followed by the element.
 ORBITALS, PSEUDO = "orb_", "upf_"
 # Inputs `codes`, and the option of `aiida-deeph setup codes` that registers each.
-PROGRAMS = {"pw2bgw": "--pw2bgw-path", "hpro": "--hpro-python"}
+PROGRAMS = {program.name: program.option for program in RECORD.programs[1:]}
 HPRO_PLUGIN = "deeph.hpro"
 # Of a family that has several files of an element, by number of orbitals: which of them.
 SIZES = {"quick": 0.0, "standard": 0.5, "precise": 1.0}
@@ -74,9 +75,7 @@ class QeLabelWorkChain(LabelWorkChain):
 
     _process_class = PwCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "deeph.pw"
-    reader = "qe"
-    raw_files = ARTEFACTS
+    record, aliases = RECORD, ALIASES
     not_converged = (410,)
     out_of_walltime = (420,)
     incomplete = (400,)
@@ -193,7 +192,7 @@ class QeLabelWorkChain(LabelWorkChain):
         settings = settings_of(inputs)
         structure, code = inputs["structure"], inputs["codes"]["hpro"]
         orbitals, pseudos = files_of(inputs.get("files", {}), settings, structure.get_symbols_set())
-        options = scheduler_options(label_options(inputs.get("options", {}), cls.raw_files), code)
+        options = scheduler_options(label_options(inputs.get("options", {}), cls.record.raw_files), code)
         return HproCalculation, {
             "code": code,
             "structure": structure,

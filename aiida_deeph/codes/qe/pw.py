@@ -26,7 +26,7 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 
 PLUGIN = "deeph.pw"
 # Codes that others have registered are the same program.
-PLUGINS = (PLUGIN, "quantumespresso.pw")
+ALIASES = ("quantumespresso.pw",)
 INPUT_FILE, STDOUT_FILE, STDERR_FILE = "pw.in", "pw.out", "pw.err"
 POTENTIAL_INPUT, POTENTIAL_STDOUT, POTENTIAL_STDERR = "pw2bgw.in", "pw2bgw.out", "pw2bgw.err"
 OUT_FOLDER = "out"
@@ -179,9 +179,9 @@ def check_together(inputs: Mapping[str, Any]) -> str | None:
 def check_pw_code(code: AbstractCode, _: Any = None) -> str | None:
     """The code has to be pw.x."""
     plugin = code.default_calc_job_plugin
-    if plugin is None or plugin in PLUGINS:
+    if plugin in (None, PLUGIN, *ALIASES):
         return None
-    expected = " or ".join(PLUGINS)
+    expected = " or ".join((PLUGIN, *ALIASES))
     return str(
         InputError(
             "code is not pw.x", where=f"code `{code.label}`", found=f"default plugin {plugin}", expected=expected

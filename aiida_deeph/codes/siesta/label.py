@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoLabelWorkChain
-from aiida_deeph.engine.dft.siesta.code import LABEL
+from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.dft.siesta.input import checked_basis
 from aiida_deeph.engine.dft.siesta.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
@@ -31,10 +31,7 @@ class SiestaLabelWorkChain(LcaoLabelWorkChain):
 
     _process_class = SiestaCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    plugin = "deeph.siesta"
-    reader = "siesta"
-    # Either of HSX and TSHS is enough.
-    raw_files = (*(f"{LABEL}.{kind}" for kind in ("[HT]S*", "ORB_INDX", "XV", "EIG", "out")), "*.ion.xml")
+    record = RECORD
     pseudo_prefix, pseudo_kind = "pseudo_", "psml"
     # Largest change of the density matrix.
     max_residual = 0.5

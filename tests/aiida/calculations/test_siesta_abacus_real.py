@@ -53,7 +53,7 @@ def check(workchain, code, parameters, files, spin, limit):
     builder = workchain.get_builder_from_protocol(code, graphene(), "fast", overrides, OPTIONS, kpoints)
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
-    data = get_reader(workchain.reader).read(Path(outputs["remote_folder"].get_remote_path()))
+    data = get_reader(workchain.record.name).read(Path(outputs["remote_folder"].get_remote_path()))
     assert data.spin.value == spin
     np.testing.assert_allclose(data.structure.positions, [site.position for site in graphene().sites], atol=1e-6)
     bands = outputs["output_band"].get_bands()

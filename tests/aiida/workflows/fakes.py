@@ -26,8 +26,7 @@ class FakeLabelWorkChain(LabelWorkChain):
 
     _process_class = CalculationFactory("core.arithmetic.add")
     _protocol_file = PyscfLabelWorkChain._protocol_file
-    plugin = "deeph.pyscf"
-    reader = "pyscf"
+    record = PyscfLabelWorkChain.record
     diary: ClassVar[list[tuple[str, str]]] = []
 
     @classmethod
