@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,29 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
+from aiida_deeph.engine.dft.base import records
+
 ENGINE = "deeph-engine"
 
 
-@dataclass(frozen=True)
-class Program:
-    """A DFT program that can be registered.
-
-    :param title: as its authors write it.
-    :param plugin: entry point of the jobs that run it.
-    :param proof: function of `proofs` that makes its tiny job, of the code and, if it needs some, of families.
-    :param family: label of its families of orbitals and pseudopotentials; None if it needs none.
-    """
-
-    title: str
-    plugin: str
-    proof: str
-    family: str | None = None
-
-
-PROGRAMS = {
-    "cp2k": Program("CP2K", "cp2k", "cp2k_job"),
-    "openmx": Program("OpenMX", "deeph.openmx", "numeric_job", "openmx-2019"),
-    "siesta": Program("SIESTA", "deeph.siesta", "numeric_job", "PseudoDojo/0.4/PBE/SR/standard/psml"),
-    "abacus": Program("ABACUS", "deeph.abacus", "numeric_job", "abacus-sg15"),
-}
-
-
 def _program_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--NAME-path, --NAME-label and --NAME-family of each program."""
-    for name, program in reversed(PROGRAMS.items()):
-        if program.family is not None:
-            # `--family` was OpenMX's alone once.
-            names = (f"--{name}-family", *(["--family"] if name == "openmx" else []), f"{name}_family")
-            help_text = f"Families of {program.title}'s tiny job."
-            function = click.option(*names, default=program.family, show_default=True, help=help_text)(function)
-        help_text = f"Label of {program.title}'s code."
-        function = click.option(f"--{name}-label", default=name, show_default=True, help=help_text)(function)
-        help_text = f"Path of {name} there; {program.title} is registered only if this is given."
-        function = click.option(f"--{name}-path", type=str, help=help_text)(function)
+    """Path, label and families of each program that a record names; whether the engine has what it runs itself."""
+    for record in reversed(records().values()):
+        if record.plugin is not None and not record.programs:
+            name = record.name
+            help_text = f"Whether the engine's environment has {record.title}."
+            option = click.option(f"--{name}/--no-{name}", default=True, show_default=True, help=help_text)
+            function = option(function)
+        for program in reversed(record.programs):
+            name, title = program.name, program.title
+            if program.families is not None:
+                help_text = f"Families of {title}'s tiny job.  [default: {program.families}]"
+                function = click.option(f"--{name}-family", help=help_text)(function)
+            help_text = f"Label of {title}'s code."
+            function = click.option(f"--{name}-label", default=name, show_default=True, help=help_text)(function)
+            what = f"the Python of {title}'s environment" if program.option.endswith("python") else title
+            help_text = f"Path of {what} there, for labels by {record.title}; without it, it is not registered."
+            function = click.option(program.option, f"{name}_path", type=str, help=help_text)(function)
     return function
 
 
@@ -65,51 +49,73 @@ def command() -> None:
 @click.option("--engine-path", type=str, help="Path of deeph-engine there; looked up on its PATH if absent.")
 @click.option("--engine-label", default=ENGINE, show_default=True, help="Label of the engine's code.")
 @_program_options
-@click.option("--pw-path", type=str, help="Path of pw.x there; Quantum ESPRESSO is registered only if this is given.")
-@click.option("--pw2bgw-path", type=str, help="Path of pw2bgw.x there, without which pw.x makes no labels.")
-@click.option("--hpro-python", type=str, help="Path of the Python there in whose environment HPRO and mpi4py are.")
+@click.option("--family", help="Families of the tiny jobs, where no option of the program says otherwise.")
 @options.PREPEND_TEXT(help="Shell lines before each program starts, e.g. `module load` or `source .../activate`.")
 @click.option("--test/--no-test", default=True, show_default=True, help="Prove each code with a tiny job.")
-@click.option("--pyscf/--no-pyscf", default=True, show_default=True, help="Whether the engine's environment has PySCF.")
+@click.option("--timeout", default=30, show_default=True, help="Seconds that the computer has to answer.")
 @decorators.with_dbenv()
 def setup_codes(
     computer: Any,
     engine_path: str | None,
     engine_label: str,
-    pw_path: str | None,
-    pw2bgw_path: str | None,
-    hpro_python: str | None,
+    family: str | None,
     prepend_text: str | None,
     test: bool,
-    pyscf: bool,
-    **of_programs: str | None,
+    timeout: int,
+    **of_programs: Any,
 ) -> None:
     """Register deeph-engine (and DFT programs) on a computer and prove each with a tiny job.
 
     A code of the same label, path and plugin is used again.
     """
     from aiida_deeph.cli import proofs
+    from aiida_deeph.codes.registry import PREFIX, label_class
 
+    check_connection(computer, timeout)
     prepend = prepend_text or ""
     engine = register(computer, engine_label, engine_path or find(computer, ENGINE, prepend), "deeph.train", prepend)
     if test:
         proofs.prove("bands of a chain of two atoms", proofs.bands_job(engine))
-        if pyscf:
-            proofs.prove("PySCF run of a helium atom", proofs.pyscf_job(engine))
-    for name, program in PROGRAMS.items():
-        path, label = of_programs[f"{name}_path"], of_programs[f"{name}_label"]
-        if path is None or label is None:
-            continue
-        code = register(computer, label, path, program.plugin, prepend)
-        if test:
-            families = [] if program.family is None else [of_programs[f"{name}_family"]]
-            job = getattr(proofs, program.proof)(code, *families)
-            proofs.prove(f"{program.title} run of a hydrogen molecule", job)
-    paths = {"pw": pw_path, "pw2bgw": pw2bgw_path, "hpro": hpro_python}
-    plugins = {"pw": "deeph.pw", "pw2bgw": "deeph.pw", "hpro": "deeph.hpro"}
-    codes = {n: register(computer, n, path, plugins[n], prepend) for n, path in paths.items() if path is not None}
-    if test and codes:
-        proofs.prove_quantum_espresso(codes)
+    for record in records().values():
+        codes = {}
+        for program in record.programs:
+            path, label = of_programs[f"{program.name}_path"], of_programs[f"{program.name}_label"]
+            if path is not None:
+                codes[program.name] = register(computer, label, path, program.plugin, prepend)
+        if of_programs.get(record.name):
+            codes[record.name] = engine
+        if test and codes:
+            needs = [program for program in record.programs if program.families is not None]
+            families = [of_programs[f"{program.name}_family"] or family or program.families for program in needs]
+            label_class(f"{PREFIX}{record.name}").prove(codes, next(iter(families), None), proofs.prove)
+
+
+def check_connection(computer: Any, timeout: int) -> None:
+    """Connect once: a job would try for minutes, again and again.
+
+    :param timeout: seconds.
+    :raises InputError: no connection within this time.
+    """
+    from aiida_deeph.engine.errors import InputError
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"no answer within {timeout} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(timeout)
+    try:
+        with computer.get_transport():
+            pass
+    except Exception as error:  # whatever the plugin of the transport and its libraries raise
+        raise InputError(
+            "computer cannot be reached",
+            where=f"computer {computer.label} ({computer.hostname})",
+            found=" ".join(str(error).split()) or type(error).__name__,
+            remedy=f"`verdi computer test {computer.label}` tells more; --timeout gives it more time",
+        ) from None
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def find(computer: Any, program: str, prepend: str) -> str:
@@ -145,7 +151,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
     from aiida import orm
     from aiida.common.exceptions import NotExistent
 
-    from aiida_deeph.calculations.validation import OTHER_PROGRAMS
+    from aiida_deeph.calculations.validation import runs_engine
     from aiida_deeph.engine.errors import InputError
 
     name = f"{label}@{computer.label}"
@@ -159,7 +165,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             default_calc_job_plugin=plugin,
             prepend_text=prepend,
             # The engine starts its own processes; for a DFT code the options of each job decide.
-            with_mpi=False if plugin.startswith("deeph.") and plugin not in OTHER_PROGRAMS else None,
+            with_mpi=False if runs_engine(plugin) else None,
         ).store()
         echo.echo_success(f"registered {name}<{code.pk}>: {path}")
         return code
@@ -169,7 +175,7 @@ def register(computer: Any, label: str, path: str, plugin: str, prepend: str) ->
             where=name,
             found=f"{code.filepath_executable} (plugin {code.default_calc_job_plugin})",
             expected=f"{path} (plugin {plugin})",
-            remedy="choose another label with --engine-label, --cp2k-label, ..",
+            remedy="choose another label with --engine-label or that of the program",
         )
     echo.echo_success(f"{name}<{code.pk}> is there already: {path}")
     return code

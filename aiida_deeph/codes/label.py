@@ -19,6 +19,7 @@ from aiida.engine import (
 )
 
 from aiida_deeph.calculations.validation import runs_engine
+from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
@@ -149,6 +150,15 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     @classmethod
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
         """The basis in the words of `deeph-engine overlap`."""
+        raise NotImplementedError
+
+    @classmethod
+    def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
+        """Run tiny jobs that touch what labels need.
+
+        :param codes: of the programs in the record by their names; of the engine, by that of the code, if it runs it.
+        :param families: label of the families of orbitals and pseudopotentials, if the programs need some.
+        """
         raise NotImplementedError
 
     @classmethod

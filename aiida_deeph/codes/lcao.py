@@ -10,6 +10,7 @@ from aiida.engine import BaseRestartWorkChain, PortNamespace, ProcessBuilder, Pr
 from pydantic import Field
 
 from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.codes.proof import MESH, Run, hydrogen_molecule
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.keywords import flat, grouped
 from aiida_deeph.engine.domain.basis import SpinMode
@@ -50,6 +51,8 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
     pseudo_prefix: ClassVar[str]
     # Kind of the pseudopotentials, as aiida-pseudo calls it.
     pseudo_kind: ClassVar[str]
+    # Keywords that make a tiny job tiny.
+    quick: ClassVar[Mapping[str, Any]]
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
@@ -101,6 +104,22 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
             if f"{cls.pseudo_prefix}{symbol}" not in files:
                 files[f"{cls.pseudo_prefix}{symbol}"] = find_pseudo(symbol, pseudos, cls.pseudo_kind)
         return {**inputs, "parameters": settings.model_dump(mode="json", exclude_none=True), "files": files}
+
+    @classmethod
+    def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
+        """A hydrogen molecule.
+
+        :raises InputError: the families are not installed.
+        """
+        (code,) = codes.values()
+        names = ["pseudos_family", *([] if cls.orbitals_prefix is None else ["orbitals_family"])]
+        parameters = {**dict.fromkeys(names, families), "keywords": dict(cls.quick)}
+        structure = hydrogen_molecule()
+        values = cls.label_inputs(code, [structure], "fast", {"kpoints": list(MESH), "parameters": parameters})
+        settings = parse_config(LcaoLabelConfig, values["parameters"], "parameters")
+        inputs = cls.calculation_inputs(settings, values["files"], structure)
+        job = {**inputs, "code": code, "kpoints": values["kpoints"]}
+        run(f"{cls.record.title} run of a hydrogen molecule", filled_builder(cls._process_class, job))
 
     @classmethod
     def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:

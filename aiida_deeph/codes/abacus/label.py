@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aiida import orm
@@ -34,6 +35,7 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
     orbitals_prefix, pseudo_prefix, pseudo_kind = "orb_", "upf_", "upf"
+    quick = MappingProxyType({"ecutwfc": 40.0, "scf_thr": 1e-6})
     # Error of the density, electrons.
     max_residual = 0.5
 

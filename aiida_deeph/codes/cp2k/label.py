@@ -13,10 +13,12 @@ from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
+from aiida_deeph.codes.proof import MESH, Run, gamma, hydrogen_molecule
 from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
 from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
+from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.protocol import merge
 
 NOT_CONVERGED = "SCF run NOT converged"
@@ -78,6 +80,17 @@ class Cp2kLabelWorkChain(LabelWorkChain):
             return True
         name = node.get_option("output_filename")
         return node.is_finished_ok and NOT_CONVERGED in node.outputs.retrieved.base.repository.get_object_content(name)
+
+    @classmethod
+    def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
+        """A hydrogen molecule whose real-space matrices are written."""
+        (code,) = codes.values()
+        structure = hydrogen_molecule((5.0, 5.0, 5.0))
+        small = {"FORCE_EVAL": {"DFT": {"MGRID": {"CUTOFF": 100, "REL_CUTOFF": 30}}}}
+        values = cls.label_inputs(code, [structure], "fast", {"kpoints": list(MESH), "parameters": small})
+        kpoints, parameters = gamma(), orm.Dict(values["parameters"])
+        job = cls.job_inputs({"structure": structure, "parameters": parameters, "kpoints": kpoints})
+        run("CP2K run of a hydrogen molecule", filled_builder(cls._process_class, {**job, "code": code}))
 
     @classmethod
     def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:

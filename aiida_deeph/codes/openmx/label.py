@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -47,6 +48,7 @@ class OpenmxLabelWorkChain(LcaoLabelWorkChain):
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
     orbitals_prefix, pseudo_prefix, pseudo_kind = "pao_", "vps_", "vps"
+    quick = MappingProxyType({"scf": {"energycutoff": 80.0, "criterion": 1e-6}})
 
     @classmethod
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
+from aiida_deeph.codes.proof import Run, gamma
 from aiida_deeph.engine.dft.pyscf.code import RECORD
+from aiida_deeph.processes.builder import filled_builder
 
 PyscfCalculation = CalculationFactory("deeph.pyscf")
 
@@ -34,6 +38,16 @@ class PyscfLabelWorkChain(LabelWorkChain):
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
         """`pyscf:` and the name of the basis."""
         return f"pyscf:{parameters['basis']}"
+
+    @classmethod
+    def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
+        """A helium atom in a box."""
+        structure = orm.StructureData(cell=np.diag([6.0, 6.0, 6.0]).tolist())
+        structure.append_atom(symbols="He", position=(3.0, 3.0, 3.0))
+        parameters = {"basis": "gth-szv", "ke_cutoff": 30.0, "threads": 1}
+        (code,) = codes.values()
+        job = {"code": code, "structure": structure, "kpoints": gamma(), "parameters": parameters}
+        run("PySCF run of a helium atom", filled_builder(cls._process_class, job))
 
     @classmethod
     def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from aiida.plugins import CalculationFactory
 from pydantic import Field
 
 from aiida_deeph.codes.label import LabelWorkChain, validate_code
+from aiida_deeph.codes.proof import Run
 from aiida_deeph.codes.qe.hpro import HproConfig
+from aiida_deeph.codes.qe.proof import prove
 from aiida_deeph.codes.qe.pw import ALIASES
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.base import code_of_format
@@ -164,6 +166,11 @@ class QeLabelWorkChain(LabelWorkChain):
             name = parameters["orbitals"][symbol]
             basis |= overlap_of(code_of_format(format_of(name)), {symbol: name.removesuffix(suffix_of(name))})
         return basis
+
+    @classmethod
+    def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
+        """A hydrogen molecule, as far as there are codes."""
+        prove(codes, run)
 
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aiida import orm
@@ -33,6 +34,7 @@ class SiestaLabelWorkChain(LcaoLabelWorkChain):
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
     pseudo_prefix, pseudo_kind = "pseudo_", "psml"
+    quick = MappingProxyType({"MeshCutoff": "80 Ry"})
     # Largest change of the density matrix.
     max_residual = 0.5
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +82,43 @@ def test_codes_are_registered(run, aiida_localhost):
         assert code.with_mpi is None and str(code.filepath_executable) == f"/opt/{name}/bin/{name}"
     with pytest.raises(InputError, match=r"another code has this label; in siesta@"):
         run("setup", "codes", "-Y", label, "--no-test", "--engine-label", "mine-too", "--siesta-path", "/bin/true")
+
+
+@pytest.fixture
+def silent_port():
+    """A port of this machine that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_host_that_does_not_answer_is_named_within_the_time_limit(run, silent_port):
+    """The connection comes first, once: no code is made, no job is tried again and again."""
+    computer = orm.Computer("silent", "127.0.0.1", "", "core.ssh", "core.slurm", "/tmp").store()
+    computer.configure(port=silent_port, username="nobody", look_for_keys=False, allow_agent=False)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"computer cannot be reached; in computer silent.*no answer within 2 s"):
+        run("setup", "codes", "-Y", computer.label, "--timeout", "2", "--cp2k-path", "/bin/true")
+    assert time.monotonic() - began < 8
+    assert not orm.QueryBuilder().append(orm.InstalledCode, filters={"label": "cp2k"}).count()
+
+
+def test_a_host_that_does_not_answer_is_left_with_ctrl_c(silent_port):
+    script = f"""
+import os, signal, threading
+from aiida.transports.plugins.ssh import SshTransport
+from aiida_deeph.cli.setup import check_connection
+
+class Computer:
+    label = hostname = "silent"
+
+    def get_transport(self):
+        names = {{"username": "nobody", "look_for_keys": False, "allow_agent": False}}
+        return SshTransport(machine="127.0.0.1", port={silent_port}, **names)
+
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+check_connection(Computer(), 60)
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in (1, -signal.SIGINT) and "KeyboardInterrupt" in done.stderr, done.stderr
+    assert time.monotonic() - began < 30

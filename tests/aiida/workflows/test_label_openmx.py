@@ -12,7 +12,6 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
-from aiida_deeph.cli.proofs import numeric_job
 from aiida_deeph.codes.openmx.label import OpenmxBaseWorkChain, OpenmxLabelWorkChain, recommended
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.keywords import flat
@@ -357,10 +356,12 @@ def test_unconverged_run_is_continued_from_its_density(stand_in):
 
 
 def test_tiny_job_of_setup_codes(start, openmx_code, tmp_path):
-    process = start(numeric_job(openmx_code, "labels"))
+    jobs = []
+    OpenmxLabelWorkChain.prove({"openmx": openmx_code}, "labels", lambda title, job: jobs.append(job))
+    process = start(jobs[0])
     assert process.inputs.basis.get_dict() == {"H": "s2"} and process.inputs.pseudos.H.filename == "H_PBE19.vps"
     with pytest.raises(InputError, match="no such family of orbitals"):
-        numeric_job(openmx_code, "none")
+        OpenmxLabelWorkChain.prove({"openmx": openmx_code}, "none", lambda title, job: jobs.append(job))
 
 
 def test_family_name_of_the_protocols():

@@ -11,7 +11,7 @@ import scipy.linalg
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_deeph.cli.proofs import prove_quantum_espresso
+from aiida_deeph.cli.proofs import prove
 from aiida_deeph.codes.qe.label import QeLabelWorkChain
 from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.errors import InputError
@@ -40,11 +40,11 @@ def codes(aiida_profile, aiida_code_installed, aiida_computer_local):
 
 
 def test_setup_proves_the_programs(codes, capsys):
-    prove_quantum_espresso(codes)
+    QeLabelWorkChain.prove(codes, None, prove)
     said = capsys.readouterr().out
     assert "pw.x run of a hydrogen molecule: PwCalculation" in said and "projection by HPRO: HproCalculation" in said
     with pytest.raises(InputError, match=r"pw.x is missing.*found hpro.*--pw-path"):
-        prove_quantum_espresso({"hpro": codes["hpro"]})
+        QeLabelWorkChain.prove({"hpro": codes["hpro"]}, None, prove)
 
 
 def test_bands_of_a_distorted_cell_of_diamond(codes):

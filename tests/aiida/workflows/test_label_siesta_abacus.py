@@ -14,7 +14,6 @@ from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
 
-from aiida_deeph.cli.proofs import numeric_job
 from aiida_deeph.codes.abacus.label import AbacusLabelWorkChain
 from aiida_deeph.codes.siesta.label import SiestaLabelWorkChain
 from aiida_deeph.data.pao import PaoData, PaoFamily
@@ -154,10 +153,11 @@ def test_wrong_keywords_are_refused_at_submission(start, code_of):
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_tiny_job_of_setup_codes(start, code_of, name):
     family = {"siesta": SIESTA_FAMILY, "abacus": ABACUS_FAMILY}[name]
-    process = start(numeric_job(code_of(name), family))
-    assert process.inputs.structure.get_formula() == "H2"
+    jobs = []
+    CLASSES[name].prove({name: code_of(name)}, family, lambda title, job: jobs.append(job))
+    assert start(jobs[0]).inputs.structure.get_formula() == "H2"
     with pytest.raises(InputError, match="no such family"):
-        numeric_job(code_of(name), "none")
+        CLASSES[name].prove({name: code_of(name)}, "none", lambda title, job: jobs.append(job))
 
 
 # recovery
