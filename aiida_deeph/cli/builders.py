@@ -128,6 +128,10 @@ def extended(values: schema.DatasetInputs, path: Path) -> Any:
     return load(values.extend, DataFactory("deeph.dataset"), f"{path}: extend")
 
 
-def entry_point(label: str) -> str:
-    """`pyscf` -> `deeph.label.pyscf`."""
-    return label if label.startswith("deeph.") else f"deeph.label.{label}"
+def entry_point(label: str | None) -> str:
+    """That of a code's labels, by the name of the code."""
+    from aiida_deeph.codes.registry import DEFAULT_LABEL, PREFIX
+
+    if label is None:
+        return DEFAULT_LABEL
+    return label if label.startswith("deeph.") else f"{PREFIX}{label}"

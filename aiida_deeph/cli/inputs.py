@@ -52,7 +52,7 @@ class TargetSource(StructureSource):
 class ValidationSource(TargetSource):
     """A structure on which bands are compared.
 
-    :param dft_bands: OpenMX's `.Band` file of this structure; without it, the structure is labelled.
+    :param dft_bands: file of bands of a DFT code, of this structure; without it, the structure is labelled.
     """
 
     dft_bands: str | None = None
@@ -99,9 +99,9 @@ class Inputs(Config):
 
 
 class LabelInputs(Inputs):
-    """One DFT run."""
+    """One DFT run, by default with the code that the engine runs."""
 
-    label: str = "pyscf"
+    label: str | None = None
     structure: StructureSource
     kpath: str | None = None
     points_per_segment: int = Field(default=40, ge=2)
@@ -115,7 +115,7 @@ class DatasetInputs(Inputs):
     :param keep: what of each label comes into the database: `nothing`, `hamiltonian` or `all` (see Keep).
     """
 
-    label: str = "pyscf"
+    label: str | None = None
     structures: dict[str, StructureSource] = Field(default_factory=dict)
     perturbation: dict[str, Any] | None = None
     labels: LabelSource | None = None
@@ -157,7 +157,7 @@ class BandsInputs(Inputs):
 class FullInputs(DatasetInputs):
     """Everything: dataset, training, targets, validation.
 
-    :param basis: of the overlaps, if nothing is labelled here, e.g. `{C: openmx:orbitals:C6.0-s2p2d1}`.
+    :param basis: of the overlaps, if nothing is labelled here, in the words of `deeph-engine overlap`.
     :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning).
     """
 

@@ -8,16 +8,13 @@ from typing import Any
 from aiida import orm
 from aiida.common.exceptions import NotExistent, NotExistentAttributeError
 
+from aiida_deeph.engine.dft.base import records
+
+# Besides those of the DFT codes, which stand in their records.
 CITATIONS = {
     "deeph": "DeepH: Li et al., Nat. Comput. Sci. 2, 367 (2022), doi:10.1038/s43588-022-00265-6",
     "deephe3": "DeepH-E3: Gong et al., Nat. Commun. 14, 2848 (2023), doi:10.1038/s41467-023-38468-8",
     "aiida": "AiiDA: Huber et al., Sci. Data 7, 300 (2020), doi:10.1038/s41597-020-00638-4",
-    "abacus": "ABACUS: Li et al., Comput. Mater. Sci. 112, 503 (2016), doi:10.1016/j.commatsci.2015.07.004",
-    "aims": "FHI-aims: Blum et al., Comput. Phys. Commun. 180, 2175 (2009), doi:10.1016/j.cpc.2009.06.022",
-    "cp2k": "CP2K: Kuehne et al., J. Chem. Phys. 152, 194103 (2020), doi:10.1063/5.0007045",
-    "openmx": "OpenMX: Ozaki, Phys. Rev. B 67, 155108 (2003), doi:10.1103/PhysRevB.67.155108",
-    "pyscf": "PySCF: Sun et al., J. Chem. Phys. 153, 024109 (2020), doi:10.1063/5.0006074",
-    "siesta": "SIESTA: Soler et al., J. Phys.: Condens. Matter 14, 2745 (2002), doi:10.1088/0953-8984/14/11/302",
 }
 
 
@@ -77,14 +74,18 @@ def model_card(model: Any) -> dict[str, Any]:
             "aiida-deeph": description.data.get("version"),
             **_versions(model),
         },
-        "cite": {
-            str(n): CITATIONS[key] for n, key in enumerate(["deephe3", "deeph", "aiida", *names], 1) if key in CITATIONS
-        },
+        "cite": {str(n): text for n, text in enumerate(citations(["deephe3", "deeph", "aiida", *names]), 1)},
     }
     return {
         title: {key: value for key, value in section.items() if value not in (None, {}, [])}
         for title, section in card.items()
     }
+
+
+def citations(names: list[str]) -> list[str]:
+    """What a method or DFT code asks to be cited by; nothing of those that are not known."""
+    known = {**CITATIONS, **{name: record.citation for name, record in records().items()}}
+    return [known[name] for name in names if name in known]
 
 
 def preprocess_of(model: Any) -> orm.CalcJobNode | None:

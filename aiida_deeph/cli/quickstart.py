@@ -6,6 +6,12 @@ from pathlib import Path
 
 import click
 
+from aiida_deeph.engine.dft.base import records
+
+# Codes for which no files of a basis have to be installed; first the one that needs no other program.
+LABELS = [record for record in records().values() if record.plugin and record.basis == "gaussian"]
+ENGINES = [record.name for record in sorted(LABELS, key=lambda record: len(record.programs))]
+
 
 @click.command("quickstart")
 @click.option(
@@ -19,7 +25,7 @@ import click
     help="Where report.html and summary.json go.",
 )
 @click.option(
-    "--engine", type=click.Choice(["pyscf", "cp2k"]), default="pyscf", show_default=True, help="DFT code of the labels."
+    "--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="DFT code of the labels."
 )
 @click.option("--reduced", is_flag=True, hidden=True, help="Few cells and a small network: proves the plumbing only.")
 def command(profile_name: str, workdir: Path, engine: str, reduced: bool) -> None:

@@ -74,6 +74,8 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     record: ClassVar[CodeRecord]
     # Plugins of others whose codes are the same program.
     aliases: ClassVar[tuple[str, ...]] = ()
+    # Parameters of the quickstart's labels over the protocol `fast`; further ones where it only proves the plumbing.
+    quickstart: ClassVar[tuple[Mapping[str, Any], Mapping[str, Any]]] = ({}, {})
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:

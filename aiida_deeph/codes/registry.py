@@ -10,9 +10,12 @@ from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
 from aiida_deeph.codes.label import LabelWorkChain
+from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import InputError
 
 PREFIX = "deeph.label."
+# Of the code that needs no program besides the engine.
+DEFAULT_LABEL = PREFIX + next(name for name, record in records().items() if record.plugin and not record.programs)
 
 
 def label_entry_points() -> list[str]:

@@ -38,11 +38,14 @@ class Stage:
     total: int
 
 
-def full_stages(n_labels: int, n_targets: int, n_validation: int) -> list[Stage]:
-    """The bars of a FullWorkChain: labels first, then the single steps."""
+def full_stages(label_job: str, n_labels: int, n_targets: int, n_validation: int) -> list[Stage]:
+    """The bars of a FullWorkChain: labels first, then the single steps.
+
+    :param label_job: process label of the job of a label.
+    """
     predicted = n_targets + n_validation
     return [
-        Stage("DFT labels and validation", ("PyscfCalculation", "Cp2kCalculation"), n_labels + n_validation),
+        Stage("DFT labels and validation", (label_job,), n_labels + n_validation),
         Stage("Dataset", ("PreprocessCalculation",), 1),
         Stage("Training", ("TrainCalculation",), 1),
         Stage("Test", ("EvaluateCalculation",), 1),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "deeph-quickstart"
 ENGINE_LABEL = "deeph-engine"
-# Patterns with a wildcard need not be installed: aiida-cp2k is an extra.
-CACHED = ("aiida.calculations:deeph.*", "aiida.calculations:cp2k*")
+# Patterns with a wildcard need not be installed: plugins of others are extras.
+PLUGINS = [record.plugin for record in records().values() if record.plugin is not None]
+OF_OTHERS = [f"aiida.calculations:{plugin}*" for plugin in PLUGINS if not plugin.startswith("deeph.")]
+CACHED = ("aiida.calculations:deeph.*", *OF_OTHERS)
 
 
 def program_beside_python(name: str) -> Path:

@@ -36,7 +36,7 @@ def calculations_of(process: orm.ProcessNode) -> list[orm.CalculationNode]:
 
 
 def short_label(node: orm.CalculationNode) -> str:
-    """`PyscfCalculation` becomes `Pyscf`; a calcfunction keeps its name."""
+    """`TrainCalculation` becomes `Train`; a calcfunction keeps its name."""
     return str(node.process_label or node.process_type or "calculation").removesuffix("Calculation").replace("_", " ")
 
 

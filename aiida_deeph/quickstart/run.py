@@ -14,6 +14,8 @@ from aiida import orm
 from aiida.engine import ProcessBuilder, submit
 from rich.console import Console
 
+from aiida_deeph.codes.registry import PREFIX, label_class
+from aiida_deeph.engine.dft.base import get_record
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.progress import Job, follow, full_stages
 from aiida_deeph.quickstart import profile, report
@@ -24,26 +26,27 @@ from aiida_deeph.workflows.full import FullWorkChain
 
 EXTRA = "deeph_quickstart"
 WORKERS = 2
-CP2K_PLUGIN = "cp2k"
 
 
 def codes(engine: str) -> dict[str, orm.InstalledCode]:
     """The engine's code, and that of the DFT program if it is another one.
 
-    :raises InputError: `cp2k` is not on PATH.
+    :raises InputError: the program is not on PATH.
     """
     own = profile.code(profile.ENGINE_LABEL, profile.program_beside_python("deeph-engine"), "deeph.train")
-    if engine == "pyscf":
+    programs = get_record(engine).programs
+    if not programs:
         return {"engine": own, "dft": own}
-    program = shutil.which("cp2k")
-    if program is None:
+    program = programs[0]
+    path = shutil.which(program.name)
+    if path is None:
         raise InputError(
-            "CP2K not found",
+            f"{program.title} not found",
             where="PATH",
-            expected="a program named cp2k",
-            remedy="install it (Debian: apt-get install cp2k) or use --engine pyscf",
+            expected=f"a program named {program.name}",
+            remedy=f"install it (Debian: apt-get install {program.name}) or leave out --engine",
         )
-    return {"engine": own, "dft": profile.code("cp2k", Path(program), CP2K_PLUGIN, "export OMP_NUM_THREADS=1")}
+    return {"engine": own, "dft": profile.code(program.name, Path(path), program.plugin, "export OMP_NUM_THREADS=1")}
 
 
 def kpoints(points: list[list[float]], structure: orm.StructureData, labels: list[list[Any]]) -> orm.KpointsData:
@@ -94,7 +97,7 @@ def builder_of(engine: str, settings: QuickstartSettings) -> ProcessBuilder:
         validation={VALIDATION: unseen},
         protocol="fast",
         overrides=overrides,
-        label=f"deeph.label.{engine}",
+        label=f"{PREFIX}{engine}",
     )
     last = settings.band_points - 1
     path = [[0.5 * n / last, 0.0, 0.0] for n in range(settings.band_points)]
@@ -154,7 +157,7 @@ def run(engine: str, settings: QuickstartSettings, profile_name: str, folder: Pa
         epochs = int(settings.train_parameters.get("epochs", 1))
         follow(
             process,
-            full_stages(settings.cells.n_cells, 1, 1),
+            full_stages(label_class(f"{PREFIX}{engine}")._process_class.__name__, settings.cells.n_cells, 1, 1),
             console,
             lambda jobs: training_progress(jobs, epochs),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aiida_deeph.codes.registry import PREFIX, label_class
+
 
 @dataclass(frozen=True)
 class CellSettings:
@@ -66,10 +68,6 @@ class QuickstartSettings:
         return asdict(self)
 
 
-PYSCF = {"basis": "gth-szv", "pseudo": "gth-pbe", "xc": "pbe", "ke_cutoff": 50.0, "smearing": 0.1, "threads": 1}
-
-CP2K: dict[str, Any] = {"basis_set": "SZV-MOLOPT-SR-GTH"}
-
 TRAINING: dict[str, Any] = {
     # The two-centre part is fitted first, DeepH-E3 learns the rest: half the error in the same time.
     "network": {
@@ -91,15 +89,14 @@ TRAINING: dict[str, Any] = {
     "device": "cpu",
 }
 
-LABELS = {"pyscf": PYSCF, "cp2k": CP2K}
-
 
 def full(engine: str) -> QuickstartSettings:
     """The quickstart itself.
 
-    :param engine: `pyscf` or `cp2k`.
+    :param engine: name of the code that labels.
     """
-    return QuickstartSettings(label_parameters=LABELS[engine], train_parameters=TRAINING)
+    parameters, _ = label_class(f"{PREFIX}{engine}").quickstart
+    return QuickstartSettings(label_parameters=dict(parameters), train_parameters=TRAINING)
 
 
 def reduced(engine: str) -> QuickstartSettings:
@@ -108,7 +105,8 @@ def reduced(engine: str) -> QuickstartSettings:
     network = {**TRAINING["network"], "irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o+4x2e", "lmax": 2}
     split = {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 42}
     training = {**TRAINING, "network": network, "split": split, "epochs": 10}
-    label = {**LABELS[engine], "ke_cutoff": 25.0} if engine == "pyscf" else LABELS[engine]
+    parameters, small = label_class(f"{PREFIX}{engine}").quickstart
+    label = {**parameters, **small}
     return QuickstartSettings(
         cells=cells, cutoff=5.0, kmesh=5, label_parameters=label, train_parameters=training, band_points=5
     )

@@ -8,7 +8,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.registry import label_class, validate_label_workchain
+from aiida_deeph.codes.registry import DEFAULT_LABEL, label_class, validate_label_workchain
 from aiida_deeph.processes.folders import Keep, lasting_folder, validate_keep
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.workflows.dataset_inputs import (
@@ -73,7 +73,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
             serializer=orm.to_aiida_type,
             required=False,
             validator=validate_label_workchain,
-            help="Entry point of the workchain that labels, e.g. `deeph.label.pyscf`.",
+            help=f"Entry point of the workchain that labels, e.g. `{DEFAULT_LABEL}`.",
         )
         expose_inputs(
             spec,

@@ -9,7 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
-from aiida_deeph.codes.registry import checked_label_class, label_class
+from aiida_deeph.codes.registry import DEFAULT_LABEL, checked_label_class, label_class
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.structures.design import DesignConfig
@@ -32,7 +32,7 @@ class DatasetProtocolMixin(ProtocolMixin):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        label: str = "deeph.label.pyscf",
+        label: str = DEFAULT_LABEL,
         labels: Mapping[str, orm.Data] | None = None,
         extend: orm.Data | None = None,
     ) -> ProcessBuilder:
@@ -58,7 +58,7 @@ class DatasetProtocolMixin(ProtocolMixin):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        label: str = "deeph.label.pyscf",
+        label: str = DEFAULT_LABEL,
         where: str = "overrides",
         labels: Mapping[str, orm.Data] | None = None,
         extend: orm.Data | None = None,

@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.engine import ProcessBuilder
 
 from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.registry import checked_label_class
+from aiida_deeph.codes.registry import DEFAULT_LABEL, checked_label_class
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.split import check_split
 from aiida_deeph.processes.builder import codes_of, filled_builder
@@ -76,7 +76,7 @@ class FullProtocolMixin(ProtocolMixin):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        label: str = "deeph.label.pyscf",
+        label: str = DEFAULT_LABEL,
         labels: Mapping[str, orm.Data] | None = None,
         reference_bands: Mapping[str, orm.BandsData] | None = None,
         basis: str | dict[str, str] | None = None,

@@ -50,6 +50,7 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     _process_class = Cp2kCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
+    quickstart = ({"basis_set": "SZV-MOLOPT-SR-GTH"}, {})
     not_converged = (450,)
     incomplete = (210, 303)
 

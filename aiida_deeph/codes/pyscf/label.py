@@ -25,6 +25,10 @@ class PyscfLabelWorkChain(LabelWorkChain):
     _process_class = PyscfCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
+    quickstart = (
+        {"basis": "gth-szv", "pseudo": "gth-pbe", "xc": "pbe", "ke_cutoff": 50.0, "smearing": 0.1, "threads": 1},
+        {"ke_cutoff": 25.0},
+    )
     not_converged = (410,)
     incomplete = (400,)
     no_space = (440,)

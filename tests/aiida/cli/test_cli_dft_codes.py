@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from ase.io import write
 from click.testing import CliRunner
 
 from aiida_deeph.cli.main import command
+from aiida_deeph.cli.proofs import prove
+from aiida_deeph.codes.registry import PREFIX, label_class
 from aiida_deeph.engine.errors import DeepHError, InputError
 from tests.aiida.lcao_files import install_families
 
@@ -122,3 +125,17 @@ check_connection(Computer(), 60)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in (1, -signal.SIGINT) and "KeyboardInterrupt" in done.stderr, done.stderr
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["pyscf", pytest.param("cp2k", marks=pytest.mark.requires("cp2k"))])
+def test_tiny_jobs_run(name, engine_code, aiida_code_installed, capsys):
+    workchain = label_class(f"{PREFIX}{name}")
+    engine_code.computer.set_minimum_job_poll_interval(0.1)
+    code = engine_code
+    if name != "pyscf":
+        path, prepend = shutil.which(name), "export OMP_NUM_THREADS=1"
+        names = {"default_calc_job_plugin": workchain.record.plugin, "filepath_executable": path}
+        code = aiida_code_installed(label=f"tiny-{name}", prepend_text=prepend, **names)
+    workchain.prove({name: code}, None, prove)
+    assert f"{workchain._process_class.__name__}<" in capsys.readouterr().out
