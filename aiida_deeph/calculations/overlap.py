@@ -14,6 +14,8 @@ from aiida_deeph.calculations.validation import check_elements, check_structure
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.data.structure import atom_symbols
+from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.dft.record import BASIS_FILE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
@@ -46,14 +48,14 @@ class OverlapCalculation(EngineCalculation):
             "basis_file",
             valid_type=SinglefileData,
             required=False,
-            help="File of basis sets, uploaded under its name, for `basis: cp2k:FILENAME:NAME`.",
+            help="File of basis sets, uploaded under its name, for `basis: CODE:FILENAME:NAME`.",
         )
         spec.input_namespace(
             "orbitals",
             valid_type=SinglefileData,
             dynamic=True,
             required=False,
-            help="Files of numerical orbitals by element, uploaded under their names, for `openmx:orbitals[:NAME]`.",
+            help="Files of numerical orbitals by element, uploaded under their names, for `CODE:orbitals[:NAME]`.",
         )
         spec.input("retrieve", valid_type=Bool, default=lambda: Bool(False), help="Whether to bring S back as a node.")
         spec.output("overlap", valid_type=HamiltonianData, required=False, help="The overlap, with `retrieve`.")
@@ -104,7 +106,9 @@ def check_basis(basis: str | Mapping[str, str], symbols: tuple[str, ...]) -> str
 def check_basis_file(basis: str | Mapping[str, str], file: SinglefileData | None) -> str | None:
     """Files named in the basis are the one that is uploaded."""
     names = [basis] if isinstance(basis, str) else list(basis.values())
-    wanted = sorted({name.split(":")[1] for name in names if name.startswith("cp2k:") and name.count(":") >= 2})
+    of_files = [code for code, record in records().items() if record.basis == BASIS_FILE]
+    words = [name.split(":") for name in names if name.count(":") >= 2]
+    wanted = sorted({file for code, file, *_ in words if code in of_files})
     given = [file.filename] if file is not None else []
     if set(wanted) <= set(given):
         return None
@@ -136,7 +140,7 @@ def check_orbitals(
             "files of orbitals do not fit the basis",
             where="inputs parameters.basis and orbitals",
             found=f"basis {', '.join(elsewhere or sorted(set(names.values())))}, files of {', '.join(files) or 'none'}",
-            expected=f"basis openmx:{ORBITALS}, and a file of each of {', '.join(symbols)}",
+            expected=f"basis CODE:{ORBITALS}, and a file of each of {', '.join(symbols)}",
             remedy="give the files as the input namespace orbitals",
         )
     )

@@ -21,7 +21,7 @@ def full_builder(
     :param dry_run: leave no node behind.
     :raises InputError: anything that cannot run.
     """
-    from aiida_deeph.cli.imported import openmx_bands
+    from aiida_deeph.cli.imported import imported_bands
     from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.full import FullWorkChain
 
@@ -32,7 +32,7 @@ def full_builder(
         group: structures_of(getattr(values, group), path, dry_run) for group in ("structures", "targets", "validation")
     }
     reference = {
-        name: openmx_bands(path.parent / source.dft_bands, groups["validation"][name])
+        name: imported_bands(path.parent / source.dft_bands, groups["validation"][name])
         for name, source in values.validation.items()
         if source.dft_bands is not None
     }

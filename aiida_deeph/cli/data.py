@@ -10,9 +10,9 @@ from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli.clean import data_clean
-from aiida_deeph.cli.gth import data_gth
 from aiida_deeph.cli.pao import command as pao
 from aiida_deeph.cli.verdi_data import hamiltonian_export, hamiltonian_show
+from aiida_deeph.codes.families import commands
 
 
 @click.group("data", cls=VerdiCommandGroup)
@@ -21,7 +21,8 @@ def command() -> None:
 
 
 command.add_command(pao)
-command.add_command(data_gth)
+for making_families in commands():
+    command.add_command(making_families)
 command.add_command(hamiltonian_show)
 command.add_command(hamiltonian_export)
 command.add_command(data_clean)

@@ -75,27 +75,27 @@ def imported_node(folder: Path, code: str) -> Any:
     return node
 
 
-def openmx_bands(path: Path, structure: Any) -> Any:
-    """BandsData of OpenMX's `.Band` file.
+def imported_bands(path: Path, structure: Any) -> Any:
+    """BandsData of a DFT code's own file of bands.
 
     :param structure: StructureData that the bands are of; k-points are fractions of its reciprocal lattice.
+    :raises InputError: no code is known that writes such files.
     :raises DataError: the file is missing or damaged.
     """
-    from aiida_deeph.engine.dft.openmx.band_file import parse_bands
-    from aiida_deeph.engine.dft.openmx.code import OPENMX
-    from aiida_deeph.parsers.bandsdata import make_bands
+    from aiida_deeph.codes.registry import label_classes
 
+    known = {workchain.bands_suffix: workchain for workchain in label_classes() if workchain.bands_suffix is not None}
+    if path.suffix not in known:
+        raise InputError("not a file of bands", where=path, expected=f"one that ends in {', '.join(known)}")
+    workchain = known[path.suffix]
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("bands cannot be read", where=path, found=error, expected="OpenMX's .Band file") from None
-    bands = parse_bands(text)
-    node = make_bands(
-        bands.energies * OPENMX.hartree, bands.kpoints, cell=structure.cell, labels=bands.points_of_labels
-    )
-    node.base.attributes.set("fermi_energy", bands.fermi_energy * OPENMX.hartree)
+        expected = f"the file of bands of {workchain.record.title}"
+        raise DataError("bands cannot be read", where=path, found=error, expected=expected) from None
+    node = workchain.read_bands(text, structure.cell)
     node.label = path.name
-    node.description = f"imported from {origin_of(path)}, by OpenMX"
+    node.description = f"imported from {origin_of(path)}, by {workchain.record.title}"
     node.base.extras.set(ORIGIN, origin_of(path))
     return node
 

@@ -10,16 +10,23 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli.verdi_data import AS_JSON, print_values
+from aiida_deeph.codes.families import Database, database_of
+from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.orbitals.formats import FORMATS
+
+# Of codes that do not make their orbitals themselves.
+OF_FILES = [record for record in records().values() if record.basis in FORMATS and not record.makes_orbitals]
+PROTOCOLS = ", ".join(f"`{program.families}`" for record in OF_FILES for program in record.programs)
 
 
 @click.group("pao", cls=VerdiCommandGroup)
 def command() -> None:
-    """Families of numerical orbitals (.pao of OpenMX, .orb of ABACUS, .ion.xml and .ion of SIESTA)."""
+    """Families of files of numerical orbitals (.pao, .orb, .ion.xml, .ion)."""
 
 
 @command.command("install")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--label", required=True, help="Label; the protocols take `openmx-2019`, `abacus-sg15`.")
+@click.option("--label", required=True, help=f"Label; the protocols take {PROTOCOLS}.")
 @click.option("--description", default="", help="Where the files are from.")
 @click.option(
     "--pseudos/--no-pseudos",
@@ -31,39 +38,34 @@ def command() -> None:
 def pao_install(folder: Path, label: str, description: str, pseudos: bool) -> None:
     """Store the files of orbitals of FOLDER as a family.
 
-    FOLDER holds them itself, with .upf files for ABACUS if you like, or is OpenMX's DFT_DATA19 with the folders PAO and
-    VPS; of the several pseudopotentials of an element there, the family gets the one that OpenMX's manual recommends
-    for PBE.
+    FOLDER holds them itself, with .upf files of pseudopotentials if you like, or is a code's own database, such as
+    DFT_DATA19 with its folders PAO and VPS; of the several pseudopotentials of an element there, the family gets the
+    one that the code's manual recommends for PBE.
     """
     from aiida_deeph.data.pao import PaoFamily
 
-    inside = folder / "PAO"
-    family, left_out = PaoFamily.create_from_folder(inside if inside.is_dir() else folder, label, description)
+    database = database_of(folder)
+    family, left_out = PaoFamily.create_from_folder(database.orbitals, label, description)
     for name, reason in left_out.items():
         echo.echo_warning(f"{name} is left out: {reason}")
     orbitals = family.orbitals
     elements = len({node.element for node in orbitals.values()})
     echo.echo_success(f"PaoFamily {label}<{family.pk}>: {len(orbitals)} files, {elements} elements")
-    if pseudos and (folder / "VPS").is_dir():
-        from aiida_deeph.codes.openmx.label import recommended_pseudos
-
-        paths = [folder / "VPS" / f"{name}.vps" for name in recommended_pseudos().values()]
-        _install_pseudos([path for path in paths if path.is_file()], "vps", label, description)
-    elif pseudos and (files := sorted(path for path in folder.iterdir() if path.suffix.lower() == ".upf")):
-        _install_pseudos(files, "upf", label, description)
+    if pseudos and (database.pseudos or database.orbitals != folder):
+        _install_pseudos(database, label, description)
 
 
-def _install_pseudos(paths: list[Path], suffix: str, label: str, description: str) -> None:
+def _install_pseudos(database: Database, label: str, description: str) -> None:
     from aiida.plugins import DataFactory, GroupFactory
 
-    kind, node_class = GroupFactory("pseudo.family"), DataFactory(f"pseudo.{suffix}")
+    kind, node_class = GroupFactory("pseudo.family"), DataFactory(f"pseudo.{database.kind}")
     if kind.collection.count(filters={"label": label}):
         echo.echo_warning(f"a family of pseudopotentials {label} is there already and stays as it is")
         return
-    if not paths:
+    if not database.pseudos:
         echo.echo_warning("there is none of the recommended pseudopotentials, such as C_PBE19.vps")
         return
-    nodes = [node_class.get_or_create(path) for path in paths]
+    nodes = [node_class.get_or_create(path) for path in database.pseudos]
     elements = [node.element for node in nodes]
     twice = sorted({element for element in elements if elements.count(element) > 1})
     if twice:
@@ -85,7 +87,7 @@ def pao_list() -> None:
         for group in sorted(PaoFamily.collection.all(), key=lambda group: group.label)
     ]
     if not rows:
-        echo.echo_report("no family is installed: `aiida-deeph data pao install FOLDER --label openmx-2019`")
+        echo.echo_report("no family is installed: `aiida-deeph data pao install FOLDER --label LABEL`")
         return
     header = ("label", "PK", "files", "description")
     widths = [max(len(row[n]) for row in [header, *rows]) for n in range(3)]

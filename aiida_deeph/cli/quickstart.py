@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.dft.record import BASIS_FILE, BASIS_LIBRARY
 
 # Codes for which no files of a basis have to be installed; first the one that needs no other program.
-LABELS = [record for record in records().values() if record.plugin and record.basis == "gaussian"]
+LABELS = [record for record in records().values() if record.plugin and record.basis in (BASIS_LIBRARY, BASIS_FILE)]
 ENGINES = [record.name for record in sorted(LABELS, key=lambda record: len(record.programs))]
 
 

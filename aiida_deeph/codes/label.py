@@ -154,6 +154,18 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         """The basis in the words of `deeph-engine overlap`."""
         raise NotImplementedError
 
+    # Ending of the code's own files of bands, of other people's runs, that `read_bands` understands.
+    bands_suffix: ClassVar[str | None] = None
+
+    @classmethod
+    def read_bands(cls, text: str, cell: Any) -> orm.BandsData:
+        """Bands of such a file.
+
+        :param cell: to whose reciprocal lattice the k-points belong, Angstrom.
+        :raises DataError: it is damaged.
+        """
+        raise NotImplementedError
+
     @classmethod
     def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
         """Run tiny jobs that touch what labels need.

@@ -10,9 +10,9 @@ import yaml
 TABLE = Path(__file__).parent / "bases.yaml"
 
 
-def elements_without_basis(code: str, basis: str, symbols: Iterable[str]) -> list[str]:
+def elements_without_basis(basis: str, symbols: Iterable[str]) -> list[str]:
     """Elements that a basis of the table lacks; a basis that is not in the table is left to the code's own verdict."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[code]
+    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     key = basis.lower().replace("_", "-")
     if key not in table:
         return []

@@ -81,11 +81,8 @@ class DftParser(EngineParser):
         """
         like = self.node.inputs.bands_kpoints
         points = np.array(like.get_kpoints(), dtype=np.float64) if kpoints is None else kpoints
-        node = make_bands(energies, points, cell=self.node.inputs.structure.cell, like=like)
-        if fermi_energy is not None:
-            node.base.attributes.set("fermi_energy", fermi_energy)
-            node.base.attributes.set("fermi_energy_units", "eV")
-        self.out("output_band", node)
+        cell = self.node.inputs.structure.cell
+        self.out("output_band", make_bands(energies, points, cell=cell, like=like, fermi_energy=fermi_energy))
 
     def not_converged(self, cycles: int, last: str) -> ExitCode:
         """The exit code of an SCF that did not converge.

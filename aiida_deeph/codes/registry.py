@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from aiida import orm
@@ -27,6 +29,13 @@ def label_class(entry_point: str) -> type[LabelWorkChain]:
     """The workchain of an entry point."""
     workchain: type[LabelWorkChain] = WorkflowFactory(entry_point)
     return workchain
+
+
+def label_classes() -> Iterator[type[LabelWorkChain]]:
+    """All workchains that label whose plugins are installed: those of others are extras."""
+    for name in label_entry_points():
+        with suppress(EntryPointError):
+            yield label_class(name)
 
 
 def validate_label_workchain(node: orm.Str | None, _: Any) -> str | None:

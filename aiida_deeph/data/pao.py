@@ -12,15 +12,15 @@ from aiida.orm import Group, QueryBuilder, SinglefileData
 
 from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.orbitals.formats import SUFFIXES, describe_orbitals, suffix_of
+from aiida_deeph.engine.orbitals.formats import SUFFIXES, describe_orbitals, format_of, suffix_of
 from aiida_deeph.engine.orbitals.pao import PaoDescription
 
 
 class PaoData(SinglefileData):
-    """One file of numerical orbitals: `.pao` of OpenMX, `.ion.xml` or `.ion` of SIESTA, `.orb` of ABACUS.
+    """One file of numerical orbitals: `.pao`, `.ion.xml`, `.ion` or `.orb`.
 
-    Attributes: code, name (`C6.0` of C6.0.pao), element, valence (electrons; None of ABACUS), radius (Bohr), counts
-    (functions of each l), sha256.
+    Attributes: code, name (`C6.0` of C6.0.pao), element, valence (electrons; None if the file does not say it), radius
+    (Bohr), counts (functions of each l), sha256.
     """
 
     def set_file(self, file, filename: str | None = None, **kwargs) -> None:
@@ -81,7 +81,7 @@ class PaoData(SinglefileData):
     @property
     def code(self) -> str:
         """Name of the code whose orbitals they are."""
-        return self.base.attributes.get("code", "openmx")
+        return self.base.attributes.get("code", None) or code_of_format(format_of(self.filename))
 
     @property
     def valence(self) -> float | None:
@@ -95,7 +95,7 @@ class PaoData(SinglefileData):
 
     @property
     def head(self) -> PaoDescription:
-        """What the file says of itself, in the words of OpenMX."""
+        """What the file says of itself."""
         known = self.base.attributes.all
         return PaoDescription(
             known["name"], known["element"], known["valence"], known["radius"], tuple(known["counts"])
@@ -109,7 +109,7 @@ class PaoFamily(Group):
     def create_from_folder(cls, folder: Path, label: str, description: str = "") -> tuple[PaoFamily, dict[str, str]]:
         """Store the files of orbitals of a folder; nodes that are there already are used again.
 
-        OpenMX's own database holds a few files of virtual atoms between the elements: such files are left out.
+        Databases hold a few files of virtual atoms between the elements: such files are left out.
 
         :raises InputError: not one file that can be used, or a family of this label.
         :return: the family, and the files left out with the reason.

@@ -21,6 +21,7 @@ def make_bands(
     like: KpointsData | None = None,
     spectral_weights: Any = None,
     ghosts: Any = None,
+    fermi_energy: float | None = None,
 ) -> BandsData:
     """Bands in eV.
 
@@ -32,6 +33,7 @@ def make_bands(
     :param like: the input node: its cell, periodicity and labels are taken where they are not given.
     :param spectral_weights: of unfolded bands, in the shape of the energies: array `spectral_weights` of the node.
     :param ghosts: [spin, k, band] of states in the near-null space of S, shape (n_ghosts, 3): array `ghost_states`.
+    :param fermi_energy: eV: attribute `fermi_energy` of the node, the same for all DFT codes.
     :raises InvalidOutputError: the shapes do not fit.
     """
     energies, kpoints = np.asarray(energies, dtype=np.float64), np.asarray(kpoints, dtype=np.float64)
@@ -54,4 +56,6 @@ def make_bands(
         node.set_array("spectral_weights", shares if energies.ndim == 3 else shares[0])
     if ghosts:
         node.set_array("ghost_states", np.asarray(ghosts, dtype=np.int64))
+    if fermi_energy is not None:
+        node.base.attributes.set_many({"fermi_energy": fermi_energy, "fermi_energy_units": "eV"})
     return node

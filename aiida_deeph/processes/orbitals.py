@@ -10,12 +10,11 @@ from aiida.common.exceptions import NotExistent
 from aiida.plugins import DataFactory, GroupFactory
 
 from aiida_deeph.calculations.overlap import ORBITALS as FOLDER
+from aiida_deeph.engine.dft.base import get_record
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.orbitals.formats import FORMATS
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 from aiida_deeph.engine.overlap.basis import is_numeric
-
-# Codes that make their orbitals in each run: their names say nothing, the files are those of the labels.
-MADE_BY_RUNS = ("siesta",)
 
 PaoData = DataFactory("deeph.pao")
 PaoFamily = GroupFactory("deeph.family.pao")
@@ -82,7 +81,7 @@ def orbitals_of_basis(basis: object, model: orm.Data | None = None) -> dict[str,
         return {}
     named = {symbol: text.split(":") for symbol, text in basis.items() if is_numeric(text) and text.count(":") == 2}
     named = {symbol: words for symbol, words in named.items() if words[1] == FOLDER}
-    made = [symbol for symbol, (code, _, _) in named.items() if code in MADE_BY_RUNS]
+    made = [symbol for symbol, (code, _, _) in named.items() if get_record(code).makes_orbitals]
     if made and model is None:
         return {}
     known = _of_runs(model, made) if made and model is not None else {}
@@ -120,12 +119,13 @@ def _stored(code: str, orbitals: str) -> orm.SinglefileData:
 
     :raises InputError: there is none, or there are several.
     """
-    name = parse_orbital_name(orbitals, "overlap.parameters.basis").file if code == "openmx" else orbitals
+    kind = FORMATS[str(get_record(code).basis)]
+    name = parse_orbital_name(orbitals, "overlap.parameters.basis").file if kind.named else orbitals
     found = orm.QueryBuilder().append(PaoData, filters={"attributes.name": name}).all(flat=True)
     found = [node for node in found if node.code == code]
     if len({node.base.attributes.get("sha256") for node in found}) == 1:
         return found[0]
-    suffix = {"openmx": ".pao", "siesta": ".ion.xml", "abacus": ".orb"}[code]
+    suffix = kind.suffixes[0]
     remedy = "install them with `aiida-deeph data pao install FOLDER`" if not found else "give overlap.orbitals"
     files = ", ".join(str(node.pk) for node in found)
     raise InputError(

@@ -11,6 +11,7 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkC
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.overlap.basis import spec_forms
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.orbitals import orbitals_of_basis
 from aiida_deeph.processes.ports import expose_inputs
@@ -230,7 +231,7 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 "basis of the overlap unknown",
                 where="overlap.parameters.basis",
                 found="nothing in the model or the runs behind it",
-                expected="`pyscf:NAME`, `cp2k:FILE:NAME`, `openmx:orbitals:FILE-SHELLS`, ..",
+                expected=spec_forms(),
                 remedy="give the basis that the labels were computed with",
             )
         overlap["parameters"] = parameters

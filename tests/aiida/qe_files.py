@@ -11,7 +11,7 @@ import pytest
 from aiida import orm
 from aiida.plugins import GroupFactory
 
-from aiida_deeph.data.gth import install_gth
+from aiida_deeph.codes.qe.families import install_gth
 from tests.conftest import REQUIRE_ALL
 
 FAMILY = "gth-pbe"

@@ -166,9 +166,9 @@ def test_element_without_basis_is_refused_by_name(name, code_of, structure):
 @pytest.mark.parametrize("name", label_entry_points())
 def test_code_of_another_plugin_is_refused_by_name(name, aiida_code_installed, structure):
     code = aiida_code_installed(
-        label="other", default_calc_job_plugin="core.arithmetic.add", filepath_executable="/bin/true"
+        label="contract-other", default_calc_job_plugin="core.arithmetic.add", filepath_executable="/bin/true"
     )
-    with pytest.raises(InputError, match=r"code other@.* runs the plugin `core.arithmetic.add`"):
+    with pytest.raises(InputError, match=r"code contract-other@.* runs the plugin `core.arithmetic.add`"):
         WorkflowFactory(name).get_builder_from_protocol(code, structure)
 
 

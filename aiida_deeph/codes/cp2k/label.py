@@ -14,10 +14,12 @@ from aiida.plugins import CalculationFactory
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
 from aiida_deeph.codes.proof import MESH, Run, gamma, hydrogen_molecule
+from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
 from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
+from aiida_deeph.engine.dft.record import BASIS_LIBRARY
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.protocol import merge
 
@@ -40,7 +42,8 @@ def bands_of_cp2k(retrieved: orm.FolderData, kpoints: orm.KpointsData) -> orm.Ba
     node.set_kpointsdata(kpoints)
     node.set_bands(bands.energies[0] if len(bands.energies) == 1 else bands.energies, units="eV")
     with retrieved.base.repository.as_path() as folder:
-        node.base.attributes.set("fermi_energy", parse_main_output(find_main_output(folder)).fermi_energy)
+        fermi_energy = parse_main_output(find_main_output(folder)).fermi_energy
+    node.base.attributes.set_many({"fermi_energy": fermi_energy, "fermi_energy_units": "eV"})
     return node
 
 
@@ -58,7 +61,7 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
         """Elements without a KIND, or whose basis set does not hold them."""
         sets = basis_sets(parameters)
-        return sorted(s for s in symbols if s not in sets or elements_without_basis("cp2k", sets[s], [s]))
+        return sorted(s for s in symbols if s not in sets or elements_without_basis(sets[s], [s]))
 
     @classmethod
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:
@@ -70,9 +73,10 @@ class Cp2kLabelWorkChain(LabelWorkChain):
 
     @classmethod
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
-        """The same basis sets as PySCF knows them: SZV-MOLOPT-SR-GTH is gth-szv-molopt-sr."""
-        sets = basis_sets(parameters)
-        return {symbol: "pyscf:gth-" + sets[symbol].lower().removesuffix("-gth") for symbol in sorted(symbols)}
+        """The same basis sets as the library of Gaussians knows them: SZV-MOLOPT-SR-GTH is gth-szv-molopt-sr."""
+        sets, library = basis_sets(parameters), code_of_format(BASIS_LIBRARY)
+        names = {symbol: sets[symbol].lower().removesuffix("-gth") for symbol in sorted(symbols)}
+        return {symbol: f"{library}:gth-{name}" for symbol, name in names.items()}
 
     @classmethod
     def is_unconverged(cls, node: orm.CalcJobNode) -> bool:

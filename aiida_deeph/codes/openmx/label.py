@@ -7,34 +7,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
 from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.lcao import LcaoBaseWorkChain, LcaoLabelWorkChain
-from aiida_deeph.engine.dft.openmx.code import RECORD
+from aiida_deeph.codes.openmx.families import COLUMNS, recommended
+from aiida_deeph.engine.dft.openmx.band_file import parse_bands
+from aiida_deeph.engine.dft.openmx.code import OPENMX, RECORD
 from aiida_deeph.engine.dft.openmx.keywords import TABLE as KEYWORDS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
+from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.processes.orbitals import overlap_of
 
-TABLE = Path(__file__).parent / "orbitals.yaml"
-COLUMNS = ("pseudo", "quick", "standard", "precise")
 # Mixing that is more careful needs at least so many cycles.
 MIN_CYCLES = 100
 
 OpenmxCalculation = CalculationFactory("deeph.openmx")
-
-
-def recommended() -> dict[str, dict[str, str]]:
-    """Element -> column -> name of its pseudopotential or orbitals, in OpenMX's database of 2019."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return {symbol: dict(zip(COLUMNS, row, strict=True)) for symbol, row in table.items()}
-
-
-def recommended_pseudos() -> dict[str, str]:
-    """Element -> name of its pseudopotential."""
-    return {symbol: row["pseudo"] for symbol, row in recommended().items()}
 
 
 class OpenmxLabelWorkChain(LcaoLabelWorkChain):
@@ -49,6 +38,15 @@ class OpenmxLabelWorkChain(LcaoLabelWorkChain):
     record = RECORD
     orbitals_prefix, pseudo_prefix, pseudo_kind = "pao_", "vps_", "vps"
     quick = MappingProxyType({"scf": {"energycutoff": 80.0, "criterion": 1e-6}})
+
+    bands_suffix = ".Band"
+
+    @classmethod
+    def read_bands(cls, text: str, cell: Any) -> orm.BandsData:
+        """See the base class."""
+        bands = parse_bands(text)
+        energies, fermi_energy = bands.energies * OPENMX.hartree, bands.fermi_energy * OPENMX.hartree
+        return make_bands(energies, bands.kpoints, cell=cell, labels=bands.points_of_labels, fermi_energy=fermi_energy)
 
     @classmethod
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class PyscfLabelWorkChain(LabelWorkChain):
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
         """Elements that the Gaussian basis does not hold."""
-        return elements_without_basis("pyscf", parameters.get("basis", "gth-szv"), symbols)
+        return elements_without_basis(parameters.get("basis", "gth-szv"), symbols)
 
     @classmethod
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:

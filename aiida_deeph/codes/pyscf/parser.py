@@ -41,5 +41,6 @@ class PyscfParser(EngineParser):
             except (KeyError, TypeError) as error:
                 raise InvalidOutputError(f"{RESULTS_FILE}: no bands ({error})") from None
             like, cell = self.node.inputs.bands_kpoints, self.node.inputs.structure.cell
-            self.out("output_band", make_bands(energies, kpoints, cell=cell, like=like))
+            level = results.get("fermi_energy")
+            self.out("output_band", make_bands(energies, kpoints, cell=cell, like=like, fermi_energy=level))
         return None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_deeph.cli.imported import label_nodes, member_name, openmx_bands, origin_of
+from aiida_deeph.cli.imported import imported_bands, label_nodes, member_name, origin_of
 from aiida_deeph.cli.inputs import StructureSource, structure_node
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
@@ -63,7 +63,7 @@ def test_names_of_members():
 def test_bands_of_openmx(shared, tmp_path):
     folder = shared / "fixtures" / "bilayer-graphene" / "twisted_28"
     structure = structure_node(StructureSource(file=str(folder)), tmp_path, "cell")
-    node = openmx_bands(folder / "openmx.Band", structure)
+    node = imported_bands(folder / "openmx.Band", structure)
     assert node.get_bands().shape == (12, 364)
     assert node.labels == [(0, "G"), (5, "K"), (6, "K"), (11, "M")]
     assert node.base.attributes.get("fermi_energy") == pytest.approx(-3.743010, abs=1e-5)
@@ -72,7 +72,7 @@ def test_bands_of_openmx(shared, tmp_path):
     (tmp_path / "cut.Band").write_text((folder / "openmx.Band").read_text()[:5000])
     for name, message in (("cut.Band", "damaged"), ("absent.Band", "cannot be read")):
         with pytest.raises(DeepHError, match=message):
-            openmx_bands(tmp_path / name, structure)
+            imported_bands(tmp_path / name, structure)
 
 
 @pytest.mark.parametrize("store", [True, False])

@@ -1,10 +1,12 @@
-"""Matched families of GTH pseudopotentials and Gaussian bases, made from what PySCF knows."""
+"""Matched families of GTH pseudopotentials and Gaussian bases, made from the library of Gaussian integrals."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
 
+import click
+from aiida.cmdline.utils import decorators, echo
 from aiida.plugins import DataFactory, GroupFactory
 
 from aiida_deeph.data.pao import PaoData, PaoFamily
@@ -23,9 +25,9 @@ def install_gth(
     """Families of both kinds under one label, for the labels by Quantum ESPRESSO; elements join those that are there.
 
     :param elements: symbols; each needs a pseudopotential `gth-pbe`, and at least one of the bases.
-    :param bases: as PySCF calls them.
+    :param bases: as the library calls them.
     :param radius: where the tables of the Gaussians end, Bohr.
-    :raises InputError: PySCF is missing, or an element has no pseudopotential or none of the bases.
+    :raises InputError: the library is missing, or an element has no pseudopotential or none of the bases.
     :return: number of files of orbitals, and the bases left out with the reason.
     """
     upf_class, family_class = DataFactory("pseudo.upf"), GroupFactory("pseudo.family")
@@ -55,3 +57,20 @@ def install_gth(
     names = set(orbital_family.orbitals)
     orbital_family.add_nodes([node.store() for node in orbitals if node.name not in names])
     return len(orbitals), left_out
+
+
+@click.command("gth")
+@click.argument("elements", nargs=-1, required=True)
+@click.option("--label", default=LABEL, show_default=True, help="Of both families; the protocols take this one.")
+@click.option("--basis", "bases", multiple=True, help="Gaussian basis; may be repeated. Default: two of MOLOPT-SR.")
+@click.option("--radius", default=RADIUS, show_default=True, help="Where the tables of the Gaussians end, Bohr.")
+@decorators.with_dbenv()
+def command(elements: tuple[str, ...], label: str, bases: tuple[str, ...], radius: float) -> None:
+    """Make GTH pseudopotentials (UPF) and Gaussian bases (tables) of ELEMENTS as families: a matched pair.
+
+    Both are known in closed form, and come with the engine; nothing is downloaded.
+    """
+    count, left_out = install_gth(elements, label, bases or BASES, radius)
+    for name, reason in left_out.items():
+        echo.echo_warning(f"{name} is left out: {reason}")
+    echo.echo_success(f"families {label}: {len(set(elements))} pseudopotentials, {count} files of orbitals")
