@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aiida_deeph.engine import dft
 from aiida_deeph.engine.dft.record import CodeRecord
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -24,13 +25,28 @@ class HamiltonianReader(ABC):
 
     record: ClassVar[CodeRecord]
 
-    @abstractmethod
     def read(self, directory: Path) -> RealSpaceHamiltonian:
         """Read a run where it lies; `metadata` holds code, version, settings and converged.
 
         :raises InputError: not a run of this code, or a file is missing.
         :raises DataError: the run did not converge, or a file is damaged.
         """
+        from aiida_deeph.engine.domain.checks import finite
+
+        data = self._read(Path(directory))
+        matrices = {"H": data.hamiltonian, "S": data.overlap}
+        gates = [finite(name, matrix) for name, matrix in matrices.items() if matrix is not None]
+        wrong = [str(gate) for gate in gates if not gate.passed]
+        for name, value in (("Fermi level", data.fermi_energy), ("number of electrons", data.n_electrons)):
+            if value is not None and not math.isfinite(value):
+                wrong.append(f"{name} {value}")
+        if wrong:
+            raise DataError("numbers that are none", where=directory, found="; ".join(wrong), expected="finite numbers")
+        return data
+
+    @abstractmethod
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
+        """See `read`."""
 
 
 @cache

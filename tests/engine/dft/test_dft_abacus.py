@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +237,50 @@ def test_versions(abacus_run: Unpack) -> None:
     path.write_text(text[: text.index("READING ATOM TYPE")])
     with pytest.raises(DataError, match="log is incomplete"):
         read_output(path)
+
+
+def test_logs_of_3_0_to_3_2(abacus_run: Unpack) -> None:
+    run = abacus_run("graphene", "scf")
+    path = run / "OUT.ABACUS" / "running_scf.log"
+    known = AbacusReader().read(run)
+    text = path.read_text()
+    for version in ("v3.0", "v3.1.2", "v3.2.0"):
+        path.write_text(text.replace("ABACUS v3.8.1", f"WELCOME TO ABACUS {version}"))
+        data = AbacusReader().read(run)
+        assert data.metadata["version"] == version[1:]
+        assert np.array_equal(data.hamiltonian.entries, known.hamiltonian.entries)
+
+
+def test_empty_atoms_are_refused(abacus_run: Unpack) -> None:
+    run = abacus_run("graphene", "scf")
+    for path in (run / "STRU", run / "OUT.ABACUS" / "running_scf.log"):
+        path.write_text(re.sub(r"(?m)(^|= )C(?=$| 12)", r"\1C_empty", path.read_text()))
+    with pytest.raises(InputError, match=r"empty atoms are not supported.*C_empty"):
+        AbacusReader().read(run)
+
+
+def test_structure_edited_after_the_run_is_refused(abacus_run: Unpack) -> None:
+    run = abacus_run("graphene", "scf")
+    text = (run / "STRU").read_text()
+    assert "2.4600000000 0.0" in text
+    silicon = text.replace("\nC 12", "\nSi 28").replace("\nC\n", "\nSi\n")
+    for changed in (text.replace("2.4600000000 0.0", "2.4700000000 0.0"), text.replace("\n2\n", "\n1\n"), silicon):
+        (run / "STRU").write_text(changed)
+        with pytest.raises(DataError, match=r"structure is not that of the run|STRU is damaged"):
+            AbacusReader().read(run)
+
+
+def test_lattice_by_its_name(abacus_run: Unpack) -> None:
+    """With `latname` STRU has no lattice vectors: those of the log, in units of the constant in STRU."""
+    run = abacus_run("graphene", "scf")
+    known = AbacusReader().read(run)
+    path = run / "STRU"
+    text = path.read_text()
+    begin, end = text.index("LATTICE_VECTORS"), text.index("ATOMIC_POSITIONS")
+    path.write_text(text[:begin] + text[end:])
+    data = AbacusReader().read(run)
+    assert data.structure.cell == pytest.approx(known.structure.cell, abs=1e-5)
+    assert np.array_equal(data.hamiltonian.atom_pairs, known.hamiltonian.atom_pairs)
 
 
 @pytest.mark.parametrize(

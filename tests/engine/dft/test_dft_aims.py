@@ -80,10 +80,38 @@ def test_main_output(known, tmp_path):
         AimsReader().read(run)
 
 
+def test_geometry_is_what_the_program_ran(known, tmp_path):
+    run = write_run(tmp_path / "run", known)
+    rows = ["  Input geometry:", "  | Unit cell:"]
+    rows += [f"  |{''.join(f'{x:18.8f}' for x in row)}" for row in known.structure.cell]
+    rows += ["  | Atomic structure:", "  |       Atom                x [A]            y [A]            z [A]"]
+    for n, (symbol, row) in enumerate(zip(known.structure.symbols, known.structure.positions, strict=True), start=1):
+        rows.append(f"  |{n:5d}: Species {symbol:2s}{''.join(f'{x:18.8f}' for x in row)}")
+    text = "  Invoking FHI-aims ...\n  FHI-aims version      : 240920.1\n" + "\n".join(rows)
+    text += "\n  Self-consistency cycle converged.\n"
+    (run / "aims.out").write_text(text)
+    assert AimsReader().read(run).metadata["version"] == "240920.1"
+    (run / "aims.out").write_text(text + "  Updated atomic structure:\n  atom 0.0 0.0 0.0 S\n")
+    with pytest.raises(InputError, match="run moved its atoms"):
+        AimsReader().read(run)
+    (run / "aims.out").write_text(text)
+    path = run / "geometry.in"
+    path.write_text(path.read_text().replace("lattice_vector 3.2", "lattice_vector 3.3"))
+    with pytest.raises(DataError, match=r"structure is not that of the run.*aims\.out"):
+        AimsReader().read(run)
+
+
 def cut(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def lose(path: Path, line: int, *others: str) -> None:
+    """A line of a file, and of others, is not there."""
+    for one in (path, *(path.with_name(name) for name in others)):
+        lines = one.read_text().splitlines(keepends=True)
+        one.write_text("".join(lines[:line] + lines[line + 1 :]))
 
 
 def shorten(path: Path, lines: int) -> None:
@@ -101,6 +129,12 @@ def shorten(path: Path, lines: int) -> None:
         (lambda run: shorten(run / "rs_indices.out", 3), DataError, "cut off or damaged"),
         (lambda run: shorten(run / "rs_overlap.out", 2), DataError, "cut off or of another run"),
         (lambda run: cut(run / "rs_overlap.out", "E+00", "E+0x"), DataError, "cannot be read"),
+        (lambda run: lose(run / "rs_overlap.out", 1), DataError, "cut off or of another run"),
+        (lambda run: lose(run / "rs_hamiltonian.out", 1), DataError, "cut off or of another run"),
+        (lambda run: lose(run / "rs_hamiltonian.out", 1, "rs_overlap.out"), DataError, "functions are not normalised"),
+        (lambda run: lose(run / "rs_indices.out", 300), DataError, "cut off or damaged"),
+        (lambda run: lose(run / "basis-indices.out", 9), DataError, "basis-indices.out is damaged"),
+        (lambda run: cut(run / "rs_hamiltonian.out", "E-02\n", "E+999\n"), DataError, "found NaN or infinity"),
         (lambda run: cut(run / "geometry.in", "lattice_vector", "# "), DataError, "2 lattice vectors"),
         (lambda run: cut(run / "geometry.in", " Mo", " Qq"), DataError, "species Qq"),
         (lambda run: cut(run / "geometry.in", "atom ", "empty "), InputError, "atoms without nucleus|other runs"),

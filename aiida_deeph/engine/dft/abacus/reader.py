@@ -40,13 +40,12 @@ class AbacusReader(HamiltonianReader):
 
     record = RECORD
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run, S(R) alone of `get_S`.
 
         :raises InputError: no ABACUS run, one without matrices, or of an unknown version.
         :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
         """
-        directory = Path(directory)
         path = find_output(directory)
         log, folder = read_output(path), path.parent
         settings = read_input(directory, folder)

@@ -32,6 +32,10 @@ HAMILTONIANS = (
     ("rs_hamiltonian_up.h5", "rs_hamiltonian_dn.h5"),
     ("rs_hamiltonian_up.h5", "rs_hamiltonian_down.h5"),
 )
+# How far the norm of a function may be from one, by the integration grid.
+NORM = 1e-2
+# Positions have eight decimals in the main output, Angstrom.
+POSITION = 1e-6
 # A coordinate this close to the border of the central cell may be on either side of it.
 BORDER = 1e-5
 _NUMBER = r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?"
@@ -47,13 +51,12 @@ class AimsReader(HamiltonianReader):
 
     record = RECORD
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
 
         :raises InputError: no such run, or a file is missing.
         :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
         """
-        directory = Path(directory)
         names = next((pair for pair in HAMILTONIANS if all((directory / name).is_file() for name in pair)), None)
         overlap = next((name for name in OVERLAPS if (directory / name).is_file()), None)
         missing = [name for name in (INDICES, GEOMETRY, BASIS) if not (directory / name).is_file()]
@@ -68,8 +71,8 @@ class AimsReader(HamiltonianReader):
                 expected=", ".join(missing),
                 remedy="set output_rs_matrices plain, and keep all these files",
             )
-        output = read_output(directory)
         structure = read_geometry(directory / GEOMETRY)
+        output = read_output(directory, structure)
         functions = read_basis_indices(directory / BASIS)
         indices = read_indices(directory / INDICES)
         if len(functions.atoms) != indices.n_basis or set(functions.atoms) != set(range(len(structure))):
@@ -84,12 +87,11 @@ class AimsReader(HamiltonianReader):
             basis = basis.union(OrbitalBasis({symbol: functions.shells(atom)}))
         places, order = _places(indices, basis.orbitals_per_atom(structure.symbols))
 
-        def both(name: str) -> NDArray[np.float64]:
-            values = read_values(directory / name, indices)
-            return np.concatenate([values, values])[order]
-
-        S = places.spatial(both(overlap))
-        H = [both(name) * RECORD.releases[0].hartree for name in names]
+        values = read_values([directory / name for name in (overlap, *names)], indices)
+        _check_diagonal(indices, values[0], directory / overlap)
+        elements = [np.concatenate([one, one])[order] for one in values]
+        S = places.spatial(elements[0])
+        H = [one * RECORD.releases[0].hartree for one in elements[1:]]
         data = RealSpaceHamiltonian(
             structure,
             basis,
@@ -127,6 +129,23 @@ def _places(indices: RsIndices, sizes: NDArray[np.int64]) -> tuple[EntryPlaces, 
     return entry_places(rows[order], columns[order], cells[order], vectors, sizes), order
 
 
+def _check_diagonal(indices: RsIndices, overlap: NDArray[np.float64], path: Path) -> None:
+    """<phi|phi> is one: lines that are lost or doubled would shift everything behind them.
+
+    :raises DataError: it is not.
+    """
+    diagonal = (indices.rows == indices.columns) & ~indices.cells[indices.cell].any(axis=1)
+    wrong = np.abs(overlap[diagonal] - 1).max(initial=0.0)
+    if diagonal.sum() != indices.n_basis or wrong > NORM:
+        raise DataError(
+            "functions are not normalised",
+            where=path,
+            found=f"{int(diagonal.sum())} diagonal elements, off by {wrong:.1e}",
+            expected=f"{indices.n_basis} of one",
+            remedy="copy the files again: lines may be lost",
+        )
+
+
 def _moved_by(structure: Structure, S: BlockSparseMatrix) -> NDArray[np.int64]:
     """Lattice vector that FHI-aims took from each atom to bring it to the central cell, |coordinate| <= 1/2.
 
@@ -149,10 +168,12 @@ def _moved_by(structure: Structure, S: BlockSparseMatrix) -> NDArray[np.int64]:
     return shift
 
 
-def read_output(directory: Path) -> dict[str, Any]:
-    """What the main output says, if there is one; the last SCF counts.
+def read_output(directory: Path, structure: Structure) -> dict[str, Any]:
+    """What the main output says, if there is one.
 
-    :raises DataError: the SCF did not converge.
+    :param structure: of geometry.in, which must be the one that was run.
+    :raises InputError: the run moved atoms.
+    :raises DataError: the SCF did not converge, or the structure is another.
     """
     for path in sorted(directory.iterdir()):
         if not path.is_file() or path.suffix in (".in", ".h5") or path.name.startswith("rs_"):
@@ -171,6 +192,15 @@ def read_output(directory: Path) -> dict[str, Any]:
                 expected="`Self-consistency cycle converged.`",
                 remedy="rerun it",
             )
+        if "Updated atomic structure:" in text or "Final atomic structure:" in text:
+            raise InputError(
+                "run moved its atoms",
+                where=path,
+                found="a relaxation or dynamics",
+                expected="one fixed geometry: the matrices are not those of geometry.in",
+                remedy="run the final geometry by itself",
+            )
+        _check_structure(structure, text, path)
         fermi = re.findall(rf"Chemical [Pp]otential(?: \(Fermi level\)(?: in eV)?)?\s*:\s*({_NUMBER})", text)
         electrons = re.search(rf"a total of\s+({_NUMBER}) electrons", text)
         energy = re.findall(rf"Total energy uncorrected\s*:\s*({_NUMBER}) eV", text)
@@ -180,6 +210,28 @@ def read_output(directory: Path) -> dict[str, Any]:
         found |= {"energy_eV": float(energy[-1])} if energy else {}
         return found
     return {"version": "not recorded"}
+
+
+def _check_structure(structure: Structure, text: str, path: Path) -> None:
+    """geometry.in is what the output says was run, if it says it.
+
+    :raises DataError: it is not.
+    """
+    x = rf"\s+({_NUMBER})"
+    _, title, below = text.partition("Input geometry:")
+    cell = re.search(r"\| Unit cell:\s*\n" + 3 * rf"\s*\|{3 * x}\s*\n", below)
+    atoms = re.findall(rf"^\s*\|\s*\d+: Species\s+(\S+){3 * x}\s*$", below, re.MULTILINE)[: len(structure)]
+    if not title or cell is None or not atoms:
+        return
+    positions = np.array([atom[1:] for atom in atoms], dtype=np.float64)
+    same = np.abs(np.array(cell.groups(), dtype=np.float64).reshape(3, 3) - structure.cell).max() < POSITION
+    if not same or len(atoms) != len(structure) or np.abs(positions - structure.positions).max() > POSITION:
+        raise DataError(
+            "structure is not that of the run",
+            where=path.with_name(GEOMETRY),
+            expected=f"the input geometry in {path.name}",
+            remedy="keep geometry.in as it was when FHI-aims read it",
+        )
 
 
 def _names_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,26 @@ def read_indices(path: Path) -> RsIndices:
     return RsIndices(path, n_values, n_basis, cells, cell, rows, columns, places)
 
 
-def read_values(path: Path, indices: RsIndices) -> NDArray[np.float64]:
-    """The elements of a matrix, Hartree or 1, in the order of `indices`.
+def read_values(paths: Sequence[Path], indices: RsIndices) -> list[NDArray[np.float64]]:
+    """The elements of several matrices, Hartree or 1, in the order of `indices`.
 
-    :raises DataError: the file cannot be read, is cut off or damaged.
+    :raises DataError: a file cannot be read, is cut off or damaged.
     """
+    values = [_read_matrix(path) for path in paths]
+    for path, numbers in zip(paths, values, strict=True):
+        # Some releases leave the padding at the end out, in all files of a run.
+        known = len(numbers) in (indices.n_values, indices.n_values - 1) and len(numbers) == len(values[0])
+        if not known or not np.isfinite(numbers).all():
+            raise DataError(
+                "matrix is cut off or of another run",
+                where=path,
+                found=f"{len(numbers)} numbers" if np.isfinite(numbers).all() else "NaN or infinity",
+                expected=f"{indices.n_values} numbers, as many as in {paths[0].name}",
+            )
+    return [numbers[indices.places] for numbers in values]
+
+
+def _read_matrix(path: Path) -> NDArray[np.float64]:
     try:
         if path.suffix == ".h5":
             with h5py.File(path) as file:
@@ -95,11 +111,7 @@ def read_values(path: Path, indices: RsIndices) -> NDArray[np.float64]:
             values = _numbers(path.read_text(encoding="ascii"), np.float64, path)
     except (OSError, KeyError, ValueError) as error:
         raise DataError("matrix cannot be read", where=path, found=error) from None
-    if len(values) not in (indices.n_values, indices.n_values - 1) or not np.isfinite(values).all():
-        raise DataError(
-            "matrix is cut off or of another run", where=path, found=len(values), expected=f"{indices.n_values} numbers"
-        )
-    return values[indices.places]
+    return values
 
 
 def _numbers(text: str, dtype: type, path: Path) -> NDArray[Any]:

@@ -37,13 +37,12 @@ class Cp2kReader(HamiltonianReader):
     def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
         self.threshold = threshold
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run; an unrestricted calculation gives collinear spin.
 
         :raises InputError: no CP2K run, or one without the matrices.
         :raises DataError: the run did not converge, or a file is damaged.
         """
-        directory = Path(directory)
         output = parse_main_output(find_main_output(directory))
         if not output.converged:
             raise DataError(

@@ -31,13 +31,13 @@ class OpenmxReader(HamiltonianReader):
 
     record = RECORD
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
 
         :raises InputError: no OpenMX run, one without matrices, or of a version whose files have another layout.
         :raises DataError: the run did not converge, its files do not belong together, or one is damaged.
         """
-        path = find_scfout(Path(directory))
+        path = find_scfout(directory)
         output = read_output(path.with_suffix(".out"))
         raw = read_scfout(path)
         fermi_energy = raw.fermi_energy * OPENMX.hartree

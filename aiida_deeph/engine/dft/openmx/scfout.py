@@ -104,12 +104,13 @@ def read_scfout(path: Path) -> Scfout:
         scalars = file.take(np.float64, 10, "Fermi level")
         n_lines = int(file.take(np.int32, 1, "input file")[0])
         file.check(0 < n_lines < MAX_COUNT, "input file")
+        # What follows is not looked at: builds of 3.9 add matrices, and guides of old have `.out` appended.
         lines = file.take(np.uint8, LINE * n_lines, "input file").tobytes()
-        file.check(file.left == 0, f"end ({file.left} bytes follow)")
         for name, values in (("Hamiltonian", H), ("Hamiltonian", H_imaginary), ("overlap", S), ("scalars", scalars)):
             file.check(bool(np.isfinite(values).all()), name)
-    # Each line is a C string in a buffer of fixed length; what follows its end is left over from others.
-    text = "".join(lines[n : n + LINE].split(b"\0")[0].decode("utf-8", "replace") for n in range(0, len(lines), LINE))
+        # Each line is a C string in a buffer of fixed length; what follows its end is left over from others.
+        texts = [lines[n : n + LINE].split(b"\0")[0] for n in range(0, len(lines), LINE)]
+        file.check(all(line.endswith(b"\n") for line in texts[:-1]), "input file")
     pairs = np.concatenate([cells[cell_of], i[:, None], j[:, None]], axis=1).astype(np.int64)
     return Scfout(
         path=path,
@@ -125,7 +126,7 @@ def read_scfout(path: Path) -> Scfout:
         temperature=float(scalars[1]),
         n_electrons=float(scalars[8]),
         total_spin=float(scalars[9]),
-        input_text=text,
+        input_text=b"".join(texts).decode("utf-8", "replace"),
     )
 
 

@@ -36,7 +36,7 @@ class PyscfReader(HamiltonianReader):
     def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
         self.threshold = threshold
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
 
         `metadata["range_residual_eV"]` is the largest |H| at the distance where the supercell of the k-mesh begins to
@@ -45,7 +45,6 @@ class PyscfReader(HamiltonianReader):
         :raises InputError: no PySCF run.
         :raises DataError: the run did not converge, or its file is damaged.
         """
-        directory = Path(directory)
         output = read_matrices(directory)
         results = dict(output.results)
         if not results.get("converged"):

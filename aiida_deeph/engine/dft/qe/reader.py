@@ -46,13 +46,12 @@ class QeReader(HamiltonianReader):
 
     record = RECORD
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one label.
 
         :raises InputError: no such label, a file is missing, or one is of an unknown version.
         :raises DataError: the SCF did not converge, the files do not belong together, or one is damaged.
         """
-        directory = Path(directory)
         result = read_result(directory)
         output = read_pw_xml(directory / XML_FILE)
         known_release(RECORD.releases, output.version, directory, "pw.x")

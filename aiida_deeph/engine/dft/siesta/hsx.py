@@ -129,6 +129,14 @@ def _read_1(records: FortranRecords, version: int) -> SiestaMatrices:
 def _species(records: FortranRecords, count: int) -> tuple[tuple[str, ...], list[int]]:
     """Label and number of orbitals of each species."""
     table = np.frombuffer(records.raw(count * _SPECIES.itemsize), _SPECIES)
+    ghosts = [bytes(label).decode("ascii", "replace").strip() for label in table["label"][table["charge"] == 0]]
+    if ghosts:
+        raise InputError(
+            "atoms without nucleus are not supported",
+            where=records.path,
+            found=f"species {', '.join(ghosts)} of no charge",
+            expected="orbitals on atoms only",
+        )
     return tuple(str(label, "ascii", "replace").strip() for label in table["label"]), [int(n) for n in table["n"]]
 
 

@@ -41,13 +41,12 @@ class SiestaReader(HamiltonianReader):
 
     record = RECORD
 
-    def read(self, directory: Path) -> RealSpaceHamiltonian:
+    def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run.
 
         :raises InputError: no SIESTA run, one without matrices, or of an unknown version.
         :raises DataError: the run did not converge, its files do not belong together, one is damaged, or H is folded.
         """
-        directory = Path(directory)
         label = find_label(directory)
         path = find_output(directory)
         output = read_output(path)
@@ -183,7 +182,9 @@ def _species(raw: SiestaMatrices, directory: Path, label: str) -> tuple[tuple[st
 
 
 def _atomic_number(label: str, raw: SiestaMatrices) -> int:
-    """Of the element with whose symbol a species label begins: `Fe_up` is iron."""
+    """Of the element with whose symbol a species label begins: `Fe_up` is iron, `C_ghost` nothing."""
+    if "ghost" in label.lower():
+        return -1
     match = re.match(r"[A-Z][a-z]?", label)
     for name in (match.group(), match.group()[0]) if match else ():
         if name in atomic_numbers:
