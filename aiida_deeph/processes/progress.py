@@ -11,6 +11,9 @@ from aiida.common.links import LinkType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aiida_deeph.calculations.observable import class_name
+from aiida_deeph.engine.observables.registry import OBSERVABLES
+
 DEPTH = 4
 ENDED = ("finished", "excepted", "killed")
 
@@ -50,7 +53,7 @@ def full_stages(label_job: str, n_labels: int, n_targets: int, n_validation: int
         Stage("Training", ("TrainCalculation",), 1),
         Stage("Test", ("EvaluateCalculation",), 1),
         Stage("Prediction", ("OverlapCalculation", "PredictCalculation"), 2 * predicted),
-        Stage("Bands and DOS", ("BandsCalculation", "DosCalculation"), predicted + n_targets),
+        Stage("Bands and DOS", tuple(map(class_name, OBSERVABLES)), predicted + n_targets),
     ]
 
 

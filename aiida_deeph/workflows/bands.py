@@ -1,4 +1,4 @@
-"""Bands and density of states of H(R), S(R)."""
+"""Bands and every other observable of H(R), S(R)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_, while_
-from aiida.plugins import CalculationFactory, DataFactory
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, while_
+from aiida.plugins import DataFactory
 
 from aiida_deeph.calculations.kpoints import mesh_of, points_of
+from aiida_deeph.calculations.observable import CONTINUATION, observable_calculation, output_type
+from aiida_deeph.engine.domain.kpoints import mesh_for_spacing
+from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.band_functions import band_kpoints
 
-BandsCalculation = CalculationFactory("deeph.bands")
-DosCalculation = CalculationFactory("deeph.dos")
 HamiltonianData = DataFactory("deeph.hamiltonian")
 FOLDER_INPUTS = ("hamiltonian", "hamiltonian_folder")
+BANDS = "bands"
+OTHERS = tuple(name for name in OBSERVABLES if name != BANDS)
 # Killed by the scheduler or by who knows what: the k-points that were done are not lost.
 KILLED = (120, 140, 400)
 MAX_RESTARTS = 4
@@ -32,9 +35,16 @@ def positive(node: orm.Int, _: Any) -> str | None:
     return None if node.value >= 1 else f"at least 1, found {node.value}"
 
 
-def share_name(number: int) -> str:
-    """Name of a share of the k-points in the context and on its link."""
-    return f"share_{number:03d}"
+def share_name(name: str, number: int) -> str:
+    """Name of a share of the k-points of an observable in the context and on its link."""
+    return f"{name}_share_{number:03d}"
+
+
+def output_types(name: str) -> dict[str, type[orm.Data]]:
+    """Outputs of an observable beside the bands: its arrays, if it has some, and its parameters."""
+    observable = load_observable(name)
+    arrays: dict[str, type[orm.Data]] = {name: output_type(observable)} if observable.ARRAYS else {}
+    return {**arrays, f"{name}_parameters": orm.Dict}
 
 
 def can_go_on(node: orm.ProcessNode) -> bool:
@@ -43,9 +53,10 @@ def can_go_on(node: orm.ProcessNode) -> bool:
 
 
 class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
-    """k-points, bands, and the density of states if the namespace `dos` is filled.
+    """k-points, bands, and every other observable whose namespace is filled, e.g. `dos`.
 
-    k-points: `kpoints` as they are; else along `kpath`; else along the lattice's own path through its special points.
+    k-points of the bands: `kpoints` as they are; else along `kpath`; else along the lattice's own path through its
+    special points.
     """
 
     _protocol_file = Path(__file__).parent / "protocols" / "bands.yaml"
@@ -90,34 +101,25 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             validator=positive,
             help="Split the k-points over jobs of at most so many; the bands are those of one job.",
         )
-        excluded = (*FOLDER_INPUTS, "kpoints", "restart_folder", "share_folders")
-        expose_inputs(spec, BandsCalculation, namespace="bands", exclude=excluded)
-        spec.expose_inputs(
-            DosCalculation,
-            namespace="dos",
-            exclude=FOLDER_INPUTS,
-            namespace_options={"required": False, "populate_defaults": False},
-        )
+        excluded = (*FOLDER_INPUTS, *CONTINUATION)
+        expose_inputs(spec, observable_calculation(BANDS), namespace=BANDS, exclude=(*excluded, "kpoints"))
+        for name in OTHERS:
+            optional = {"required": False, "populate_defaults": False, "help": f"Empty: no {name}."}
+            job = observable_calculation(name)
+            expose_inputs(spec, job, namespace=name, exclude=excluded, namespace_options=optional)
         spec.inputs.validator = cls._validate
-        spec.outline(
-            cls.choose_kpoints,
-            if_(cls.is_split)(cls.run_shares, while_(cls.share_was_killed)(cls.continue_shares)),
-            cls.run_jobs,
-            while_(cls.was_killed)(cls.continue_bands),
-            cls.results,
-        )
+        spec.outline(cls.choose_kpoints, while_(cls.has_work)(cls.run_jobs), cls.results)
         spec.output("bands", valid_type=orm.BandsData, help="Eigenvalues, eV.")
         spec.output(
             "wavefunctions", valid_type=orm.SinglefileData, required=False, help="Coefficients of chosen states."
         )
-        spec.output("dos", valid_type=orm.ArrayData, required=False, help="Density of states.")
-        spec.output("output_parameters", valid_type=orm.Dict, help="Fermi level, gap, solver, seconds.")
-        spec.output("dos_parameters", valid_type=orm.Dict, required=False, help="The same of the density of states.")
+        for name in OTHERS:
+            for label, kind in output_types(name).items():
+                spec.output(label, valid_type=kind, required=False, help=f"Of the {load_observable(name).title}.")
+        spec.output("output_parameters", valid_type=orm.Dict, help="Fermi level, gap, solver, seconds of the bands.")
         spec.default_output_node = "output_parameters"
         spec.exit_code(310, "ERROR_BANDS_FAILED", message="The bands failed with exit status {status}: {message}")
-        spec.exit_code(
-            320, "ERROR_DOS_FAILED", message="The density of states failed with exit status {status}: {message}"
-        )
+        spec.exit_code(320, "ERROR_OBSERVABLE_FAILED", message="{title} failed with exit status {status}: {message}")
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
@@ -145,129 +147,111 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         settings = orm.Dict({"path": path, "points_per_segment": self.inputs.points_per_segment.value})
         self.ctx.kpoints = self.call_once(band_kpoints, "kpoints", structure=structure, settings=settings)
 
-    @property
-    def n_shares(self) -> int:
-        """Jobs over which the k-points are split."""
+    def wanted(self) -> list[str]:
+        """Observables that are computed."""
+        return [BANDS, *(name for name in OTHERS if self.inputs.get(name))]
+
+    def n_kpoints(self, name: str) -> int:
+        """k-points of an observable before symmetry; 1 if the engine chooses them."""
+        inputs = self.inputs[name]
+        node = self.ctx.kpoints if name == BANDS else inputs.get("kpoints")
+        parameters = inputs.parameters.get_dict() if "parameters" in inputs else {}
+        mesh = mesh_of(node) if node is not None else parameters.get("mesh")
+        structure = self.inputs.get("structure")
+        if structure is None and "hamiltonian" in self.inputs:
+            structure = self.inputs.hamiltonian.get_structure()
+        if node is None and mesh is None and parameters.get("spacing") and structure is not None:
+            mesh = mesh_for_spacing(structure.cell, structure.pbc, parameters["spacing"])
+        if mesh is not None:
+            return math.prod(mesh)
+        return len(points_of(node)) if node is not None else 1
+
+    def n_shares(self, name: str) -> int:
+        """Jobs over which the k-points of an observable are split."""
         if "max_kpoints_per_job" not in self.inputs:
             return 1
-        mesh = mesh_of(self.ctx.kpoints)
-        n_kpoints = len(points_of(self.ctx.kpoints)) if mesh is None else math.prod(mesh)
-        return math.ceil(n_kpoints / self.inputs.max_kpoints_per_job.value)
+        return math.ceil(self.n_kpoints(name) / self.inputs.max_kpoints_per_job.value)
 
-    def is_split(self) -> bool:
-        """Whether several jobs solve the k-points."""
-        return self.n_shares > 1
+    def shares(self, name: str) -> list[str]:
+        """Names of the shares of an observable; none if one job does it all."""
+        count = self.n_shares(name)
+        return [share_name(name, n) for n in range(count)] if count > 1 else []
 
-    def run_shares(self) -> ToContext:
-        """A job for every share of the k-points, and the density of states beside them."""
-        return ToContext(**{share_name(n): self.submit_share(n) for n in range(self.n_shares)}, **self.dos_job())
+    def due(self, name: str) -> list[str]:
+        """Jobs of an observable that shall run now: its shares, those that were stopped, and then the whole."""
+        shares = self.shares(name)
+        missing = [key for key in shares if key not in self.ctx]
+        if missing:
+            return missing
+        tries = self.ctx.get("tries", {})
+        known = [key for key in (*shares, name) if key in self.ctx]
+        stopped = [key for key in known if can_go_on(self.ctx[key]) and tries.get(key, 0) < MAX_RESTARTS]
+        if stopped or name in self.ctx or not all(self.ctx[key].is_finished_ok for key in shares):
+            return stopped
+        return [name]
 
-    def submit_share(self, number: int, killed: orm.ProcessNode | None = None) -> orm.ProcessNode:
-        """The job of one share, or the next one after a job that was killed."""
-        inputs = self.bands_job()
-        inputs["parameters"] = orm.Dict({**inputs["parameters"].get_dict(), "share": [number, self.n_shares]})
-        tries = self.ctx.get("share_restarts", 0)
-        if killed is not None:
-            inputs["restart_folder"] = killed.outputs.remote_folder
-        return self.submit_once(
-            BandsCalculation,
-            inputs,
-            name=share_name(number) if killed is None else f"{share_name(number)}_{tries:02d}",
-            label="bands",
-            description=f"eigenvalues at share {number + 1} of {self.n_shares} of the k-points",
-        )
+    def has_work(self) -> bool:
+        """Whether any job is left to run."""
+        return any(self.due(name) for name in self.wanted())
 
-    def shares(self) -> list[orm.ProcessNode]:
-        """The last job of every share."""
-        return [self.ctx[share_name(n)] for n in range(self.n_shares)]
+    def run_jobs(self) -> ToContext:
+        """All jobs that shall run now, side by side."""
+        return ToContext(**{key: self._submit(name, key) for name in self.wanted() for key in self.due(name)})
 
-    def share_was_killed(self) -> bool:
-        """Whether a share goes on where its job was stopped."""
-        return self.ctx.get("share_restarts", 0) < MAX_RESTARTS and any(map(can_go_on, self.shares()))
-
-    def continue_shares(self) -> ToContext:
-        """Further jobs for the shares that were stopped."""
-        self.ctx.share_restarts = self.ctx.get("share_restarts", 0) + 1
-        stopped = [(n, node) for n, node in enumerate(self.shares()) if can_go_on(node)]
-        return ToContext(**{share_name(n): self.submit_share(n, node) for n, node in stopped})
-
-    def run_jobs(self) -> ToContext | ExitCode:
-        """Bands, joined from their shares if there are some, and density of states side by side."""
-        description = "eigenvalues along the k-points"
-        if self.is_split():
-            failed = [node for node in self.shares() if not node.is_finished_ok]
-            if failed:
-                node = failed[0]
-                return self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
-            description = f"eigenvalues of {self.n_shares} jobs joined"
-        bands = self.submit_once(
-            BandsCalculation, self.whole_job(), name="bands", label="bands", description=description
-        )
-        return ToContext(bands=bands, **self.dos_job())
-
-    def dos_job(self) -> dict[str, orm.ProcessNode]:
-        """The job for the density of states, if one is wanted."""
-        if "dos" not in self.inputs:
-            return {}
-        inputs = {**self.exposed_inputs(DosCalculation, namespace="dos"), **self.folder()}
-        job = self.submit_once(DosCalculation, inputs, name="dos", label="dos", description="density of states")
-        return {"dos": job}
+    def _submit(self, name: str, key: str) -> orm.ProcessNode:
+        """A job of an observable: one of its shares, or the whole, which joins them; goes on where one was stopped."""
+        job = observable_calculation(name)
+        inputs = {**self.exposed_inputs(job, namespace=name), **self.folder()}
+        title, shares, link = job.OBSERVABLE.title, self.shares(name), key
+        description = title
+        if name == BANDS:
+            inputs["kpoints"] = self.ctx.kpoints
+        if key != name:
+            number = shares.index(key)
+            parameters = inputs["parameters"].get_dict() if "parameters" in inputs else {}
+            inputs["parameters"] = orm.Dict({**parameters, "share": [number, len(shares)]})
+            description = f"{title} at share {number + 1} of {len(shares)} of the k-points"
+        elif shares:
+            inputs["share_folders"] = {share: self.ctx[share].outputs.remote_folder for share in shares}
+            description = f"{title} of {len(shares)} jobs joined"
+        if key in self.ctx:
+            tries = {**self.ctx.get("tries", {})}
+            tries[key] = tries.get(key, 0) + 1
+            self.ctx.tries = tries
+            inputs["restart_folder"] = self.ctx[key].outputs.remote_folder
+            link = f"{key}_{tries[key]:02d}"
+            description = f"the k-points that are left, after exit status {self.ctx[key].exit_status}"
+        return self.submit_once(job, inputs, name=link, label=name, description=description)
 
     def folder(self) -> dict[str, orm.Data]:
         """H and S, as a node or where they lie."""
         return {name: self.inputs[name] for name in FOLDER_INPUTS if name in self.inputs}
 
-    def bands_job(self) -> dict[str, Any]:
-        """Inputs of the job for the bands."""
-        inputs = self.exposed_inputs(BandsCalculation, namespace="bands")
-        return {**inputs, **self.folder(), "kpoints": self.ctx.kpoints}
-
-    def whole_job(self) -> dict[str, Any]:
-        """Inputs of the job that gives the bands, from the shares if there are some."""
-        inputs = self.bands_job()
-        if self.is_split():
-            inputs["share_folders"] = {
-                share_name(n): node.outputs.remote_folder for n, node in enumerate(self.shares())
-            }
-        return inputs
-
-    def was_killed(self) -> bool:
-        """Whether the bands go on where a job was stopped."""
-        return can_go_on(self.ctx.bands) and self.ctx.get("restarts", 0) < MAX_RESTARTS
-
-    def continue_bands(self) -> ToContext:
-        """A further job for the k-points that are left."""
-        count = self.ctx.get("restarts", 0) + 1
-        inputs = {**self.whole_job(), "restart_folder": self.ctx.bands.outputs.remote_folder}
-        node = self.submit_once(
-            BandsCalculation,
-            inputs,
-            name=f"bands_{count:02d}",
-            label="bands",
-            description=f"eigenvalues at the k-points that are left, after exit status {self.ctx.bands.exit_status}",
-        )
-        self.ctx.restarts = count
-        return ToContext(bands=node)
+    def job_of(self, name: str) -> orm.ProcessNode:
+        """The job that gives an observable, or the share that failed."""
+        failed = [self.ctx[key] for key in self.shares(name) if not self.ctx[key].is_finished_ok]
+        return failed[0] if failed else self.ctx[name]
 
     def results(self) -> ExitCode | None:
-        """Attach what came out; a failed density of states does not take the bands away."""
+        """Attach what came out; an observable that failed does not take the bands away."""
         exit_code: ExitCode | None = None
-        if "dos" in self.ctx:
-            if self.ctx.dos.is_finished_ok:
-                self.out("dos", self.ctx.dos.outputs.dos)
-                self.out("dos_parameters", self.ctx.dos.outputs.output_parameters)
-            else:
-                exit_code = self.exit_codes.ERROR_DOS_FAILED.format(
-                    status=self.ctx.dos.exit_status, message=self.ctx.dos.exit_message
+        for name in self.wanted()[1:]:
+            node = self.job_of(name)
+            if not node.is_finished_ok:
+                title = load_observable(name).title
+                exit_code = self.exit_codes.ERROR_OBSERVABLE_FAILED.format(
+                    title=f"The {title}", status=node.exit_status, message=node.exit_message
                 )
-        node = self.ctx.bands
+                continue
+            for label in output_types(name):
+                self.out(label, node.outputs[name if label == name else "output_parameters"])
+        node = self.job_of(BANDS)
         if not node.is_finished_ok:
             exit_code = self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
             return exit_code
-        self.out("bands", node.outputs.bands)
-        self.out("output_parameters", node.outputs.output_parameters)
-        if "wavefunctions" in node.outputs:
-            self.out("wavefunctions", node.outputs.wavefunctions)
+        for label in (BANDS, "output_parameters", "wavefunctions"):
+            if label in node.outputs:
+                self.out(label, node.outputs[label])
         return exit_code
 
     @classmethod
@@ -281,7 +265,8 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         kpath: str | None = None,
         kpoints: orm.KpointsData | None = None,
     ) -> ProcessBuilder:
-        """Builder with the inputs of a protocol; a density of states is computed unless the overrides hold `dos: null`.
+        """Builder with the inputs of a protocol; an observable of the protocol is left out if the
+        overrides hold null in its place, e.g. `dos: null`.
 
         :param hamiltonian: HamiltonianData, or the RemoteData of a job that left one.
         """
@@ -302,7 +287,5 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     ) -> dict[str, Any]:
         """Inputs of a protocol as nested plain values, without the Hamiltonian."""
         inputs = cls.get_protocol_inputs(protocol, overrides, where)
-        jobs = {
-            name: job_inputs(code, inputs[name], options) for name in ("bands", "dos") if inputs.get(name) is not None
-        }
-        return {**{key: value for key, value in inputs.items() if key not in ("bands", "dos")}, **jobs}
+        jobs = {name: job_inputs(code, inputs[name], options) for name in OBSERVABLES if inputs.get(name) is not None}
+        return {**{key: value for key, value in inputs.items() if key not in OBSERVABLES}, **jobs}

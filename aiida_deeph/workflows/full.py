@@ -11,17 +11,17 @@ from aiida_deeph.engine.config import parse_config
 from aiida_deeph.processes.pool import PoolMixin
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.resumable import reason_of
-from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import validate_positive
 from aiida_deeph.workflows.dataset_report import summarise
 from aiida_deeph.workflows.full_inputs import FullProtocolMixin, validate_full
 from aiida_deeph.workflows.predict import PredictWorkChain
-from aiida_deeph.workflows.target import TargetSettings, TargetWorkChain, validate_settings
+from aiida_deeph.workflows.target import OBSERVED, TargetSettings, TargetWorkChain, validate_settings
 from aiida_deeph.workflows.train import TrainWorkChain
 
 # What a structure may yield; of a target without labelling the last two stay empty.
-RESULTS = ("hamiltonian", "bands", "dos", "dft_bands", "comparison")
+RESULTS = ("hamiltonian", "bands", *OBSERVED, "dft_bands", "comparison")
 
 
 class FullWorkChain(FullProtocolMixin, PoolMixin, WorkChain):
@@ -115,7 +115,8 @@ class FullWorkChain(FullProtocolMixin, PoolMixin, WorkChain):
         spec.output_namespace(
             "bands", valid_type=orm.BandsData, dynamic=True, help="Predicted, per target and validation structure."
         )
-        spec.output_namespace("dos", valid_type=orm.ArrayData, dynamic=True, help="Per target.")
+        for label, kind in OBSERVED.items():
+            spec.output_namespace(label, valid_type=kind, dynamic=True, help="Per target.")
         spec.output_namespace(
             "dft_bands", valid_type=orm.BandsData, dynamic=True, help="DFT, per validation structure."
         )
@@ -212,7 +213,7 @@ class FullWorkChain(FullProtocolMixin, PoolMixin, WorkChain):
         elif name in self.inputs.get("kpoints", {}):
             inputs["kpoints"] = self.inputs.kpoints[name]
         if validated:
-            inputs["bands"].pop("dos", None)
+            inputs["bands"] = {name: value for name, value in inputs["bands"].items() if name not in OTHERS}
         if validated and "reference_bands" not in inputs:
             inputs["label_workchain"] = self.inputs.dataset.label_workchain
             inputs["label"] = dict(self.exposed_inputs(DatasetWorkChain, namespace="dataset")["label"])

@@ -9,7 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, if_
 from aiida.plugins import DataFactory
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.registry import checked_label_class, label_class, validate_label_workchain
@@ -20,9 +20,12 @@ from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin, reason_of
 from aiida_deeph.workflows.band_functions import band_kpoints, compare_band_structures
-from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain, output_types
 from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.predict import PredictWorkChain
+
+# Outputs of the observables beside the bands.
+OBSERVED = {label: kind for name in OTHERS for label, kind in output_types(name).items()}
 
 
 class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
@@ -84,7 +87,8 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         spec.output("hamiltonian", valid_type=DataFactory("deeph.hamiltonian"), required=False, help="If retrieved.")
         spec.output("remote_folder", valid_type=orm.RemoteData, required=False, help="Where H(R) lies.")
         spec.output("bands", valid_type=orm.BandsData, required=False, help="Predicted, eV.")
-        spec.output("dos", valid_type=orm.ArrayData, required=False, help="Predicted.")
+        for label, kind in OBSERVED.items():
+            spec.output(label, valid_type=kind, required=False, help="Predicted.")
         spec.output("dft_bands", valid_type=orm.BandsData, required=False, help="Of the DFT code, eV.")
         spec.output("comparison", valid_type=orm.Dict, required=False, help="Predicted bands against those of DFT.")
         spec.output(
@@ -199,7 +203,7 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     def results(self) -> ExitCode | None:
         """Attach bands and density of states; a failed label does not take them away."""
         label, bands = self.ctx.get("label"), self.ctx.bands
-        for name in ("bands", "dos", "output_parameters"):
+        for name in ("bands", *OBSERVED, "output_parameters"):
             if name in bands.outputs:
                 self.out(name, bands.outputs[name])
         exit_code: ExitCode | None = None
@@ -257,7 +261,7 @@ class TargetSettings(Config):
     """Changes of the inputs that all targets and validation structures share.
 
     :param bands: parameters of the bands on top of `bands.bands.parameters`, e.g. `{num_bands: 24}`; false: H(R) alone.
-    :param dos: the same for the density of states; false: none.
+    :param observables: the same for each other observable by its name; `dos: false` may also stand beside `bands`.
     :param predict: parameters of the prediction on top of `predict.predict.parameters`.
     :param kpath: path of the bands, e.g. `G-K-M-G`.
     :param points_per_segment: of the path.
@@ -265,11 +269,28 @@ class TargetSettings(Config):
     """
 
     bands: bool | dict[str, Any] = True
-    dos: bool | dict[str, Any] = True
+    observables: dict[str, bool | dict[str, Any]] = Field(default_factory=dict)
     predict: dict[str, Any] = Field(default_factory=dict)
     kpath: str | None = None
     points_per_segment: int | None = Field(default=None, ge=2)
     retrieve: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        named = {name: value for name, value in values.items() if name in OTHERS}
+        rest = {name: value for name, value in values.items() if name not in OTHERS}
+        return {**rest, "observables": {**rest.get("observables", {}), **named}}
+
+    @field_validator("observables")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(value) - set(OTHERS))
+        if unknown:
+            raise ValueError(f"no such observable: {', '.join(unknown)}; there are {', '.join(OTHERS)}")
+        return value
 
     def applied(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of a TargetWorkChain with these changes; the argument stays as it is."""
@@ -284,10 +305,11 @@ class TargetSettings(Config):
         bands = result["bands"]
         if isinstance(self.bands, dict):
             bands["bands"] = _with_parameters(bands["bands"], self.bands)
-        if self.dos is False:
-            bands.pop("dos", None)
-        elif isinstance(self.dos, dict) and "dos" in bands:
-            bands["dos"] = _with_parameters(bands["dos"], self.dos)
+        for name, change in self.observables.items():
+            if change is False:
+                bands.pop(name, None)
+            elif isinstance(change, dict) and name in bands:
+                bands[name] = _with_parameters(bands[name], change)
         if self.kpath is not None:
             bands["kpath"] = orm.Str(self.kpath)
         if self.points_per_segment is not None:

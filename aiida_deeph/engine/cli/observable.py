@@ -68,7 +68,9 @@ def observable_command(name: str) -> click.Command:
         config = _resolve(config_class, folders, given)
         path = observable.run(config, show_progress=show_progress)
         if path.is_file():
-            click.echo(f"{observable.summary(json.loads(path.read_text(encoding='utf-8')))} to {path}")
+            result = json.loads(path.read_text(encoding="utf-8"))
+            share = f"{result['n_solved']} solutions kept, what they are written" if "share" in result else None
+            click.echo(f"{share or observable.summary(result)} to {path}")
 
     text = f"{documents['']}\n\nSay what to do by the options, or by CONFIG (JSON or YAML with the same names)."
     text += " Several ranks, started by mpirun or srun, share the k-points."

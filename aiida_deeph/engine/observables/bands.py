@@ -83,6 +83,7 @@ class Bands(Observable):
     title = "bands"
     Config = BandsConfig
     IS_BANDS = True
+    NEEDS_KPOINTS = True
     ARRAYS = {
         "energies": "eV",
         "kpoints": "",

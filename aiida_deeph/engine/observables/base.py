@@ -129,8 +129,12 @@ class Observable(ABC):
     UNITS: ClassVar[Mapping[str, str]] = {"fermi_level": "eV", "dft_fermi_level": "eV"}
     # Keys of the result that are arrays -> unit; all else are parameters.
     ARRAYS: ClassVar[Mapping[str, str]]
+    # Of the arrays, the one that all others are functions of; empty if there is none.
+    ABSCISSA: ClassVar[str] = ""
     # Whether the arrays are energies at k-points, which AiiDA keeps as BandsData.
     IS_BANDS: ClassVar[bool] = False
+    # Whether k-points must be asked for; otherwise there is a mesh that fits.
+    NEEDS_KPOINTS: ClassVar[bool] = False
     # Fields that name DeepH folders, and structures -> input of the AiiDA job.
     FOLDERS: ClassVar[Mapping[str, str]] = {"folder": "hamiltonian"}
     STRUCTURES: ClassVar[Mapping[str, str]] = {}

@@ -139,6 +139,7 @@ class DensityOfStates(Observable):
         "dos_by_shell": UNIT,
         "dos_by_atom": UNIT,
     }
+    ABSCISSA = "energies"
     config: DosConfig
 
     def __init__(self, config: DosConfig, data: RealSpaceHamiltonian) -> None:

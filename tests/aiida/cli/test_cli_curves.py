@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from aiida_deeph.cli.curves import dos_parts
 from aiida_deeph.cli.main import command
 from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.observables.dos import DensityOfStates
 from aiida_deeph.engine.observables.export import ase_band_structure
 from aiida_deeph.engine.observables.figures import path_distances
 from aiida_deeph.parsers.bandsdata import make_bands
-from aiida_deeph.parsers.dos import make_dos
+from aiida_deeph.parsers.observable import arrays_of
 
 KPOINTS = [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0], [0, 0, 0]]
 LABELS = [(0, "G"), (2, "X"), (3, "M"), (5, "G")]
@@ -50,7 +51,8 @@ def job(aiida_localhost):
         "bands": make_bands(
             ENERGIES, KPOINTS, labels=LABELS, cell=4 * np.eye(3), spectral_weights=weights, ghosts=[[0, 1, 2]]
         ),
-        "dos": make_dos(
+        "dos": arrays_of(
+            DensityOfStates,
             {
                 "energies": [-1.0, 0.0, 1.0],
                 "dos": [0.0, 2.0, 1.0],
@@ -58,7 +60,7 @@ def job(aiida_localhost):
                 "dos_by_element": {"C": [0.0, 1.5, 1.0], "H": [0.0, 0.5, 0.0]},
                 "dos_by_shell": {"C": {"s": [0.0, 0.5, 0.0], "p": [0.0, 1.0, 1.0]}},
                 "dos_by_atom": {"3": [0.0, 0.2, 0.0]},
-            }
+            },
         ),
         "output_parameters": orm.Dict({"fermi_level": 0.5, "fermi_level_units": "eV"}),
     }

@@ -11,8 +11,9 @@ from aiida import orm
 from aiida.engine import run_get_node
 
 from aiida_deeph.data.hamiltonian import HamiltonianData
-from aiida_deeph.engine.domain.kpoints import gamma_mesh
+from aiida_deeph.engine.domain.kpoints import gamma_mesh, mesh_for_spacing
 from aiida_deeph.engine.observables.bands import Bands, BandsConfig
+from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig
 from aiida_deeph.workflows.bands import BandsWorkChain
 
 
@@ -33,11 +34,13 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
         for link in process.base.links.get_outgoing().all()
         if isinstance(link.node, orm.CalcJobNode)
     }
-    assert set(links) == {"share_000", "share_001", "bands"} and set(jobs) == {"bands"}
-    shares = [links[f"share_{n:03d}"].outputs.output_parameters.get_dict() for n in range(2)]
+    assert set(links) == {"bands_share_000", "bands_share_001", "bands"} and set(jobs) == {"bands"}
+    shares = [links[f"bands_share_{n:03d}"].outputs.output_parameters.get_dict() for n in range(2)]
     assert [(share["share"], share["n_solved"]) for share in shares] == [([0, 2], 2), ([1, 2], 1)]
-    assert "bands" not in links["share_000"].outputs
-    assert links["bands"].inputs.share_folders.share_001.uuid == links["share_001"].outputs.remote_folder.uuid
+    assert "bands" not in links["bands_share_000"].outputs
+    assert (
+        links["bands"].inputs.share_folders.bands_share_001.uuid == links["bands_share_001"].outputs.remote_folder.uuid
+    )
 
     config = BandsConfig(
         folder=str(deeph_folder), kpath="G-X", points_per_segment=2, output=str(tmp_path / "bands.json")
@@ -47,7 +50,7 @@ def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
     assert results["bands"].labels == [(0, "G"), (2, "X")]
     assert results["output_parameters"]["fermi_level"] == pytest.approx(whole["fermi_level"])
     # Nothing was left for the job that joined them, and it leaves nothing behind.
-    assert "bands.json.partial" in links["share_000"].outputs.remote_folder.listdir()
+    assert "bands.json.partial" in links["bands_share_000"].outputs.remote_folder.listdir()
     assert "bands.json.partial" not in links["bands"].outputs.remote_folder.listdir()
 
 
@@ -101,51 +104,83 @@ def test_job_that_was_killed_loses_one_kpoint(aiida_code_installed, deeph_folder
 def test_killed_share_goes_on_alone(start, step, builder, ended_job, remote):
     process = start(builder)
     step(process, process.choose_kpoints)
-    assert process.is_split()
-    jobs = step(process, process.run_shares)
+    assert process.shares("bands") == ["bands_share_000", "bands_share_001"]
+    jobs = step(process, process.run_jobs)
     assert {job.inputs.parameters["share"][0] for job in jobs.values()} == {0, 1}
     folder = remote()
-    process.ctx.share_000 = ended_job("deeph.bands", 120, outputs={"remote_folder": folder})
-    process.ctx.share_001 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
-    assert process.share_was_killed()
-    again = step(process, process.continue_shares)
-    assert set(again) == {"share_000"}
-    assert again["share_000"].inputs.restart_folder.uuid == folder.uuid
-    assert again["share_000"].inputs.parameters["share"] == [0, 2]
-    process.ctx.share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
-    assert not process.share_was_killed()
+    process.ctx.bands_share_000 = ended_job("deeph.bands", 120, outputs={"remote_folder": folder})
+    process.ctx.bands_share_001 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    assert process.has_work()
+    again = step(process, process.run_jobs)
+    assert set(again) == {"bands_share_000"}
+    assert again["bands_share_000"].inputs.restart_folder.uuid == folder.uuid
+    assert again["bands_share_000"].inputs.parameters["share"] == [0, 2]
+    process.ctx.bands_share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    assert process.due("bands") == ["bands"]
     job = step(process, process.run_jobs)["bands"]
-    assert job.inputs.share_folders.share_000.uuid == process.ctx.share_000.outputs.remote_folder.uuid
+    assert job.inputs.share_folders.bands_share_000.uuid == process.ctx.bands_share_000.outputs.remote_folder.uuid
     # Even the last job, when it is killed, keeps what the shares did.
     process.ctx.bands = ended_job("deeph.bands", 140, outputs={"remote_folder": remote()})
-    assert process.was_killed()
-    job = step(process, process.continue_bands)["bands"]
-    assert set(job.inputs.share_folders) == {"share_000", "share_001"}
+    assert process.due("bands") == ["bands"]
+    job = step(process, process.run_jobs)["bands"]
+    assert set(job.inputs.share_folders) == {"bands_share_000", "bands_share_001"}
     assert job.inputs.restart_folder.uuid == process.ctx.bands.outputs.remote_folder.uuid
 
 
 def test_failed_share_fails_the_bands(start, step, builder, ended_job, remote):
     process = start(builder)
     step(process, process.choose_kpoints)
-    process.ctx.share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
-    process.ctx.share_001 = ended_job("deeph.bands", 210, outputs={"remote_folder": remote()})
-    assert not process.share_was_killed()
-    verdict = step(process, process.run_jobs)
+    process.ctx.bands_share_000 = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    process.ctx.bands_share_001 = ended_job("deeph.bands", 210, outputs={"remote_folder": remote()})
+    assert not process.has_work()
+    verdict = step(process, process.results)
     assert verdict.status == BandsWorkChain.exit_codes.ERROR_BANDS_FAILED.status
+    assert "210" in verdict.message
 
 
 def test_few_kpoints_are_one_job_and_meshes_are_counted(start, step, engine_code, deeph_folder):
     kpoints = orm.KpointsData()
     kpoints.set_kpoints_mesh([2, 3, 1])
     for most, expected in ((6, 1), (4, 2), (1, 6)):
-        overrides = {"dos": None, "max_kpoints_per_job": most}
+        overrides = {"dos": {"parameters": {"spacing": 0.6}}, "max_kpoints_per_job": most}
         process = start(
             BandsWorkChain.get_builder_from_protocol(
                 engine_code, HamiltonianData(deeph_folder), overrides=overrides, kpoints=kpoints
             )
         )
         step(process, process.choose_kpoints)
-        assert (process.n_shares, process.is_split()) == (expected, expected > 1)
+        assert (process.n_shares("bands"), len(process.shares("bands"))) == (expected, expected if expected > 1 else 0)
+        structure = process.inputs.hamiltonian.get_structure()
+        mesh = mesh_for_spacing(structure.cell, structure.pbc, 0.6)
+        assert process.n_kpoints("dos") == np.prod(mesh)
+
+
+def test_density_of_states_in_shares_is_that_of_one_job(engine_code, deeph_folder, tmp_path):
+    """What holds for the bands holds for every observable: here shares, and a job that goes on where one was killed."""
+    mesh = orm.KpointsData()
+    mesh.set_kpoints_mesh([4, 1, 1])
+    overrides = {"points_per_segment": 2, "max_kpoints_per_job": 3, "dos": {"parameters": {"n_points": 21}}}
+    builder = BandsWorkChain.get_builder_from_protocol(
+        engine_code, HamiltonianData(deeph_folder), "fast", overrides, kpath="G-X"
+    )
+    builder.dos.kpoints = mesh
+    results, process = run_get_node(builder)
+    assert process.is_finished_ok, process.exit_message
+    labels = {link.link_label for link in process.base.links.get_outgoing(node_class=orm.CalcJobNode).all()}
+    assert labels == {"bands", "dos_share_000", "dos_share_001", "dos"}
+    config = DosConfig(folder=str(deeph_folder), mesh=(4, 1, 1), n_points=21, output=str(tmp_path / "dos.json"))
+    whole = json.loads(DensityOfStates.run(config).read_text())
+    np.testing.assert_allclose(results["dos"].get_array("dos"), whole["dos"], atol=1e-9)
+    assert results["dos"].base.attributes.get("units")["dos"] == "states/eV/cell"
+
+
+def test_killed_density_of_states_goes_on(start, step, engine_code, deeph_folder, ended_job, remote):
+    process = start(BandsWorkChain.get_builder_from_protocol(engine_code, HamiltonianData(deeph_folder)))
+    step(process, process.choose_kpoints)
+    process.ctx.bands = ended_job("deeph.bands", 0, outputs={"remote_folder": remote()})
+    process.ctx.dos = ended_job("deeph.dos", 120, outputs={"remote_folder": remote()})
+    job = step(process, process.run_jobs)["dos"]
+    assert job.inputs.restart_folder.uuid == process.ctx.dos.outputs.remote_folder.uuid
 
 
 def test_no_kpoints_per_job_is_refused(start, builder):

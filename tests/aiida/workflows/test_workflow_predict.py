@@ -137,6 +137,20 @@ def test_unfolded_bands_and_wavefunctions(engine_code, deeph_folder):
     assert results["output_parameters"]["unfolding"]["supercell"] == np.eye(3).tolist()
 
 
+def test_any_observable_can_be_wanted_beside_the_bands(engine_code, deeph_folder):
+    node = HamiltonianData(deeph_folder)
+    unfold = {"parameters": {"kpath": "G-X", "points_per_segment": 2}}
+    overrides = {"points_per_segment": 2, "dos": None, "unfold": unfold, "compare": {}}
+    builder = BandsWorkChain.get_builder_from_protocol(engine_code, node, "fast", overrides, kpath="G-X")
+    builder.unfold.primitive = node.get_structure()
+    builder.compare.reference = node
+    results, process = run_get_node(builder)
+    assert process.is_finished_ok, process.exit_message
+    assert results["unfold"].get_array("spectral_weights") == pytest.approx(np.ones((3, 5)))
+    assert results["unfold_parameters"]["unfolding"]["supercell"] == np.eye(3).tolist()
+    assert results["compare_parameters"]["bands"]["max"] == 0
+
+
 def test_killed_bands_go_on_where_they_stopped(start, step, engine_code, deeph_folder, ended_job, remote):
     overrides = {"dos": None}
     process = start(
@@ -145,15 +159,15 @@ def test_killed_bands_go_on_where_they_stopped(start, step, engine_code, deeph_f
     step(process, process.choose_kpoints)
     folder = remote()
     process.ctx.bands = ended_job("deeph.bands", 120, outputs={"remote_folder": folder})
-    assert process.was_killed()
-    job = step(process, process.continue_bands)["bands"]
+    assert process.has_work()
+    job = step(process, process.run_jobs)["bands"]
     assert job.inputs.restart_folder.uuid == folder.uuid
-    assert step(process, process.continue_bands)["bands"].pk != job.pk  # a second restart is another job
-    process.ctx.restarts = 4
-    assert not process.was_killed()
-    process.ctx.restarts = 0
+    assert step(process, process.run_jobs)["bands"].pk != job.pk  # a second restart is another job
+    process.ctx.tries = {"bands": 4}
+    assert not process.has_work()
+    process.ctx.tries = {}
     process.ctx.bands = ended_job("deeph.bands", 310, outputs={"remote_folder": remote()})
-    assert not process.was_killed()
+    assert not process.has_work()
 
 
 def test_failed_density_of_states_leaves_the_bands(start, step, engine_code, deeph_folder, ended_job):
@@ -165,7 +179,8 @@ def test_failed_density_of_states_leaves_the_bands(start, step, engine_code, dee
     process.ctx.bands = ended_job("deeph.bands", 0, outputs=outputs)
     process.ctx.dos = ended_job("deeph.dos", 310)
     verdict = step(process, process.results)
-    assert verdict.status == BandsWorkChain.exit_codes.ERROR_DOS_FAILED.status
+    assert verdict.status == BandsWorkChain.exit_codes.ERROR_OBSERVABLE_FAILED.status
+    assert "The density of states failed with exit status 310" in verdict.message
     assert process.outputs["bands"].uuid == bands.uuid
 
 
