@@ -53,7 +53,7 @@ _HOMES = {
     "DensityOfStates": "engine.observables.dos",
     "new_figure": "engine.observables.figures",
     "draw_bands": "engine.observables.figures",
-    "draw_dos": "engine.observables.figures",
+    "draw_curve": "engine.observables.figures",
     # inputs.yaml and what is submitted of it
     "load_config": "engine.config",
     "FullInputs": "cli.inputs",

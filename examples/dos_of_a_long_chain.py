@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ssh_soliton import ssh_chain
 
-from aiida_deeph import DensityOfStates, DosConfig, draw_dos, new_figure, write_deeph
+from aiida_deeph import DensityOfStates, DosConfig, draw_curve, new_figure, write_deeph
 
 N_ATOMS = 2001
 WALL, BULK = N_ATOMS // 2, N_ATOMS // 8
@@ -41,7 +41,7 @@ def main() -> None:
     print(f"states/eV at mid-gap on the atom at the wall {middle[str(WALL)]:.3f}, in the bulk {middle[str(BULK)]:.4f}")
     figure = new_figure(6.0, 3.5)
     parts = {"wall": dos["dos_by_atom"][str(WALL)], "bulk": dos["dos_by_atom"][str(BULK)]}
-    draw_dos(figure.add_subplot(), energies, np.array(parts["bulk"]), parts=parts, window=(-3, 3))
+    draw_curve(figure.add_subplot(), energies, np.array(parts["bulk"]), parts=parts, window=(-3, 3))
     figure.savefig("chain-dos.png")
     assert abs(np.trapz(total, energies) / (2 * N_ATOMS) - 1) < 1e-3
     assert middle[str(WALL)] > 20 * middle[str(BULK)]

@@ -25,14 +25,14 @@ class Tolerances:
     :param overlap: of any element of S, no unit.
     :param bands: of any eigenvalue, meV.
     :param errors: of errors, energies and other single values in units of energy, meV.
-    :param dos: of a density of states, as a share of its largest value.
+    :param curves: of the curves of an observable, as a share of the largest value.
     """
 
     hamiltonian: float = 1.0
     overlap: float = 1e-6
     bands: float = 1.0
     errors: float = 1.0
-    dos: float = 1e-3
+    curves: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,10 @@ def compare_nodes(name: str, first: orm.Data, second: orm.Data, tolerances: Tole
         yield from _numbers(name, first.get_dict(), second.get_dict(), tolerances)
     elif isinstance(first, orm.ArrayData):
         ours, theirs = ({key: node.get_array(key) for key in node.get_arraynames()} for node in (first, second))
-        if "dos" in ours and "dos" in theirs:
-            scale = float(np.abs(ours["dos"]).max()) or 1.0
-            yield Row(name, "largest difference", _largest(ours["dos"], theirs["dos"]) / scale, "", tolerances.dos)
+        key = name.partition(".")[0]  # the curve that the output is called after
+        if key in ours and key in theirs:
+            scale = float(np.abs(ours[key]).max()) or 1.0
+            yield Row(name, "largest difference", _largest(ours[key], theirs[key]) / scale, "", tolerances.curves)
 
 
 def _hamiltonians(name: str, first: Any, second: Any, tolerances: Tolerances) -> Iterator[Row]:

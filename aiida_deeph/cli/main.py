@@ -10,13 +10,12 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options, types
 
 from aiida_deeph import __version__
-from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.errors import as_one_line
+from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
 
 # Command -> module below aiida_deeph.cli that holds it under the name `command`, and its help line.
 COMMANDS = {
-    "bands": ("bands", "Band structures: plot, export."),
     "data": ("data", "Hamiltonians: show, export, import; files of orbitals (pao): install, list, show."),
-    "dos": ("dos", "Densities of states: plot, export."),
     "launch": ("launch", "Submit a workflow: label, dataset, train, predict, bands, full."),
     "model": ("model", "Trained models: show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),
@@ -27,20 +26,33 @@ COMMANDS = {
 }
 
 
+def drawn() -> dict[str, str]:
+    """Observables whose arrays can be drawn, and what their commands do."""
+    found = {name: load_observable(name) for name in OBSERVABLES}
+    return {
+        name: f"{observable.title[:1].upper()}{observable.title[1:]}: plot, export."
+        for name, observable in found.items()
+        if observable.ARRAYS
+    }
+
+
 class LazyGroup(VerdiCommandGroup):
-    """Group whose commands are imported when they are called or completed, not before."""
+    """Group whose commands are imported when they are called or completed, not before; observables have one each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted([*COMMANDS, *drawn()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in OBSERVABLES and cmd_name in drawn() and cmd_name not in self.commands:
+            self.add_command(importlib.import_module("aiida_deeph.cli.curves").observable_group(cmd_name), cmd_name)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.add_command(importlib.import_module(f"aiida_deeph.cli.{COMMANDS[cmd_name][0]}").command, cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
+            texts = {name: text for name, (_, text) in COMMANDS.items()}
+            formatter.write_dl(sorted([*texts.items(), *drawn().items()]))
 
 
 @click.group("aiida-deeph", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,17 +68,12 @@ def main() -> None:
     """Run `aiida-deeph`; exit 0 on success, 2 on wrong use, 1 on failure."""
     try:
         command()
-    except DeepHError as error:
-        if "--debug" in sys.argv:
-            raise
-        click.echo(f"aiida-deeph: {error}", err=True)
-        sys.exit(2 if error.exit_status == 2 else 1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        message = f"unexpected {type(error).__name__}: {error} (`aiida-deeph --debug ...` shows the traceback)"
-        click.echo(f"aiida-deeph: {message}".replace("\n", " "), err=True)
-        sys.exit(1)
+        line = as_one_line(error)
+        click.echo(f"aiida-deeph: {line}", err=True)
+        sys.exit(2 if line.exit_status == 2 else 1)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,26 @@ from typing import Any
 
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
-from aiida.cmdline.params import arguments, options
+from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
-from aiida_deeph.cli.verdi_data import AS_JSON, MODEL, export, print_values
+from aiida_deeph.cli.verdi_data import AS_JSON, export, print_values
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.quickstart.profile import program_beside_python
+
+PK = click.argument("identifier", metavar="PK")
+
+
+def find_model(identifier: str) -> Any:
+    """A model by its identifier, or by that of a training or of a workflow that has one.
+
+    :raises InputError: there is none.
+    """
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.cli.nodes import find_output
+
+    return find_output(identifier, ("model",), DataFactory("deeph.model"))
 
 
 @click.group("model", cls=VerdiCommandGroup)
@@ -23,13 +37,14 @@ def command() -> None:
 
 
 @command.command("show")
-@arguments.DATUM(type=MODEL)
+@PK
 @AS_JSON
 @decorators.with_dbenv()
-def model_show(datum: Any, as_json: bool) -> None:
+def model_show(identifier: str, as_json: bool) -> None:
     """Show the model card: data, network, training, errors, cost, environment, what to cite."""
     from aiida_deeph.cli.model_card import model_card
 
+    datum = find_model(identifier)
     card = model_card(datum)
     if as_json:
         print_values(card, as_json)
@@ -41,7 +56,7 @@ def model_show(datum: Any, as_json: bool) -> None:
 
 
 @command.command("export")
-@arguments.DATUM(type=MODEL)
+@PK
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--archive",
@@ -49,8 +64,9 @@ def model_show(datum: Any, as_json: bool) -> None:
     help="Write an AiiDA archive of the model and everything behind it instead: `verdi archive import` reads it.",
 )
 @decorators.with_dbenv()
-def model_export(datum: Any, folder: Path | None, archive: Path | None) -> None:
+def model_export(identifier: str, folder: Path | None, archive: Path | None) -> None:
     """Write the model folder, which `deeph-engine predict --model` reads, or with --archive its whole history."""
+    datum = find_model(identifier)
     if (folder is None) == (archive is None):
         raise InputError(
             "nothing to write" if folder is None else "two things to write", expected="FOLDER or --archive"
@@ -63,6 +79,7 @@ def model_export(datum: Any, folder: Path | None, archive: Path | None) -> None:
 
     from aiida_deeph.cli.model_card import workflows_behind
 
+    archive = archive.absolute()
     if archive.exists():
         raise InputError("cannot export", where=archive, found="a file", expected="a new file")
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
 from aiida_deeph.engine.errors import InputError
+
+# Outputs of workflows and jobs that hold bands of a DFT run.
+DFT_BANDS = ("dft_bands", "output_band")
 
 
 def load(identifier: int | str, kind: type[orm.Node] | tuple[type[orm.Node], ...], where: str) -> Any:
@@ -28,6 +32,57 @@ def load(identifier: int | str, kind: type[orm.Node] | tuple[type[orm.Node], ...
             "node of another kind", where=where, found=f"{type(node).__name__}<{node.pk}>", expected=wanted
         )
     return node
+
+
+def find_output(identifier: int | str, outputs: Sequence[str], kind: type[orm.Node], member: str | None = None) -> Any:
+    """A node by its own identifier, or by that of a job or workflow that has it among its outputs.
+
+    :param outputs: names of the output, the first that is there counts.
+    :param member: which one of a workflow of several structures.
+    :raises InputError: there is none, or there are several.
+    """
+    node = load(identifier, (kind, orm.ProcessNode), "argument")
+    if not isinstance(node, orm.ProcessNode):
+        return node
+    where = f"{node.process_label}<{node.pk}>"
+    labels = {link.link_label: link.node for link in node.base.links.get_outgoing().all()}
+    several: dict[str, orm.Node] = {}
+    for name in outputs:
+        if isinstance(labels.get(name), kind):
+            return labels[name]
+        prefix = f"{name}__"
+        several |= {
+            label.removeprefix(prefix): found
+            for label, found in labels.items()
+            if label.startswith(prefix) and isinstance(found, kind) and label.removeprefix(prefix) not in several
+        }
+    if member is not None and member in several:
+        return several[member]
+    if not several:
+        children = "" if node.is_terminated else "; it has not ended yet"
+        raise InputError("process has no such output", where=where + children, expected=" or ".join(outputs))
+    if len(several) == 1 and member is None:
+        return next(iter(several.values()))
+    remedy = f"add --of NAME: {', '.join(sorted(several))}"
+    raise InputError("several outputs", where=where, found=member or f"{len(several)} structures", remedy=remedy)
+
+
+def fermi_level_of(node: orm.Data) -> float | None:
+    """Fermi level of bands or of a density of states, eV: what the node says, else the job that made it.
+
+    Nodes carry it as `fermi_energy`; older predictions have it among the parameters of their job as `fermi_level`.
+    """
+    maker = node.creator
+    parameters = maker.outputs.output_parameters.get_dict() if maker and "output_parameters" in maker.outputs else {}
+    for source, key in (
+        (node.base.attributes.all, "fermi_energy"),
+        (parameters, "fermi_level"),
+        (parameters, "fermi_energy"),
+    ):
+        value = source.get(key)
+        if isinstance(value, int | float) and source.get(f"{key}_units", "eV") == "eV":
+            return float(value)
+    return None
 
 
 def load_code(identifier: str, where: str) -> orm.AbstractCode:

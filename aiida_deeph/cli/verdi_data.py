@@ -12,7 +12,7 @@ from aiida.cmdline.commands.cmd_data import verdi_data
 from aiida.cmdline.params import arguments, types
 from aiida.cmdline.utils import decorators, echo
 
-from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.errors import DeepHError, as_one_line
 
 HAMILTONIAN = types.DataParamType(sub_classes=("aiida.data:deeph.hamiltonian",))
 MODEL = types.DataParamType(sub_classes=("aiida.data:deeph.model",))
@@ -62,7 +62,7 @@ def hamiltonian_export(datum: Any, folder: Path, kind: str, mesh: tuple[int, int
         folder.mkdir(parents=True, exist_ok=True)
         written = write_wannier90(folder / "wannier90", data, channels)
     except (DeepHError, OSError) as error:
-        echo.echo_critical(str(error))
+        echo.echo_critical(str(as_one_line(error)))
     for path, part in written:
         echo.echo_success(f"{path}: bands differ by {1e3 * part.error:.3g} meV at most half-way between the k-points")
 
@@ -117,9 +117,9 @@ def model_export(datum: Any, folder: Path) -> None:
 def export(datum: Any, folder: Path) -> None:
     """Write a node's folder, or say in one line why not."""
     try:
-        datum.export(folder)
+        datum.export(folder.absolute())  # AiiDA's repository takes no other
     except (DeepHError, OSError) as error:
-        echo.echo_critical(str(error))
+        echo.echo_critical(str(as_one_line(error)))
     echo.echo_success(f"written to {folder}")
 
 

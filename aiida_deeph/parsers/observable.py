@@ -54,7 +54,7 @@ def bands_of(values: dict[str, Any], like: Any) -> ArrayData:
 
     :param like: the input node, whose cell and labels are taken where the result has none.
     """
-    return make_bands(
+    node = make_bands(
         values["energies"],
         values["kpoints"],
         weights=values.get("weights"),
@@ -64,6 +64,9 @@ def bands_of(values: dict[str, Any], like: Any) -> ArrayData:
         spectral_weights=values.get("spectral_weights"),
         ghosts=values.get("ghost_states"),
     )
+    if values.get("fermi_level") is not None:  # under the key that bands of DFT runs have
+        node.base.attributes.set_many({"fermi_energy": float(values["fermi_level"]), "fermi_energy_units": "eV"})
+    return node
 
 
 def arrays_of(observable: type[Observable], values: dict[str, Any]) -> ArrayData:

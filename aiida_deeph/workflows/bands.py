@@ -53,7 +53,7 @@ def can_go_on(node: orm.ProcessNode) -> bool:
 
 
 class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
-    """k-points, bands, and every other observable whose namespace is filled, e.g. `dos`.
+    """k-points, bands, and every other observable whose namespace is filled.
 
     k-points of the bands: `kpoints` as they are; else along `kpath`; else along the lattice's own path through its
     special points.
@@ -266,7 +266,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         kpoints: orm.KpointsData | None = None,
     ) -> ProcessBuilder:
         """Builder with the inputs of a protocol; an observable of the protocol is left out if the
-        overrides hold null in its place, e.g. `dos: null`.
+        overrides hold null in its place.
 
         :param hamiltonian: HamiltonianData, or the RemoteData of a job that left one.
         """

@@ -261,7 +261,7 @@ class TargetSettings(Config):
     """Changes of the inputs that all targets and validation structures share.
 
     :param bands: parameters of the bands on top of `bands.bands.parameters`, e.g. `{num_bands: 24}`; false: H(R) alone.
-    :param observables: the same for each other observable by its name; `dos: false` may also stand beside `bands`.
+    :param observables: the same for each other observable, by its name; the name may also stand beside `bands`.
     :param predict: parameters of the prediction on top of `predict.predict.parameters`.
     :param kpath: path of the bands, e.g. `G-K-M-G`.
     :param points_per_segment: of the path.

@@ -80,7 +80,7 @@ def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(scipy.fft.dct(padded, type=3, axis=0)[::-1] / len(padded))
 
 
-def gaussian_dos(grid: ArrayLike, energies: ArrayLike, weights: ArrayLike, broadening: float) -> NDArray[np.float64]:
+def gaussian_sum(grid: ArrayLike, energies: ArrayLike, weights: ArrayLike, broadening: float) -> NDArray[np.float64]:
     """Sum of weighted normalised Gaussians, exp(-(x - E)^2 / (2 w^2)) / (w sqrt(2 pi)).
 
     :param grid: ascending and equally spaced, eV, shape (n_points,).

@@ -15,7 +15,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.kpoints import automatic_mesh, mesh_for_spacing, mesh_kpoints, periodic_directions
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.linalg.dense import Eigenstates
-from aiida_deeph.engine.linalg.kpm import REACH, gaussian_dos
+from aiida_deeph.engine.linalg.kpm import REACH, gaussian_sum
 from aiida_deeph.engine.linalg.kpoint_loop import Arrays, Loop
 from aiida_deeph.engine.linalg.slices import states_between
 from aiida_deeph.engine.linalg.solvers import DENSE_LIMIT, Spectrum, dense_spectrum
@@ -305,12 +305,12 @@ class DensityOfStates(Observable):
         by_vector = np.zeros((len(grid), config.n_vectors if self.method == "kpm" else 0))
         for part in solved.levels:
             factor = self.data.spin.electrons_per_state * part.weight
-            curve = gaussian_dos(grid, part.energies, factor * part.counts, config.broadening)
+            curve = gaussian_sum(grid, part.energies, factor * part.counts, config.broadening)
             by_spin[part.channel] += curve if curve.ndim == 1 else curve.mean(axis=1)
             if curve.ndim == 2:
                 by_vector += curve
             if part.shares is not None:
-                columns += gaussian_dos(grid, part.energies, factor * part.shares, config.broadening)
+                columns += gaussian_sum(grid, part.energies, factor * part.shares, config.broadening)
         noise = by_vector.std(axis=1, ddof=1) / config.n_vectors**0.5 if self.method == "kpm" else None
         level = None if fermi is None else fermi["level"]
         return {

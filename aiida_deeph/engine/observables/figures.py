@@ -1,9 +1,9 @@
-"""Figures of bands and densities of states: matplotlib alone, from plain arrays."""
+"""Figures of bands and of curves over energy: matplotlib alone, from plain arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,8 +55,9 @@ def draw_bands(
     weights: ArrayLike | None = None,
     ghosts: ArrayLike | None = None,
     window: tuple[float, float] | None = None,
+    legend: str | None = None,
 ) -> None:
-    """Bands along a path; both spins in two colours.
+    """Bands along a path; both spins in two colours. A k-point that stands alone is drawn as points.
 
     :param distances: shape (n_k,), 1/Angstrom.
     :param energies: shape (n_spin, n_k, n_bands), eV.
@@ -65,17 +66,16 @@ def draw_bands(
         of lines.
     :param ghosts: [spin, k, band] of states that must not be trusted, circled in red.
     :param window: lowest and highest energy shown, eV, relative to `zero`.
+    :param legend: what these bands are called, beside others that are drawn already; None shows no legend.
     """
     x, e = np.asarray(distances), np.asarray(energies, dtype=np.float64) - (zero or 0.0)
     marks = [(index, GAMMA if name in ("G", "GAMMA") else name) for index, name in labels]
-    pieces = np.split(np.arange(len(x)), np.flatnonzero(np.diff(x) == 0) + 1)
     for spin, (channel, colour) in enumerate(zip(e, COLOURS, strict=False)):
         if weights is not None:
             share = np.clip(np.asarray(weights)[spin], 0.0, 1.0)
             axes.scatter(np.repeat(x, e.shape[2]), channel.ravel(), 12 * share.ravel(), colour, linewidths=0)
             continue
-        for piece in pieces:
-            axes.plot(x[piece], channel[piece], color=colour, linewidth=0.8, zorder=2 - spin)
+        _draw_pieces(axes, x, channel, color=colour, linewidth=0.8, zorder=2 - spin)
     for spin, k, band in np.asarray(ghosts if ghosts is not None else (), dtype=np.int64).reshape(-1, 3):
         axes.plot(x[k], e[spin, k, band], "o", markersize=5, markerfacecolor="none", markeredgecolor="tab:red")
     ticks: dict[float, str] = {}
@@ -86,13 +86,36 @@ def draw_bands(
         axes.axvline(place, color="0.8", linewidth=0.5, zorder=0)
     if zero is not None:
         axes.axhline(0.0, color="0.5", linewidth=0.6, linestyle="--", zorder=0)
-    axes.set_xlim(x[0], x[-1] if x[-1] > x[0] else x[0] + 1)
+    axes.set_xlim(*((x[0], x[-1]) if x[-1] > x[0] else (x[0] - 0.5, x[0] + 0.5)))
+    if legend is not None:
+        axes.plot([], [], color=COLOURS[0], linewidth=0.8, label=legend)
+        axes.legend(frameon=False, fontsize="small", loc="upper right")
     axes.set_ylabel("E (eV)" if zero is None else "E - E$_F$ (eV)")
     if window is not None:
         axes.set_ylim(*window)
 
 
-def draw_dos(
+def draw_reference(axes: Axes, distances: ArrayLike, energies: ArrayLike, name: str) -> None:
+    """Bands to judge others by, in grey below them.
+
+    :param distances: shape (n_k,), 1/Angstrom.
+    :param energies: shape (n_spin, n_k, n_bands), eV, on the zero of the others.
+    :param name: in the legend.
+    """
+    x = np.asarray(distances)
+    for channel in np.asarray(energies, dtype=np.float64):
+        _draw_pieces(axes, x, channel, color="0.6", linewidth=2.0, zorder=0)
+    axes.plot([], [], color="0.6", linewidth=2.0, label=name)
+
+
+def _draw_pieces(axes: Axes, x: NDArray[np.float64], channel: NDArray[np.float64], **style: Any) -> None:
+    """Bands as lines between the breaks of their path, shape (n_k, n_bands); where one k-point stands alone, points."""
+    for piece in np.split(np.arange(len(x)), np.flatnonzero(np.diff(x) == 0) + 1):
+        single = {"marker": "_", "markersize": 14, "linestyle": "none"} if len(piece) == 1 else {}
+        axes.plot(x[piece], channel[piece], **style, **single)
+
+
+def draw_curve(
     axes: Axes,
     energies: ArrayLike,
     total: ArrayLike,
@@ -102,8 +125,9 @@ def draw_dos(
     error: ArrayLike | None = None,
     zero: float | None = None,
     window: tuple[float, float] | None = None,
+    quantity: str = "DOS (states/eV/cell)",
 ) -> None:
-    """A density of states, states/eV/cell.
+    """A curve over energy, with its parts.
 
     :param energies: shape (n_points,), eV.
     :param total: shape (n_points,).
@@ -112,6 +136,7 @@ def draw_dos(
     :param error: standard error of the total, shape (n_points,): a band around it.
     :param zero: energy that becomes zero (the Fermi level), eV.
     :param window: lowest and highest energy shown, eV, relative to `zero`.
+    :param quantity: what is drawn, and its unit.
     """
     x, y = np.asarray(energies) - (zero or 0.0), np.asarray(total)
     if spins is not None:
@@ -130,4 +155,4 @@ def draw_dos(
         axes.axvline(0.0, color="0.5", linewidth=0.6, linestyle="--", zorder=0)
     axes.set_xlim(*(window or (x[0], x[-1])))
     axes.set_xlabel("E (eV)" if zero is None else "E - E$_F$ (eV)")
-    axes.set_ylabel("DOS (states/eV/cell)")
+    axes.set_ylabel(quantity)

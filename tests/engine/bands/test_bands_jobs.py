@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
+from aiida_deeph.engine.linalg.kpm import gaussian_sum
 from aiida_deeph.engine.observables.bands import Bands, BandsConfig
-from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig, gaussian_dos
+from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig
 
 Write = Callable[..., str]
 OPENMX_HARTREE = 27.2113845
@@ -143,7 +144,7 @@ def test_sparse_equals_exact_inside_the_window(models: Any, folder: Write, tmp_p
 
 def test_gaussians_are_normalised() -> None:
     grid = np.linspace(-2, 2, 2001)
-    total = gaussian_dos(grid, [0.0, 0.5], [1.0, 3.0], 0.1)
+    total = gaussian_sum(grid, [0.0, 0.5], [1.0, 3.0], 0.1)
     assert np.trapz(total, grid) == pytest.approx(4)
     assert total[1250] == pytest.approx(3 / (0.1 * np.sqrt(2 * np.pi)), rel=1e-4)
 
