@@ -15,9 +15,9 @@ from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense
-from aiida_deeph.engine.linalg.kpm import level_weights, local_moments, random_moments, spectral_interval
+from aiida_deeph.engine.linalg.kpm import gaussian_sum, level_weights, local_moments, random_moments, spectral_interval
 from aiida_deeph.engine.linalg.sparse import SparseSolver
-from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig, gaussian_dos
+from aiida_deeph.engine.observables.dos import DensityOfStates, DosConfig
 
 KPOINTS = [(0.0, 0.0, 0.0), (0.1, 0.27, -0.4)]
 Write = Callable[..., str]
@@ -80,8 +80,8 @@ def test_inverse_pencil_resolves_the_window_with_fewer_moments(models: Any, k: t
     local = local_moments(s, shifted, factors, interval, n, rows)
     grid = np.linspace(bottom - 0.3, highest, 300)
     shares = (exact.vectors.conj() * (exact_overlap @ exact.vectors)).real
-    expected = gaussian_dos(grid, exact.energies, shares.T, width)
-    found = gaussian_dos(grid, interval.levels(n), level_weights(local), width)
+    expected = gaussian_sum(grid, exact.energies, shares.T, width)
+    found = gaussian_sum(grid, interval.levels(n), level_weights(local), width)
     assert found == pytest.approx(expected, abs=2e-3)
     error = random_moments(s, shifted, factors, interval, n, 200).total.mean(axis=0) - local.sum(axis=1)
     assert np.abs(error).max() < 0.05 * h.shape[0]
@@ -145,9 +145,9 @@ def test_pseudo_levels_broaden_like_eigenvalues(models: Any) -> None:
     n = interval.n_moments(width)
     moments = np.cos(np.arange(n)[:, None] * np.arccos((energies - interval.centre) / interval.half_width)).sum(axis=1)
     grid = np.linspace(energies[0] - 1, energies[-1] + 1, 700)
-    exact = gaussian_dos(grid, energies, np.ones(len(energies)), width)
+    exact = gaussian_sum(grid, energies, np.ones(len(energies)), width)
     assert level_weights(moments).sum() == pytest.approx(len(energies))
-    assert np.abs(gaussian_dos(grid, interval.levels(n), level_weights(moments), width) - exact).max() < 1e-3
+    assert np.abs(gaussian_sum(grid, interval.levels(n), level_weights(moments), width) - exact).max() < 1e-3
 
 
 @pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.COLLINEAR])
