@@ -10,9 +10,22 @@ from aiida.engine import calcfunction
 
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.domain.kpoints import structure_kpoints
+from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.observables.compare_bands import compare_bands
 
 MEV = 1000.0
+
+
+def check_path(structure: orm.StructureData, path: orm.Str | str | None, where: str) -> str | None:
+    """Message if a path leads through points that the lattice of a structure does not have.
+
+    :param where: name of the structure.
+    """
+    try:
+        structure_kpoints(to_engine(structure), path.value if isinstance(path, orm.Str) else path, 2)
+    except DeepHError as error:
+        return f"{where}: {error}"
+    return None
 
 
 @calcfunction

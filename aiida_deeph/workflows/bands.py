@@ -19,7 +19,7 @@ from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin
-from aiida_deeph.workflows.band_functions import band_kpoints
+from aiida_deeph.workflows.band_functions import band_kpoints, check_path
 
 HamiltonianData = DataFactory("deeph.hamiltonian")
 FOLDER_INPUTS = ("hamiltonian", "hamiltonian_folder")
@@ -133,7 +133,10 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         known = {"kpoints", "structure"} & set(inputs) or "primitive" in inputs.get("bands", {})
         if given == ["hamiltonian_folder"] and not known:
             return "give the structure, or kpoints, with hamiltonian_folder: the path depends on the lattice"
-        return None
+        if "kpath" not in inputs:
+            return None
+        structure = inputs.get("bands", {}).get("primitive") or inputs.get("structure")
+        return check_path(structure or inputs["hamiltonian"].get_structure(), inputs["kpath"], "kpath")
 
     def choose_kpoints(self) -> None:
         """k-points of the bands."""

@@ -16,6 +16,7 @@ from aiida_deeph.engine.io.split import check_split
 from aiida_deeph.processes.builder import codes_of, filled_builder
 from aiida_deeph.processes.folders import without_stash
 from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.workflows.band_functions import check_path
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
@@ -55,10 +56,29 @@ def validate_full(inputs: Mapping[str, Any], _: Any) -> str | None:
                     f"{group}.{name} holds {', '.join(unknown)}, which the model would not know: "
                     f"the structures of the dataset hold {', '.join(sorted(known))}"
                 )
+    message = _check_paths(inputs)
+    if message is not None:
+        return message
     parameters = (
         inputs["train"]["train"]["parameters"].get_dict() if "parameters" in inputs["train"].get("train", {}) else {}
     )
     return check_split(n_members(dataset), parameters.get("split", {}))
+
+
+def _check_paths(inputs: Mapping[str, Any]) -> str | None:
+    """Message if the path of a structure leads through points that its own lattice does not have."""
+    common = inputs.get("bands", {}).get("kpath")
+    others = {*inputs.get("kpoints", {}), *inputs.get("reference_bands", {})}  # bring their own k-points
+    for group in ("targets", "validation"):
+        for name, structure in inputs.get(group, {}).items():
+            node = inputs.get("settings", {}).get(name)
+            settings = node.get_dict() if node is not None else {}
+            if name in others or settings.get("bands") is False:
+                continue
+            message = check_path(structure, settings.get("kpath") or common, f"{group}.{name}")
+            if message is not None:
+                return f"{message}; a path of its own: settings.{name}.kpath"
+    return None
 
 
 class FullProtocolMixin(ProtocolMixin):

@@ -19,7 +19,7 @@ from aiida_deeph.processes.builder import codes_of, filled_builder
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin, reason_of
-from aiida_deeph.workflows.band_functions import band_kpoints, compare_band_structures
+from aiida_deeph.workflows.band_functions import band_kpoints, check_path, compare_band_structures
 from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain, output_types
 from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.predict import PredictWorkChain
@@ -111,7 +111,10 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             return f"{ways[0]} is for a comparison of bands, but `bands` is empty"
         if ways == ["reference_bands"] and "kpoints" in inputs:
             return "reference_bands bring their own k-points: leave kpoints out"
-        return None
+        bands = inputs.get("bands", {})
+        if "kpath" not in bands or "structure" not in inputs or "kpoints" in inputs or "reference_bands" in inputs:
+            return None
+        return check_path(inputs["structure"], bands["kpath"], "bands.kpath")
 
     def wants_bands(self) -> bool:
         """Whether bands are wanted, not only H(R)."""

@@ -24,16 +24,17 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as spla
-from aiida_deeph.engine.observables.dos_levels import Levels, LevelsJob
 from synthetic_bilayer import LAYERS, synthetic_hamiltonian
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense
-from aiida_deeph.engine.linalg.kpm import level_weights, random_moments
+from aiida_deeph.engine.linalg.kpm import gaussian_sum, level_weights, random_moments
 from aiida_deeph.engine.linalg.multifrontal import peak_bytes
 from aiida_deeph.engine.linalg.sparse import SparseSolver
-from aiida_deeph.engine.observables.dos import DosConfig, gaussian_dos
+from aiida_deeph.engine.observables.fermi import fermi_by_moments
+from aiida_deeph.engine.observables.fermi_sparse import fermi_by_inertia
+from aiida_deeph.engine.observables.moments import SINGLE_LIMIT, MomentsSettings, pencil_at
 from aiida_deeph.engine.observables.projection import projection
 from aiida_deeph.engine.structures.layers import honeycomb
 from aiida_deeph.engine.structures.twist import TwistConfig, twisted_layers
@@ -107,18 +108,11 @@ def kpm(
     """Moments of the density of states resolved by element and shell, and the Fermi level with exact counts."""
     vectors, point = options.vectors, np.array([k])
     electrons = 4.0 * (matrices.n_rows // 13)
-    config = DosConfig(
-        folder="",
-        window=WINDOW,
-        broadening=BROADENING,
-        n_vectors=vectors,
-        precision=options.precision,
-        smearing=options.smearing,
-    )
     solver = SparseSolver(matrices, options.precision == "single" or None)
     groups = projection(data, shells=True)
-    job = LevelsJob(config, data, matrices, point, np.ones(1), groups, electrons, None)
-    pencil = job.pencil(solver, point[0])
+    filling = electrons / (2 * matrices.n_rows)
+    settings = MomentsSettings(BROADENING, WINDOW[1], filling, vectors, 0, options.precision, options.workers)
+    pencil = pencil_at(solver, point[0], 0, settings)
     n, interval = pencil.n_moments, pencil.matrices[3]
     clock.lap("factorise")
     moments = random_moments(
@@ -128,18 +122,24 @@ def kpm(
     levels, counts = interval.levels(n), level_weights(moments.total.T)
     memory = peak_memory_GiB()
     del pencil
-    fermi = job.kpm_fermi(solver, [Levels(0, 1.0, levels, counts, None)])
+    estimate = fermi_by_moments([(1.0, levels, counts)], electrons, 2, BROADENING)
+    slope = max(estimate["dos_at_level"] / 2, 1.0)
+    counted = fermi_by_inertia(
+        solver, point, np.ones(1), electrons, 2, options.smearing, start=estimate["level"], slope=slope
+    )
+    fermi = counted.as_dict() | {"by_moments": estimate["level"], "uncertainty_by_moments": estimate["uncertainty"]}
     clock.lap("fermi")
-    scale = 0.5 if job.single else 1.0
-    result = {"factor_gib": round(scale * factors_gib(solver), 2), "precision": "single" if job.single else "double"}
+    single = options.precision == "single" or (options.precision == "auto" and matrices.n_rows > SINGLE_LIMIT)
+    scale = 0.5 if single else 1.0
+    result = {"factor_gib": round(scale * factors_gib(solver), 2), "precision": "single" if single else "double"}
     result |= {"moments": n, "vectors": vectors, "width_eV": BROADENING}
     result |= {"pole_eV": interval.pole, "peak_before_fermi_gib": round(memory, 2)}
     result |= {"fermi": {name: fermi[name] for name in ("level", "gap", "by_moments", "uncertainty_by_moments")}}
     if matrices.n_rows < 5000:
         exact = solve_dense(*matrices.at(k)).energies
         grid = fermi["level"] + np.linspace(*WINDOW, 2001)
-        ours = gaussian_dos(grid, levels, counts, BROADENING)
-        theirs = gaussian_dos(grid, exact, np.ones(len(exact)), BROADENING)
+        ours = gaussian_sum(grid, levels, counts, BROADENING)
+        theirs = gaussian_sum(grid, exact, np.ones(len(exact)), BROADENING)
         error = ours.std(axis=1, ddof=1) / np.sqrt(vectors)
         difference = np.abs(ours.mean(axis=1) - theirs)
         exact_level = (exact[int(electrons) // 2 - 1] + exact[int(electrons) // 2]) / 2

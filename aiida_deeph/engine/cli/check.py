@@ -60,8 +60,9 @@ def command(
 def _print_table(folder: Path, summary: dict, gates: list) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("gate", "found", "limit", "result", "where", title=str(folder), title_justify="left")
+    table = Table("gate", "found", "limit", "result", "where", title=Text(str(folder)), title_justify="left")
     for gate in gates:
         result = "ok" if gate.passed else "FAILED" if gate.severity == "error" else "warning"
         found = "" if gate.value is None else f"{gate.value:.3g} {gate.unit}"
@@ -69,4 +70,4 @@ def _print_table(folder: Path, summary: dict, gates: list) -> None:
     console = Console()
     console.print(table)
     for name, value in summary.items():
-        console.print(f"{name}: {value}", highlight=False)
+        console.print(f"{name}: {value}", highlight=False, markup=False)

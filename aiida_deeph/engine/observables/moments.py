@@ -78,7 +78,7 @@ def moments_at(
     :raises InputError: the broadening asks for far too many moments.
     """
     smallest = smallest_overlap(solver.matrices.at(k, channel)[1])
-    pencil = _pencil(solver, k, channel, settings)
+    pencil = pencil_at(solver, k, channel, settings)
     n = pencil.n_moments
     moments = random_moments(
         *pencil.matrices,
@@ -119,7 +119,7 @@ def pseudo_levels(
     return energies, level_weights(arrays["total"].T), level_weights(arrays["groups"])
 
 
-def _pencil(solver: SparseSolver, k: NDArray[np.float64], channel: int, settings: MomentsSettings) -> Pencil:
+def pencil_at(solver: SparseSolver, k: NDArray[np.float64], channel: int, settings: MomentsSettings) -> Pencil:
     """S^-1 H for the whole spectrum; with a window (H - pole S)^-1 S, whose moments are fewer."""
     matrices, width = solver.matrices, settings.broadening
     where = f"k = {np.round(k, 6).tolist()}"

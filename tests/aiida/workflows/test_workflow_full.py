@@ -103,6 +103,20 @@ def test_names_are_unique_and_kpoints_belong_to_something(start, full, hydrogen_
         start(builder)
 
 
+def test_path_is_checked_at_every_structures_own_cell_before_any_dft(start, full, hydrogen_chain):
+    """A chain has G and X alone: a path through K ends the whole pipeline before its first job, not after hours."""
+    with pytest.raises(ValueError, match=r"targets\.long: k-path leaves .*found point K.*settings\.long\.kpath"):
+        start(full({"bands": {"kpath": "G-K"}}))
+    with pytest.raises(ValueError, match=r"validation\.held_out: k-path leaves the Brillouin zone"):
+        start(full({"bands": {"kpath": "G-X"}}, settings={"held_out": {"kpath": "G-M"}}))
+    # One that is without bands, or brings its own k-points, needs no path.
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0, 0]])
+    builder = full({"bands": {"kpath": "G-K"}}, settings={"long": {"bands": False}})
+    builder.kpoints = {"held_out": kpoints}
+    start(builder)
+
+
 def test_code_of_another_plugin(full, cp2k_code, engine_code):
     with pytest.raises(InputError, match="runs the plugin `cp2k`"):
         full(codes={"engine": engine_code, "dft": cp2k_code})
