@@ -44,6 +44,7 @@ NETWORKS: dict[str, str | type[NetworkConfig]] = {
     "deephe3-residual": "aiida_deeph.engine.nn.deephe3.config:ResidualDeepHE3Config",
     "closed-form": "aiida_deeph.engine.nn.closed_form.config:ClosedFormConfig",
     "deephe3-on-site": "aiida_deeph.engine.nn.deephe3.config:OnSiteDeepHE3Config",
+    "qhnet": "aiida_deeph.engine.nn.qhnet.config:QHNetConfig",
 }
 """Name -> configuration class, or where it is: the registry."""
 

@@ -85,7 +85,7 @@ def pairs_of(target: Target, network: Network, description: ModelDescription) ->
 
     :raises InputError: neither is known.
     """
-    if description.pair_cutoffs:
+    if description.pair_cutoffs or network.all_pairs:
         return network.pairs(target.structure, description.pair_cutoffs)
     if target.atom_pairs is None:
         raise InputError(

@@ -84,7 +84,7 @@ def read_reference(folder: Path) -> ReferenceModel:
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise DataError("targets are damaged", where=folder / "src" / "target_blocks.json", found=repr(error)) from None
     arguments = read_arguments(folder / "src" / "build_model.py")
-    checkpoint = _read_checkpoint(folder / CHECKPOINT)
+    checkpoint = read_checkpoint(folder / CHECKPOINT)
     if arguments["num_species"] != len(symbols):
         raise DataError(
             "species differ",
@@ -178,9 +178,14 @@ def _numpy_scalars() -> list[Any]:
     return [rebuild, np.dtype, *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64))]
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A torch file with `state_dict`, read without running anything of what it holds.
+
+    :raises InputError: there is no such file.
+    :raises DataError: it is damaged or holds anything but plain data.
+    """
     if not path.is_file():
-        raise InputError("no checkpoint", where=path, expected="best_model.pkl of the reference code")
+        raise InputError("no checkpoint", where=path, expected="a file that the reference code wrote")
     try:
         with warnings.catch_warnings():
             # Of a pickle protocol that is not torch's own: what it holds is checked anyway.

@@ -1,0 +1,1 @@
+"""QHNet: the second network of the field, for molecules first."""
