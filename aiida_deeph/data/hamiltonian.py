@@ -8,7 +8,7 @@ from pathlib import Path
 from aiida.common.exceptions import ValidationError
 from aiida.orm import StructureData
 
-from aiida_deeph.data.folder import FolderNode, file_sha256
+from aiida_deeph.data.folder import FolderNode
 from aiida_deeph.data.structure import from_engine
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError
@@ -22,6 +22,7 @@ from aiida_deeph.engine.io.deeph import (
     read_deeph_structure,
     read_folder_info,
 )
+from aiida_deeph.engine.io.files import file_sha256
 from aiida_deeph.engine.io.sisl import to_sisl
 
 MATRIX_FILES = (HAMILTONIAN_FILE, OVERLAP_FILE)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.dft.base import get_reader, records
-from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.transforms import from_convention, to_convention
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 

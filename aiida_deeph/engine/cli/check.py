@@ -29,7 +29,8 @@ def command(
     max_dropped: float,
 ) -> None:
     """Check a DeepH folder, new or legacy: NaN, pairs, hermiticity, S(k). Exit 1 if a gate fails."""
-    from aiida_deeph.engine.domain.checks import failures, run_gates, within_cutoff
+    from aiida_deeph.engine.domain.checks import run_gates, within_cutoff
+    from aiida_deeph.engine.domain.gate import failures
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.io.folders import is_legacy
     from aiida_deeph.engine.preprocess.run import read_source

@@ -28,7 +28,8 @@ from aiida_deeph.engine.dft.base import records
 @click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path))
 def command(code: str, target: str, source_dir: Path, output_dir: Path) -> None:
     """Turn raw DFT output into a DeepH folder: H(R) and S(R) in eV, orbitals m = -l..l, atoms grouped by element."""
-    from aiida_deeph.engine.domain.checks import failures, run_gates
+    from aiida_deeph.engine.domain.checks import run_gates
+    from aiida_deeph.engine.domain.gate import failures
     from aiida_deeph.engine.errors import DataError
     from aiida_deeph.engine.io.deeph import write_deeph
     from aiida_deeph.engine.io.deeph_legacy import write_legacy

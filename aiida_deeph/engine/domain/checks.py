@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg as la
@@ -14,6 +12,8 @@ import scipy.sparse.linalg as sla
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.gate import Gate
+from aiida_deeph.engine.domain.geometry import geometry_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import TOLERANCE, pair_distances
 
@@ -39,44 +39,17 @@ class Limits:
     max_dropped: float = 1e-2
 
 
-@dataclass(frozen=True)
-class Gate:
-    """Result of one gate.
-
-    :param name: what was looked at.
-    :param passed: within the limit.
-    :param value: what was found, None where there is nothing to look at.
-    :param limit: what was allowed, None if the gate is a yes or no.
-    :param unit: of value and limit.
-    :param severity: a failed `error` rejects the data, a failed `warning` is only told.
-    :param detail: where the value was found, in words.
-    """
-
-    name: str
-    passed: bool
-    value: float | None = None
-    limit: float | None = None
-    unit: str = ""
-    severity: Literal["error", "warning"] = "error"
-    detail: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON types only; a value that is not finite becomes None."""
-        values = asdict(self)
-        if self.value is not None and not np.isfinite(self.value):
-            values["value"] = None
-        return values
-
-    def __str__(self) -> str:
-        found = "" if self.value is None else f" {self.value:.3g} {self.unit}".rstrip()
-        allowed = "" if self.limit is None else f" (limit {self.limit:g})"
-        return f"{self.name}:{found}{allowed}" + (f", {self.detail}" if self.detail else "")
-
-
-def run_gates(data: RealSpaceHamiltonian, limits: Limits | None = None, overlap_eigenvalue: bool = True) -> list[Gate]:
+def run_gates(
+    data: RealSpaceHamiltonian,
+    limits: Limits | None = None,
+    *,
+    overlap_eigenvalue: bool = True,
+    geometry: bool = True,
+) -> list[Gate]:
     """All gates that apply to the data; those that need finite, paired entries are left out if these failed.
 
     :param overlap_eigenvalue: whether S(k) is diagonalised, which takes time where there are many atoms.
+    :param geometry: whether the matrices are held against the positions.
     """
     limits = limits or Limits()
     gates = [converged(data)]
@@ -100,12 +73,9 @@ def run_gates(data: RealSpaceHamiltonian, limits: Limits | None = None, overlap_
         and all(gate.passed for gate in gates if gate.name.startswith("S "))
     ):
         gates.append(positive_overlap(data, limits.min_overlap_eigenvalue))
+    if geometry and all(gate.passed for gate in gates if gate.name != "SCF converged"):
+        gates += geometry_gates(data)
     return gates
-
-
-def failures(gates: Sequence[Gate], severity: Literal["error", "warning"] = "error") -> list[Gate]:
-    """Gates of that severity that were not passed."""
-    return [gate for gate in gates if not gate.passed and gate.severity == severity]
 
 
 def converged(data: RealSpaceHamiltonian) -> Gate:

@@ -1,8 +1,8 @@
 """S(R) as a function of distance: what ties overlaps to the geometry they are said to belong to.
 
-An overlap is a two-centre integral: the Frobenius norm of the block of two atoms does not depend on the direction between
-them, but on their elements and their distance alone. A norm that does not lie on the curve of its neighbours in distance
-belongs to other positions, to another basis, or to another pair of atoms.
+An overlap is a two-centre integral: the Frobenius norm of the block of two atoms does not depend on the direction
+between them, but on their elements and their distance alone. A norm that does not lie on the curve of its neighbours in
+distance belongs to other positions, to another basis, or to another pair of atoms.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from aiida_deeph.engine.domain.blocksparse import match_pairs
-from aiida_deeph.engine.domain.checks import Gate
 from aiida_deeph.engine.domain.contacts import closest_contact
 from aiida_deeph.engine.domain.decay import NOISE, Curve, block_norms, decay_curves, deviation, frozen, scatter
+from aiida_deeph.engine.domain.gate import Gate
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.transforms import without_gauge
@@ -46,7 +46,9 @@ def overlap_by_distance(data: RealSpaceHamiltonian, known: dict[str, Curve] | No
     """
     worst, detail = 0.0, ""
     for key, curve in decay_curves(data).items():
-        found = [scatter(curve), frozen(curve)] if known is None else [deviation(curve, known[key])] if key in known else []
+        found = (
+            [scatter(curve), frozen(curve)] if known is None else [deviation(curve, known[key])] if key in known else []
+        )
         for value, distance in found:
             if value > worst:
                 worst, detail = value, f"{key} at {distance:.3f} Angstrom"

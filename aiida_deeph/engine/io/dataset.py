@@ -19,7 +19,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
-from aiida_deeph.engine.io.files import write_text_atomic
+from aiida_deeph.engine.io.files import file_sha256, write_text_atomic
 from aiida_deeph.engine.io.info import read_json_object
 from aiida_deeph.engine.io.paths import Name, RelativePath, Sha256, inside
 
@@ -122,7 +122,7 @@ def member_uuid(structure: Structure, basis: OrbitalBasis) -> str:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 of each file of a folder."""
-    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    return {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def write_manifest(folder: Path, manifest: DatasetManifest) -> None:
@@ -159,7 +159,7 @@ def load_member(folder: Path, member: Member, verify: bool = True) -> RealSpaceH
     if verify:
         for name, expected in member.sha256.items():
             file = inside(path, name)
-            found = _sha256(file) if file.is_file() else "no file"
+            found = file_sha256(file) if file.is_file() else "no file"
             if found != expected:
                 raise DataError(
                     "file of a member changed",
@@ -190,8 +190,3 @@ def merged_source(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
         merged[key] = distinct[0] if len(distinct) == 1 else distinct
     return merged
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,8 @@ from ase.data import atomic_numbers
 from aiida_deeph import __version__
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.domain.checks import Gate, Limits, failures, one_basis, run_gates, within_cutoff
+from aiida_deeph.engine.domain.checks import Limits, one_basis, run_gates, within_cutoff
+from aiida_deeph.engine.domain.gate import Gate, failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge

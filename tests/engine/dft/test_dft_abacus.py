@@ -20,7 +20,8 @@ from aiida_deeph.engine.dft.abacus.reader import AbacusReader
 from aiida_deeph.engine.dft.abacus.stru import read_stru
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.domain.basis import SpinMode
-from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph

@@ -14,7 +14,8 @@ import pytest
 from aiida_deeph.engine.dft.aims.reader import AimsReader
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
-from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.preprocess.run import read_source

@@ -18,7 +18,8 @@ from aiida_deeph.engine.dft.openmx.input_file import parse_input
 from aiida_deeph.engine.dft.openmx.reader import OpenmxReader
 from aiida_deeph.engine.dft.openmx.scfout import read_scfout
 from aiida_deeph.engine.domain.basis import SpinMode
-from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph

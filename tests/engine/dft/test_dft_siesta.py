@@ -17,7 +17,8 @@ from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.domain.basis import SpinMode
-from aiida_deeph.engine.domain.checks import failures, run_gates
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.io.deeph import read_deeph
 

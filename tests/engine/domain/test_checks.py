@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from aiida_deeph.engine.domain import checks
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.domain.checks import Limits, failures, run_gates, smallest_eigenvalue, within_cutoff
+from aiida_deeph.engine.domain.checks import Limits, run_gates, smallest_eigenvalue, within_cutoff
+from aiida_deeph.engine.domain.gate import failures
 
 
 def failed(data, **limits) -> set[str]:
@@ -22,7 +23,7 @@ def failed(data, **limits) -> set[str]:
 def test_sound_data_pass(make_hamiltonian, spin: SpinMode) -> None:
     gates = run_gates(make_hamiltonian(spin))
     assert not failures(gates)
-    assert len(gates) == 13
+    assert len(gates) == 18
     json.dumps([gate.as_dict() for gate in gates], allow_nan=False)
 
 

@@ -1,0 +1,97 @@
+"""S of a run against two-centre integrals, where the run tells its basis: the surest tie of matrices to positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.dft.record import BASIS_LIBRARY
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.gate import Gate
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.neighbours import pair_distances
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.io.files import file_sha256
+from aiida_deeph.engine.orbitals.formats import FORMATS
+from aiida_deeph.engine.overlap.basis import load_basis, load_numeric
+from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
+from aiida_deeph.engine.overlap.radial import NumericOverlap
+
+Integrals = Callable[[Structure, NDArray[np.int64]], BlockSparseMatrix]
+# So many pairs are looked at, evenly spread over the distances.
+PAIRS = 48
+# What grids of the codes and few digits of files cost.
+LIMIT = 5e-3
+
+
+def overlap_as_integrals(data: RealSpaceHamiltonian, code: str, folder: Path) -> Gate | None:
+    """Largest difference of S and its integrals on a few pairs; None where the basis is not known.
+
+    :param folder: of the run: codes that leave their orbitals there tell their basis so.
+    """
+    S = data.overlap
+    integrals = None if S is None or not len(S) else _integrals_of(data, code, folder)
+    if S is None or integrals is None:
+        return None
+    order = np.argsort(pair_distances(data.structure, S.atom_pairs), kind="stable")
+    chosen = S.selected(order[np.unique(np.linspace(0, len(order) - 1, PAIRS).astype(int))])
+    expected = integrals(data.structure, chosen.atom_pairs)
+    if not np.array_equal(expected.chunk_shapes, chosen.chunk_shapes):
+        return None
+    off = np.abs(expected.entries - chosen.entries)
+    worst = int(np.argmax(off))
+    where = f"pair (R1, R2, R3, i, j) = {chosen.atom_pairs[chosen.pair_of_entry[worst]].tolist()}"
+    largest = float(off[worst])
+    return Gate("S as integrals", largest <= LIMIT, largest, LIMIT, detail=where if largest > LIMIT else "")
+
+
+def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integrals | None:
+    """How overlaps are computed in the basis of a run, if it is known."""
+    record = records().get(code)
+    settings = data.metadata.get("settings")
+    settings = settings if isinstance(settings, Mapping) else {}
+    elements = tuple(sorted(data.structure.elements))
+    try:
+        if record is not None and record.basis == BASIS_LIBRARY and isinstance(settings.get("basis"), str):
+            return _gaussian(f"{code}:{settings['basis']}", elements)
+        if record is not None and record.basis in FORMATS:
+            kind = FORMATS[str(record.basis)]
+            names = _names(settings, elements) if kind.named else None
+            files = tuple(sorted(path for suffix in kind.suffixes for path in Path(folder).glob(f"*{suffix}")))
+            return _numeric(code, files, names, elements) if files else None
+    except (DeepHError, ImportError):  # another basis than the files, or a library that is not there
+        return None
+    return None
+
+
+def _names(settings: Mapping[str, Any], elements: tuple[str, ...]) -> dict[str, str]:
+    """Names of the orbitals of each element, where a file holds more than are taken."""
+    rows = settings.get("species")
+    rows = rows.values() if isinstance(rows, Mapping) else ()
+    names = [row[0] for row in rows if isinstance(row, list | tuple) and row and isinstance(row[0], str)]
+    return {symbol: name for symbol in elements for name in names if name.rstrip("*")[: len(symbol)] == symbol}
+
+
+@lru_cache(maxsize=4)
+def _gaussian(spec: str, elements: tuple[str, ...]) -> Integrals:
+    basis = load_basis(spec, elements, Path())
+    return lambda structure, pairs: overlap_gaussian(structure, basis, pairs)[1]
+
+
+_TABLES: dict[str, NumericOverlap] = {}
+
+
+def _numeric(code: str, files: tuple[Path, ...], names: dict[str, str] | None, elements: tuple[str, ...]) -> Integrals:
+    """Tables of the last orbitals are kept: the members of a dataset have the same ones, in files of their own."""
+    key = repr((code, names, elements, sorted({file_sha256(path) for path in files})))
+    if key not in _TABLES:
+        _TABLES.clear()
+        _TABLES[key] = NumericOverlap(load_numeric(f"{code}:{files[0].parent}", names, elements, Path()))
+    return _TABLES[key].overlap
