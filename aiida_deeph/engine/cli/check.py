@@ -20,6 +20,7 @@ from aiida_deeph.engine.domain.checks import Limits
 @click.option("--min-overlap-eigenvalue", type=float, default=Limits.min_overlap_eigenvalue, show_default=True)
 @click.option("--cutoff", type=float, help="Report what a cutoff of so many Angstrom would drop.")
 @click.option("--max-dropped", type=float, default=Limits.max_dropped, show_default=True, help="eV.")
+@click.option("--max-band-error", type=float, default=Limits.max_band_error, show_default=True, help="eV.")
 def command(
     deeph_dir: Path,
     as_json: bool,
@@ -27,9 +28,11 @@ def command(
     min_overlap_eigenvalue: float,
     cutoff: float | None,
     max_dropped: float,
+    max_band_error: float,
 ) -> None:
     """Check a DeepH folder, new or legacy: NaN, pairs, hermiticity, S(k). Exit 1 if a gate fails."""
-    from aiida_deeph.engine.domain.checks import run_gates, within_cutoff
+    from aiida_deeph.engine.domain.checks import run_gates
+    from aiida_deeph.engine.domain.cutoff import bands_with_cutoff, within_cutoff
     from aiida_deeph.engine.domain.gate import failures
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.io.folders import is_legacy
@@ -40,7 +43,9 @@ def command(
     data = read_source("deeph_legacy" if is_legacy(deeph_dir) else "deeph", deeph_dir)
     gates = run_gates(data, Limits(max_hermiticity_error, min_overlap_eigenvalue, max_dropped))
     if cutoff is not None:
-        gates.append(within_cutoff(data, cutoff, max_dropped)[1])
+        cut, gate = within_cutoff(data, cutoff, max_dropped)
+        bands = bands_with_cutoff(data, cut, max_band_error)
+        gates += [gate] if bands is None else [bands, gate]
     failed = bool(failures(gates))
     matrices = {"H": data.hamiltonian, "S": data.overlap}
     summary = {

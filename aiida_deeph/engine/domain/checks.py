@@ -15,7 +15,6 @@ from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
 from aiida_deeph.engine.domain.gate import Gate
 from aiida_deeph.engine.domain.geometry import geometry_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
-from aiida_deeph.engine.domain.neighbours import TOLERANCE, pair_distances
 
 # S(k) is looked at here: Gamma, a corner of the Brillouin zone and a point without symmetry.
 K_POINTS = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.17, 0.31, 0.43))
@@ -32,11 +31,13 @@ class Limits:
     :param max_hermiticity_error: of H, eV, and of S.
     :param min_overlap_eigenvalue: smallest eigenvalue of S(k).
     :param max_dropped: largest |H| entry that a cutoff may drop, eV.
+    :param max_band_error: by how much a cutoff may move a band, eV.
     """
 
     max_hermiticity_error: float = 1e-5
     min_overlap_eigenvalue: float = 1e-6
     max_dropped: float = 1e-2
+    max_band_error: float = 1e-2
 
 
 def run_gates(
@@ -146,33 +147,6 @@ def one_basis(known: OrbitalBasis, data: RealSpaceHamiltonian) -> Gate:
     differing = [s for s in data.basis.elements if s in known.shells and known.shells[s] != data.basis.shells[s]]
     detail = "; ".join(f"{s}: {list(data.basis.shells[s])}, before {list(known.shells[s])}" for s in differing)
     return Gate("one basis per element", not differing, len(differing), 0, "elements", detail=detail)
-
-
-def within_cutoff(data: RealSpaceHamiltonian, cutoff: float, max_dropped: float) -> tuple[RealSpaceHamiltonian, Gate]:
-    """The data without pairs further apart than the cutoff, and a gate on the largest |H| that was lost.
-
-    :param cutoff: Angstrom.
-    :param max_dropped: eV.
-    """
-
-    def near(matrix: BlockSparseMatrix | None) -> tuple[BlockSparseMatrix | None, float, int]:
-        if matrix is None:
-            return None, 0.0, 0
-        keep = pair_distances(data.structure, matrix.atom_pairs) <= cutoff + TOLERANCE
-        return matrix.selected(keep), float(matrix.norms()[~keep].max(initial=0.0)), int((~keep).sum())
-
-    hamiltonian, dropped, count = near(data.hamiltonian)
-    overlap, dropped_overlap, _ = near(data.overlap)
-    gate = Gate(
-        "H beyond cutoff",
-        dropped <= max_dropped,
-        dropped,
-        max_dropped,
-        "eV",
-        "warning",
-        f"{count} pairs, largest |S| {dropped_overlap:.2g}",
-    )
-    return replace(data, hamiltonian=hamiltonian, overlap=overlap), gate
 
 
 def smallest_eigenvalue(matrix: sp.csr_matrix) -> float:

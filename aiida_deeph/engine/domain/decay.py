@@ -25,7 +25,7 @@ NOISE = 0.01
 # Distances that differ by less may be one, printed with few digits, Angstrom.
 DIGITS = 3e-3
 # Points of a curve that are kept in a manifest.
-KEPT = 32
+KEPT = 200
 
 
 def block_norms(matrix: BlockSparseMatrix) -> NDArray[np.float64]:

@@ -42,6 +42,8 @@ class Member(Config):
     :param sha256: hash of each of its files.
     :param n_pairs: atom pairs of H.
     :param fermi_energy: eV, on the zero of energy of the stored H.
+    :param group: name of the first member of which it is a copy (moved, turned, repeated, ...): a split keeps them
+        together. Empty if it stands alone.
     """
 
     name: Name
@@ -51,6 +53,7 @@ class Member(Config):
     n_atoms: int
     n_pairs: int
     fermi_energy: float | None = None
+    group: Name | Literal[""] = ""
 
 
 class Rejected(Config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def split(
     """Training, validation and test members: sorted by uuid, shuffled by the seed, cut by the shares.
 
     Every share is rounded down and the members left over go to the largest remainders; the result depends on the
-    members alone, never on their order.
+    members alone, never on their order. Copies of one structure stay together, or tests would be of what was learnt:
+    groups come first, each in the part that lacks most, and single members fill the parts up.
 
     :param earlier: uuid of the members of an earlier training's parts. What was trained on comes first, then its
         validation, then the rest, so that what was fitted to is tested with last.
@@ -62,9 +64,29 @@ def split(
             )
     shuffled = [members[n] for n in np.random.default_rng(seed).permutation(len(members))]
     rank = {uuid: n for n, name in enumerate(("train", "validation")) for uuid in (earlier or {}).get(name, ())}
-    order = sorted(range(len(members)), key=lambda n: rank.get(shuffled[n].uuid, 2))
-    ends = np.cumsum([0, *counts])
-    return {name: [shuffled[i] for i in sorted(order[ends[n] : ends[n + 1]])] for n, name in enumerate(parts)}
+    groups: dict[str, list[int]] = {}
+    for n, member in enumerate(shuffled):
+        groups.setdefault(member.group or member.name, []).append(n)
+    order = sorted(groups.values(), key=lambda group: min(rank.get(shuffled[n].uuid, 2) for n in group))
+    chosen: dict[str, list[int]] = {name: [] for name in parts}
+    lacking = dict(zip(parts, counts, strict=True))
+    for group in (group for group in order if len(group) > 1):
+        seen = min(rank.get(shuffled[n].uuid, 2) for n in group)
+        part = ("train", "validation")[seen] if seen < 2 else max(("train", "test", "validation"), key=lacking.get)
+        chosen[part] += group
+        lacking[part] -= len(group)
+    alone = iter([group[0] for group in order if len(group) == 1])
+    for name in parts:
+        chosen[name] += islice(alone, max(lacking[name], 0))
+    for name in ("train", "test"):
+        if not chosen[name]:
+            raise InputError(
+                f"split leaves no {name} member",
+                where="split",
+                found=f"{len(groups)} structures of which all {len(members)} members are copies",
+                remedy="give more structures that differ",
+            )
+    return {name: [shuffled[n] for n in sorted(places)] for name, places in chosen.items()}
 
 
 def check_split(n: int, settings: Mapping[str, Any]) -> str | None:

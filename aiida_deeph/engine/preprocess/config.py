@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.paths import Name
+from aiida_deeph.engine.preprocess.agreement import Difference
 
 
 class MemberSource(Config):
@@ -29,7 +30,11 @@ class PreprocessConfig(Config):
     Each member passes the gates or is rejected with a reason that stands in the manifest.
 
     :param extend: folder of a dataset of the same cutoff and gauge whose members are taken over as they are.
-    :param cutoff: pairs of atoms further apart are dropped, Angstrom; None keeps every pair of H.
+    :param cutoff: pairs of atoms further apart are dropped, Angstrom; `auto` measures for each element pair how far H
+        and S of the first member reach, so that no band moves by more than a tenth of `max_band_error`; None keeps every
+        pair of H.
+    :param max_band_error: a cutoff that moves a band by more is warned of, eV; it is measured on the first members.
+    :param allow: in what members may differ, by name (`version`, `functional`, `basis`, `pbc`, ...).
     :param max_dropped: largest |H| entry that the cutoff may drop before a warning, eV.
     :param max_hermiticity_error: eV.
     :param min_overlap_eigenvalue: smallest eigenvalue of S(k), at Gamma and at two further k-points.
@@ -40,8 +45,10 @@ class PreprocessConfig(Config):
     members: tuple[MemberSource, ...] = ()
     extend: str | None = None
     output: str = "dataset"
-    cutoff: float | None = Field(default=None, gt=0)
+    cutoff: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
     max_dropped: float = Field(default=1e-2, gt=0)
+    max_band_error: float = Field(default=1e-2, gt=0)
+    allow: tuple[Difference, ...] = ()
     max_hermiticity_error: float = Field(default=1e-5, gt=0)
     min_overlap_eigenvalue: float = 1e-6
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"

@@ -67,6 +67,7 @@ def merged_extremes(new: dict[str, Any], earlier: dict[str, Any]) -> dict[str, A
     for key, pick in (
         ("max_hermiticity_error_eV", max),
         ("max_dropped_eV", max),
+        ("max_band_error_of_cutoff_eV", max),
         ("min_overlap_eigenvalue", min),
         ("max_gauge_mu_eV", max),
     ):

@@ -14,10 +14,13 @@ from ase.data import atomic_numbers
 from aiida_deeph import __version__
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.domain.checks import Limits, one_basis, run_gates, within_cutoff
+from aiida_deeph.engine.domain.checks import Limits, one_basis, positive_overlap, run_gates
+from aiida_deeph.engine.domain.cutoff import Cutoffs, bands_with_cutoff, measured_cutoffs, within_cutoff
+from aiida_deeph.engine.domain.fingerprint import Groups, groups_of
 from aiida_deeph.engine.domain.gate import Gate, failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
+from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
 from aiida_deeph.engine.errors import DataError, InputError, as_one_line, raise_if_machine_failed
 from aiida_deeph.engine.io.archive import as_folder
@@ -32,15 +35,21 @@ from aiida_deeph.engine.io.dataset import (
     merged_source,
     write_manifest,
 )
-from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
+from aiida_deeph.engine.io.deeph import read_deeph, read_deeph_structure, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.paths import check_output
+from aiida_deeph.engine.preprocess.agreement import Agreement
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
+from aiida_deeph.engine.preprocess.integrals import overlap_as_integrals
 from aiida_deeph.engine.system import track
 
 REPORT_FILE = "preprocess.json"
+
+
+# Bands with and without a cutoff are compared in so many members.
+BAND_MEMBERS = 3
 
 
 def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
@@ -49,12 +58,18 @@ def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
     :raises InputError: no such reader, or nothing of that kind there.
     :raises DataError: the run did not converge, or a file is damaged or holds neither H nor S.
     """
+    return read_gated(code, path)[0]
+
+
+def read_gated(code: str, path: Path) -> tuple[RealSpaceHamiltonian, list[Gate]]:
+    """The same, and how S compares with integrals, where the run tells its basis."""
     readers = {"deeph": read_deeph, "deeph_legacy": read_legacy}
     with as_folder(path) as folder:
         data = readers[code](folder) if code in readers else get_reader(code).read(folder)
-    if data.hamiltonian is None and data.overlap is None:
-        raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
-    return data
+        if data.hamiltonian is None and data.overlap is None:
+            raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
+        gate = overlap_as_integrals(data, code, folder)
+    return data, [] if gate is None else [gate]
 
 
 class _DuplicateError(DataError):
@@ -75,6 +90,9 @@ class _Dataset:
     metadata: list[dict[str, Any]] = field(default_factory=list)
     elements: Counter[str] = field(default_factory=Counter)
     gauges: list[float] = field(default_factory=list)
+    groups: Groups = field(default_factory=Groups)
+    agreement: Agreement = field(default_factory=Agreement)
+    measured: dict[str, float] | None = None
 
 
 def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = False) -> DatasetManifest:
@@ -109,6 +127,8 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
     statistics = _statistics(dataset)
     if earlier is not None:
         statistics = merged_extremes(statistics, earlier.statistics)
+    copies = groups_of([(member.name, member.group or member.name) for member in dataset.members])
+    statistics["groups"] = copies
     report = {
         "n_members": len(dataset.members),
         "n_rejected": len(dataset.rejected),
@@ -144,6 +164,9 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
         source={
             "labels": labels,
             "codes": sorted(codes),
+            "agreement": dataset.agreement.as_source(),
+            "measured_cutoffs_Angstrom": dataset.measured,
+            "band_error_of_cutoff_eV": statistics["max_band_error_of_cutoff_eV"],
             "preprocess": config.model_dump(mode="json", exclude={"members", "output", "extend"}),
             "version": __version__,
         },
@@ -160,13 +183,23 @@ def _take_all_over(dataset: _Dataset, config: PreprocessConfig, base_dir: Path, 
     manifest = read_earlier(folder, config)
     for member in track(manifest.members, "Taking over"):
         try:
-            dataset.members.append(take_over(member, folder, output))
+            member = take_over(member, folder, output)
+            structure = read_deeph_structure(output / member.path)
+            dataset.members.append(_in_group(dataset, member, structure))
         except DataError as error:
             dataset.rejected.append(Rejected(name=member.name, reason=str(error)))
             dataset.n_failed += 1
     dataset.basis, dataset.spin = manifest.orbital_basis, manifest.spin
     dataset.cutoffs.update(manifest.pair_cutoffs)
+    dataset.agreement = Agreement.of(manifest.source)
+    dataset.measured = manifest.source.get("measured_cutoffs_Angstrom")
     return manifest
+
+
+def _in_group(dataset: _Dataset, member: Member, structure: Structure) -> Member:
+    """The member with its group, if it is a copy of one before."""
+    group = dataset.groups.add(member.name, structure)
+    return member.model_copy(update={"group": "" if group == member.name else group})
 
 
 def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base_dir: Path, output: Path) -> None:
@@ -174,15 +207,19 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
 
     :raises DeepHError: the reason of its rejection.
     """
-    data = read_source(source.code, base_dir / source.path)
-    if data.hamiltonian is None:
+    raw, gates = read_gated(source.code, base_dir / source.path)
+    dataset.gates[source.name] = gates
+    if raw.hamiltonian is None:
         raise DataError("no Hamiltonian", where=source.path)
-    gates = dataset.gates.setdefault(source.name, [])
-    if config.cutoff is not None:
-        data, gate = within_cutoff(data, config.cutoff, config.max_dropped)
-        gates.append(gate)
-    gates.append(one_basis(dataset.basis, data))
-    gates += run_gates(data, Limits(config.max_hermiticity_error, config.min_overlap_eigenvalue, config.max_dropped))
+    data = raw
+    limits = Limits(config.max_hermiticity_error, config.min_overlap_eigenvalue, config.max_dropped)
+    sound = run_gates(raw, limits, overlap_eigenvalue=config.cutoff is None)
+    gates += sound
+    gates.append(one_basis(dataset.basis, raw))
+    if not failures(gates) and config.cutoff is not None:
+        data = _cut(dataset, raw, config, gates)
+    if not failures(gates):
+        gates += dataset.agreement.gates(data, config.allow, config.gauge == "as_computed")
     failed = failures(gates)
     if failed:
         raise DataError("gate failed", where=source.path, found=" and ".join(map(str, failed)))
@@ -194,6 +231,7 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
         raise _DuplicateError(
             "duplicate structure", where=source.path, found=f"the same atoms, cell and basis as member {twin}"
         )
+    dataset.agreement.learn(data)
     metadata = dict(data.metadata)
     if config.gauge == "mu_removed":
         data, mu = without_gauge(data)
@@ -204,23 +242,44 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
     assert data.hamiltonian is not None
     path = f"{MEMBERS}/{source.name}"
     write_deeph(output / path, data)
-    dataset.members.append(
-        Member(
-            name=source.name,
-            uuid=uuid,
-            path=path,
-            sha256=file_hashes(output / path),
-            n_atoms=len(data.structure),
-            n_pairs=len(data.hamiltonian),
-            fermi_energy=data.fermi_energy,
-        )
+    member = Member(
+        name=source.name,
+        uuid=uuid,
+        path=path,
+        sha256=file_hashes(output / path),
+        n_atoms=len(data.structure),
+        n_pairs=len(data.hamiltonian),
+        fermi_energy=data.fermi_energy,
     )
+    dataset.members.append(_in_group(dataset, member, data.structure))
     dataset.basis = dataset.basis.union(data.basis)
     dataset.spin = data.spin
     for key, distance in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
         dataset.cutoffs[key] = max(dataset.cutoffs.get(key, 0.0), distance)
     dataset.metadata.append(metadata)
     dataset.elements.update(data.structure.symbols)
+
+
+def _cut(
+    dataset: _Dataset, raw: RealSpaceHamiltonian, config: PreprocessConfig, gates: list[Gate]
+) -> RealSpaceHamiltonian:
+    """The data without pairs beyond the cutoff, and gates on what that costs."""
+    cutoff: Cutoffs
+    if config.cutoff == "auto":
+        own = measured_cutoffs(raw, config.max_band_error / 10)
+        # What an element pair needs was found where it was first seen; with new elements come new pairs.
+        dataset.measured = cutoff = {**own, **(dataset.measured or {})}
+    else:
+        assert config.cutoff is not None
+        cutoff = config.cutoff
+    data, dropped = within_cutoff(raw, cutoff, config.max_dropped)
+    gates.append(dropped)
+    if len(dataset.members) < BAND_MEMBERS:
+        bands = bands_with_cutoff(raw, data, config.max_band_error)
+        gates += [] if bands is None else [bands]
+    if data.overlap is not None:
+        gates.append(positive_overlap(data, config.min_overlap_eigenvalue))
+    return data
 
 
 def _statistics(dataset: _Dataset) -> dict[str, Any]:
@@ -239,6 +298,7 @@ def _statistics(dataset: _Dataset) -> dict[str, Any]:
         "elements": dict(sorted(dataset.elements.items())),
         "max_hermiticity_error_eV": extreme("H Hermitian", max),
         "max_dropped_eV": extreme("H beyond cutoff", max),
+        "max_band_error_of_cutoff_eV": extreme("bands with the cutoff", max),
         "min_overlap_eigenvalue": extreme("S(k) smallest eigenvalue", min),
         "max_gauge_mu_eV": float(np.max(np.abs(dataset.gauges))) if dataset.gauges else None,
         "warnings": [str(gate) for gate in failures(accepted, "warning")],

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from aiida_deeph.engine.domain import checks
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.domain.checks import Limits, run_gates, smallest_eigenvalue, within_cutoff
+from aiida_deeph.engine.domain.checks import Limits, run_gates, smallest_eigenvalue
+from aiida_deeph.engine.domain.cutoff import within_cutoff
 from aiida_deeph.engine.domain.gate import failures
 
 

@@ -199,7 +199,7 @@ def test_no_memory_ends_the_run(first: Path, monkeypatch) -> None:
     def none(*_: object) -> None:
         raise MemoryError("Unable to allocate 1 TiB")
 
-    monkeypatch.setattr("aiida_deeph.engine.preprocess.run.read_source", none)
+    monkeypatch.setattr("aiida_deeph.engine.preprocess.run.read_gated", none)
     with pytest.raises(MachineError, match="out of memory; found Unable to allocate"):
         run_preprocess(ONE.model_copy(update={"output": "second"}), first)
 

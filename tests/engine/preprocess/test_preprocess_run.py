@@ -121,7 +121,13 @@ def test_cutoff(sources: Path) -> None:
     manifest = run_preprocess(config(*SOUND, cutoff=3.0, max_dropped=0.5), sources)
     assert max(manifest.pair_cutoffs.values()) <= 3.0
     assert manifest.statistics["max_dropped_eV"] > 0.5
-    assert len(manifest.statistics["warnings"]) == 3 and "H beyond cutoff" in manifest.statistics["warnings"][0]
+    warnings = manifest.statistics["warnings"]
+    assert (
+        sum("H beyond cutoff" in one for one in warnings)
+        == sum("bands with the cutoff" in one for one in warnings)
+        == 3
+    )
+    assert manifest.source["band_error_of_cutoff_eV"] == manifest.statistics["max_band_error_of_cutoff_eV"] > 0.01
 
 
 def test_gauge(sources: Path) -> None:
