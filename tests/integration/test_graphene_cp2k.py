@@ -37,7 +37,7 @@ def shrunk(folder: Path) -> None:
     label["parameters"] = {"FORCE_EVAL": {"DFT": {"MGRID": {"CUTOFF": 100, "REL_CUTOFF": 30}}}}
     values["overrides"]["dataset"]["preprocess"]["parameters"]["cutoff"] = 3.0
     # The cutoff of this test drops more than the recipe's may.
-    values["overrides"]["dataset"]["preprocess"]["parameters"]["max_dropped"] = 10.0
+    values["overrides"]["dataset"]["preprocess"]["parameters"] |= {"max_dropped": 10.0, "max_band_error": 100.0}
     network = {"name": "deephe3", "irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o", "lmax": 1, "n_blocks": 1}
     split = {"train": 0.34, "validation": 0.33, "test": 0.33}
     values["overrides"]["train"]["train"]["parameters"] |= {"epochs": 3, "network": network, "split": split}

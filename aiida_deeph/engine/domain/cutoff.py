@@ -111,11 +111,11 @@ def measured_cutoffs(data: RealSpaceHamiltonian, limit: float) -> dict[str, floa
     for threshold in THRESHOLDS:
         matter = free.atom_pairs[sizes > threshold]
         known = pair_cutoffs(data.structure, matter)
-        cutoffs = {key: min(known.get(key, 0.0) + MARGIN, largest) for key, largest in everything.items()}
+        cutoffs = {key: known.get(key, 0.0) + MARGIN for key in everything}
         cost = band_cost(both, within_cutoff(both, cutoffs, np.inf)[0])
         if cost is not None and cost <= limit:
             return cutoffs
-    return everything if cost is not None else cutoffs
+    return cutoffs if cost is None else {key: largest + MARGIN for key, largest in everything.items()}
 
 
 def _limits(data: RealSpaceHamiltonian, matrix: BlockSparseMatrix, cutoff: Cutoffs) -> NDArray[np.float64]:

@@ -31,8 +31,8 @@ class PreprocessConfig(Config):
 
     :param extend: folder of a dataset of the same cutoff and gauge whose members are taken over as they are.
     :param cutoff: pairs of atoms further apart are dropped, Angstrom; `auto` measures for each element pair how far H
-        and S of the first member reach, so that no band moves by more than a tenth of `max_band_error`; None keeps every
-        pair of H.
+        and S of the first member reach, so that no band moves by more than a tenth of `max_band_error`; None keeps
+        every pair of H.
     :param max_band_error: a cutoff that moves a band by more is warned of, eV; it is measured on the first members.
     :param allow: in what members may differ, by name (`version`, `functional`, `basis`, `pbc`, ...).
     :param max_dropped: largest |H| entry that the cutoff may drop before a warning, eV.
