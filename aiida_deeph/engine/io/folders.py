@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ase.io
-from ase import Atoms
-
 from aiida_deeph.engine.domain.contacts import require_apart
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
@@ -36,6 +33,9 @@ def read_structure(path: Path) -> Structure:
 
     :raises InputError: the file is missing, is no structure, or holds several; a site has no definite element.
     """
+    import ase.io  # slow to load, and DeepH folders do without
+    from ase import Atoms
+
     path = Path(path)
     if path.is_dir():
         return read_legacy_structure(path) if is_legacy(path) else read_deeph_structure(path)

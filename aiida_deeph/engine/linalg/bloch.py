@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,8 +32,8 @@ class BlochMatrices:
     :param atom_of_row: atom that each row belongs to, shape (n_rows,).
     """
 
-    indptr: NDArray[np.integer]
-    indices: NDArray[np.integer]
+    indptr: NDArray[np.integer[Any]]
+    indices: NDArray[np.integer[Any]]
     cells: NDArray[np.int64]
     hamiltonian: tuple[sp.csc_matrix, ...]
     overlap: sp.csc_matrix
@@ -100,6 +101,7 @@ def bloch_matrices(data: RealSpaceHamiltonian, where: object = None) -> BlochMat
     if data.overlap is None:
         raise DataError("no overlap", where=where, remedy="compute it with `deeph-engine overlap` or add overlap.h5")
     hamiltonian = _hermitian(data.hamiltonian, "H (eV)", where)
+    channels: tuple[BlockSparseMatrix, ...]
     if data.spin is SpinMode.COLLINEAR:
         channels = _split_spin(hamiltonian, data.orbitals_per_atom, where)
         overlap, rows_per_atom = _hermitian(data.overlap, "S", where), data.orbitals_per_atom
@@ -217,4 +219,4 @@ def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np
     """start, start + 1, ..., start + length - 1 of each range, one range after the other."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return np.asarray(np.arange(total) + np.repeat(starts - (ends - lengths), lengths))

@@ -63,9 +63,9 @@ class Interval:
         n = 2 * n_moments
         values = self.centre - self.half_width * np.cos(np.pi * (np.arange(n) + 0.5) / n)
         if self.pole is None:
-            return values
+            return np.asarray(values)
         # The margin may reach below zero, where there are no states.
-        return self.pole + 1 / np.maximum(values, 1e-12)
+        return np.asarray(self.pole + 1 / np.maximum(values, 1e-12))
 
 
 def level_weights(moments: ArrayLike) -> NDArray[np.float64]:
@@ -275,7 +275,7 @@ def _by_blocks(matrix: sp.csr_matrix, atom_of_row: NDArray[np.int64] | None) -> 
 def _product(a: NDArray[Any], d: NDArray[Any]) -> NDArray[np.float64]:
     """Re(conj(d) a), row by row and vector by vector."""
     if np.iscomplexobj(a):
-        return a.real * d.real + a.imag * d.imag
+        return np.asarray(a.real * d.real + a.imag * d.imag)
     return np.asarray(a * d)
 
 
@@ -288,5 +288,5 @@ def _undo_doubling(moments: NDArray[np.float64]) -> None:
 def _random(n: int, width: int, dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
     """Uncorrelated entries of size one: signs, or phases for complex matrices, whose traces fluctuate less."""
     if np.issubdtype(dtype, np.complexfloating):
-        return np.exp(2j * np.pi * rng.random((n, width)))
+        return np.asarray(np.exp(2j * np.pi * rng.random((n, width))))
     return rng.choice(np.array([-1.0, 1.0]), (n, width))

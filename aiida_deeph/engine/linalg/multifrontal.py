@@ -9,7 +9,7 @@ the inertia.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class Panel:
     begin: int
     width: int
     lower: NDArray[Any]
-    scale: NDArray[Any] | None = None
-    signs: NDArray[Any] | None = None
+    scale: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 0)))
+    signs: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def end(self) -> int:

@@ -97,7 +97,7 @@ Nodes = NDArray[np.int64]
 
 
 def atom_graph(
-    indptr: NDArray[np.integer], indices: NDArray[np.integer], atom_of_row: NDArray[np.int64]
+    indptr: NDArray[np.integer[Any]], indices: NDArray[np.integer[Any]], atom_of_row: NDArray[np.int64]
 ) -> sp.csr_matrix:
     """Adjacency of the atoms in a pattern whose rows come atom by atom, without loops, shape (n_atoms, n_atoms)."""
     first_rows = np.searchsorted(atom_of_row, np.arange(atom_of_row[-1] + 1))

@@ -81,7 +81,7 @@ class Bands(Observable):
 
     name = "bands"
     title = "bands"
-    Config = BandsConfig
+    Config: ClassVar[type[BandsConfig]] = BandsConfig
     IS_BANDS = True
     NEEDS_KPOINTS = True
     ARRAYS = {

@@ -255,7 +255,7 @@ def compare_hamiltonians(
 def _alone(energies: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether no other state is near each one, shape (n_states,)."""
     near = np.concatenate([[False], np.diff(energies) < DEGENERATE, [False]])
-    return ~(near[:-1] | near[1:])
+    return np.asarray(~(near[:-1] | near[1:]))
 
 
 def gradient(
@@ -275,7 +275,7 @@ def gradient(
     return result
 
 
-def check_same_system(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian, where: str) -> RealSpaceHamiltonian:
+def check_same_system(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian, where: str) -> None:
     """Refuse a Hamiltonian of another structure, basis or spin than the reference.
 
     :param where: name of the first one in error messages.

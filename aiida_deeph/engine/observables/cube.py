@@ -64,7 +64,7 @@ def on_grid(
         # A point in another cell S shows the image of the atom in cell -S.
         place = np.ravel_multi_index(tuple((index - shift * size).T), tuple(size))
         np.add.at(psi, place, value * np.exp(-2j * np.pi * (shift @ k)))
-    return psi.reshape(size) / basis.bohr**1.5
+    return np.asarray(psi.reshape(size) / basis.bohr**1.5)
 
 
 def elements_of(wavefunctions: Path) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def write_cube(
             bands, kpoints, spin = file["bands"][()], file["kpoints"][()], file["spin"][()]
             shape, symbols = file["coefficients"].shape, [s.decode() for s in file["symbols"][()]]
             cell, positions = file["cell"][()], file["positions"][()]
-            pbc = tuple(bool(p) for p in file["pbc"][()])
+            a, b, c = (bool(p) for p in file["pbc"][()])
             found = np.flatnonzero(bands == band)
             if len(found) and channel < shape[0] and k_index < shape[1]:
                 coefficients = file["coefficients"][channel, k_index, :, int(found[0])]
@@ -122,7 +122,7 @@ def write_cube(
         )
     if part != "density" and spin.any():
         raise InputError("a spinor has no single real part", where="part", found=part, expected="density")
-    structure = Structure(tuple(symbols), positions, cell, pbc)
+    structure = Structure(tuple(symbols), positions, cell, (a, b, c))
     size = basis.orbital_basis.orbitals_per_atom(symbols).sum()
     if size != np.count_nonzero(spin == 0):
         raise InputError(
@@ -131,10 +131,10 @@ def write_cube(
     components = [
         on_grid(basis, structure, coefficients[spin == s], kpoints[k_index], spacing) for s in np.unique(spin)
     ]
-    density = sum(np.abs(psi) ** 2 for psi in components)
+    density = np.sum([np.abs(psi) ** 2 for psi in components], axis=0)
     values = {"density": density, "real": components[0].real, "imaginary": components[0].imag}[part]
     with atomic_path(path) as temporary, temporary.open("w") as text:
-        ase_write_cube(text, to_ase(structure), np.ascontiguousarray(values))
+        ase_write_cube(text, to_ase(structure), np.ascontiguousarray(values))  # type: ignore[no-untyped-call]
     return float(density.mean() * abs(np.linalg.det(cell)))
 
 

@@ -338,7 +338,7 @@ class DensityOfStates(Observable):
         n_points, width = self.config.n_points, self.config.broadening
         energies = np.concatenate([part.energies for part in found.levels] or [np.zeros(0)])
         if self.window is None or fermi is None:
-            return np.linspace(energies.min() - 6 * width, energies.max() + 6 * width, n_points)
+            return np.asarray(np.linspace(energies.min() - 6 * width, energies.max() + 6 * width, n_points))
         low, high = (fermi["level"] + edge for edge in self.window)
         margin = REACH * width
         if high <= low or not ((energies >= low - margin) & (energies <= high + margin)).any():
@@ -349,7 +349,7 @@ class DensityOfStates(Observable):
                 expected="a window that holds states" if high > low else "the lower end first",
                 remedy=f"window counts from the Fermi level, which is at {fermi['level']:.3f} eV",
             )
-        return np.linspace(low, high, n_points)
+        return np.asarray(np.linspace(low, high, n_points))
 
     @classmethod
     def arrays(cls, result: Mapping[str, Any]) -> dict[str, NamedArray]:

@@ -222,5 +222,6 @@ def ase_band_structure(
         special[plain] = k[index]
         adjacent = n and labels[n - 1][0] == index - 1 and len(labels) < len(k)
         path += [",", plain] if adjacent else [plain]
-    band_path = BandPath(Cell(np.asarray(cell, dtype=np.float64)), kpts=k, special_points=special, path="".join(path))
-    return BandStructure(band_path, np.asarray(energies, dtype=np.float64), reference=reference)
+    lattice = Cell(np.asarray(cell, dtype=np.float64))  # type: ignore[no-untyped-call]
+    band_path = BandPath(lattice, kpts=k, special_points=special, path="".join(path))  # type: ignore[no-untyped-call]
+    return BandStructure(band_path, np.asarray(energies, dtype=np.float64), reference)  # type: ignore[no-untyped-call]

@@ -167,7 +167,7 @@ def fermi_by_moments(
     def filled(energy: float) -> NDArray[np.float64]:
         """Electrons below an energy by each random vector, shape (n_vectors,)."""
         shares = [w * (step(e - energy, broadening) @ c) for w, e, c in parts]
-        return electrons_per_state * np.sum(shares, axis=0)
+        return np.asarray(electrons_per_state * np.sum(shares, axis=0))
 
     low, high = min(float(e.min()) for _, e, _ in parts), max(float(e.max()) for _, e, _ in parts)
     while high - low > 1e-6:

@@ -111,7 +111,7 @@ def draw_reference(axes: Axes, distances: ArrayLike, energies: ArrayLike, name: 
 def _draw_pieces(axes: Axes, x: NDArray[np.float64], channel: NDArray[np.float64], **style: Any) -> None:
     """Bands as lines between the breaks of their path, shape (n_k, n_bands); where one k-point stands alone, points."""
     for piece in np.split(np.arange(len(x)), np.flatnonzero(np.diff(x) == 0) + 1):
-        single = {"marker": "_", "markersize": 14, "linestyle": "none"} if len(piece) == 1 else {}
+        single: dict[str, Any] = {"marker": "_", "markersize": 14, "linestyle": "none"} if len(piece) == 1 else {}
         axes.plot(x[piece], channel[piece], **style, **single)
 
 

@@ -39,7 +39,7 @@ class Projection:
 
     def rows_of_atoms(self) -> NDArray[np.int64]:
         """Rows of the chosen atoms, one atom after the other."""
-        return self.matrix[len(self.shells) :].indices.astype(np.int64)
+        return np.asarray(self.matrix[len(self.shells) :].indices, dtype=np.int64)
 
     def named(self, columns: NDArray[np.float64]) -> dict[str, Any]:
         """Curves of all groups by name.
