@@ -28,7 +28,7 @@ from aiida_deeph.engine.prediction.chunked import predict_entries
 from tests.engine.nn.systems import BASIS, CUTOFF, random_structure
 
 SPINS = [SpinMode.NONE, SpinMode.NONCOLLINEAR]
-SMALL: dict[str, Any] = {"lmax_environment": 3, "environment_smoothness": 1.0, "site_lmax": 2, "site_smoothness": 1.0}
+SMALL: dict[str, Any] = {"detail": "smooth", "lmax_environment": 3}
 
 
 def network_of(spin: SpinMode = SpinMode.NONE, seed: int | None = 0, **config: Any) -> tuple[ClosedForm, Any]:

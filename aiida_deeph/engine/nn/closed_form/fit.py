@@ -77,12 +77,13 @@ class System:
         for ridge in ridges:
             penalty = (self.squares - (projected.square() / (values + ridge)[:, None]).sum(dim=0)).clamp(min=floor)
             scores.append(n * torch.log(penalty) + torch.log1p(values / ridge).sum())
-        chosen = ridges[torch.stack(scores).argmin(dim=0)]
+        best, places = torch.stack(scores).min(dim=0)
+        chosen = ridges[places]
         shrunk = projected / (values[:, None] + chosen)
         rest = self.squares - (2 * shrunk * projected).sum(dim=0) + (shrunk.square() * values[:, None]).sum(dim=0)
         freedom = (values[:, None] / (values[:, None] + chosen)).sum(dim=0)
         variance = rest.clamp(min=floor) / (n - freedom).clamp(min=0.1 * max(n, 1.0))
-        return Solution(vectors @ shrunk, variance, chosen, values, vectors)
+        return Solution(vectors @ shrunk, variance, chosen, values, vectors, -0.5 * float(best.sum()))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Solution:
     :param variance: of the rest, by output.
     :param ridges: by output.
     :param values, vectors: eigenvalues and eigenvectors of X^T X.
+    :param evidence: logarithm of the marginal likelihood of all outputs, up to a constant of the data.
     """
 
     coefficients: Tensor
@@ -100,6 +102,7 @@ class Solution:
     ridges: Tensor
     values: Tensor
     vectors: Tensor
+    evidence: float
 
 
 Solved = Callable[[str, Solution], None]

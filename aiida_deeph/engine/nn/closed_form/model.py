@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp, inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.closed_form.features import (
     bond_surroundings,
@@ -27,7 +29,9 @@ class Architecture(Config):
 
     :param bond: functions of the length of a bond; `environment` of the distance of a third atom; `site` on site.
     :param lmax_environment: largest l of the surroundings of a bond; `site_lmax` in products on site.
+    :param angular_decay: features of bonds shrink as exp(-l / angular_decay): what is expected of their coefficients.
     :param element_channels: mixtures of the elements.
+    :param detail: name of the prior; `choose` whether the fit may take another, `choose_lmax` its lmax with it.
     """
 
     bond: RadialSpace
@@ -35,7 +39,11 @@ class Architecture(Config):
     site: RadialSpace
     lmax_environment: int
     site_lmax: int
+    angular_decay: float
     element_channels: int
+    detail: str = "medium"
+    choose: bool = False
+    choose_lmax: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,17 +100,6 @@ class ThreeCentre(nn.Module):
     def _zeros(self, name: str, *shape: int) -> None:
         self.register_buffer(name, torch.zeros(*shape, dtype=torch.float64))
 
-    @staticmethod
-    def size(architecture: Architecture, layout: EntryLayout) -> int:
-        """Bytes of the normal equations of all pairs of elements."""
-        n, a = len(layout.basis.elements), architecture
-        jmax = min(a.lmax_environment, 2 * max(l for ls in layout.basis.shells.values() for l in ls) + 1)
-        return sum(
-            8 * count * feature_count(a, q, m) ** 2
-            for q, count in ((1, n), (-1, n), (0, n * (n - 1) // 2))
-            for m in range(jmax + 1)
-        )
-
     # -- which linear systems there are
 
     def bond_systems(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -146,13 +143,14 @@ class ThreeCentre(nn.Module):
         source, target = graph.edge_index[:, self.between(graph)]
         weights = self.mixing.T[graph.species[target]]
         result = []
-        for name, space, lmax in (
-            ("environment", a.environment, a.lmax_environment),
-            ("site", a.site, a.site_lmax),
+        for name, space, lmax, decay in (
+            ("environment", a.environment, a.lmax_environment, a.angular_decay),
+            ("site", a.site, a.site_lmax, inf),
         ):
             basis = gaussians(distances, space.centres().to(distances.device)).to(weights)
             functions = basis @ getattr(self, f"{name}_functions")
-            result += surroundings(frames, functions, source, weights, len(graph.species), lmax)
+            found = surroundings(frames, functions, source, weights, len(graph.species), lmax)
+            result += [A * exp(-l / decay) for l, A in enumerate(found)]
         return result
 
     @staticmethod
@@ -275,6 +273,14 @@ def feature_count(a: Architecture, q: int, m: int) -> int:
     """Features of a system between atoms."""
     around = (a.lmax_environment + 1 - m) * a.environment.n_functions * a.element_channels * (1 if q else 2)
     return a.bond.n_functions * (around + (m == 0 and q >= 0))
+
+
+def systems_size(a: Architecture, basis: OrbitalBasis) -> int:
+    """Bytes of the normal equations of all pairs of elements."""
+    n = len(basis.elements)
+    mmax = min(a.lmax_environment, 2 * max(l for shells in basis.shells.values() for l in shells) + 1)
+    sectors = ((1, n), (-1, n), (0, n * (n - 1) // 2))
+    return sum(8 * count * feature_count(a, q, m) ** 2 for q, count in sectors for m in range(mmax + 1))
 
 
 def bond_name(kind: tuple[int, int], q: int, m: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
@@ -14,17 +14,9 @@ from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
 from aiida_deeph.engine.nn.closed_form.fit import fit
 from aiida_deeph.engine.nn.closed_form.model import Architecture, ThreeCentre
-from aiida_deeph.engine.nn.closed_form.radial import RadialSpace
+from aiida_deeph.engine.nn.closed_form.prior import architecture_of, supported_detail
 from aiida_deeph.engine.nn.network import AddUp, Network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep
-
-SHORTEST = 0.7
-"""Angstrom; no bond is much shorter."""
-TOLERANCE_BOND, TOLERANCE_ENVIRONMENT, TOLERANCE_SITE = 0.01, 0.03, 0.05
-"""Components with a smaller standard deviation, as a fraction of the largest, are left out of the radial functions."""
-LMAX = 8
-LARGEST_SYSTEMS = 2 * 2**30
-"""Bytes of all normal equations together."""
 
 
 class ClosedForm(Network):
@@ -53,32 +45,35 @@ class ClosedForm(Network):
                 found=spin.value,
                 expected="data without spin, or with spin-orbit coupling and no moments",
             )
-        layout, end = EntryLayout.of(basis, spin), max(pair_cutoffs.values())
-        found = Architecture(
-            bond=RadialSpace.within(SHORTEST, end, config.bond_smoothness, None, TOLERANCE_BOND),
-            environment=RadialSpace.within(
-                SHORTEST, end, config.environment_smoothness, config.environment_decay, TOLERANCE_ENVIRONMENT
-            ),
-            site=RadialSpace.within(SHORTEST, end, config.site_smoothness, config.site_decay, TOLERANCE_SITE),
-            lmax_environment=config.lmax_environment or 0,
-            site_lmax=config.site_lmax,
-            element_channels=min(config.element_channels, len(basis.elements)),
+        return architecture_of(config, config.detail or "medium", basis, max(pair_cutoffs.values())).model_dump(
+            mode="json"
         )
-        if config.lmax_environment is None:
-            candidates = [found.model_copy(update={"lmax_environment": l}) for l in range(LMAX, -1, -1)]
-            found = next((a for a in candidates if ThreeCentre.size(a, layout) <= LARGEST_SYSTEMS), candidates[-1])
-        return found.model_dump(mode="json")
 
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> ClosedForm:
         """Build from a model's description."""
         return cls(ThreeCentre(Architecture.model_validate(architecture), EntryLayout.of(basis, spin)))
 
-    def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> None:
-        """Set all coefficients; computed in float64 whatever the type of the network."""
-        exact = copy.deepcopy(self.model).double()
+    def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> dict[str, Any]:
+        """Set all coefficients, after the prior was chosen by the number of atoms in the data.
+
+        It is computed in float64 whatever the type of the network.
+        """
+        n_atoms = torch.tensor([float(sum(len(graph.species) for graph in graphs))])
+        add_up([n_atoms])
+        architecture = self.model.architecture
+        if architecture.choose:
+            config = ClosedFormConfig(
+                lmax_environment=None if architecture.choose_lmax else architecture.lmax_environment,
+                element_channels=architecture.element_channels,
+            )
+            detail = supported_detail(int(n_atoms))
+            architecture = architecture_of(config, detail, self.layout.basis, architecture.bond.end)
+        exact = ThreeCentre(architecture, self.layout)
         fit(exact, graphs, add_up)
-        self.model.load_state_dict(exact.state_dict())
+        like = self.model.mixing
+        self.model = exact.to(device=like.device, dtype=like.dtype)
+        return architecture.model_copy(update={"choose": False}).model_dump(mode="json")
 
     def passes(self, sweep: Sweep) -> Iterator[Output]:
         """One for the surroundings of the atoms, one for H."""

@@ -1,0 +1,81 @@
+"""What is expected of H before any data: how fast it changes with distances, how far third atoms reach, which l matter.
+
+One ridge for all features lets directions that few data leave open run wild: a model of two-atom cells of bismuthene
+that knew nothing of smoothness missed an eight-atom cell by 1.2 eV. Here the two-centre part is all but free, and
+coefficients of three centres are the smaller the rougher the function of the distance, the farther the third atom and
+the larger l (see `radial`). How much of that is right depends on how many atoms were seen in different surroundings:
+the evidence of the data tells the level of each ridge, but is blind to kinds of displacements that the data lack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig, Detail
+from aiida_deeph.engine.nn.closed_form.model import Architecture, systems_size
+from aiida_deeph.engine.nn.closed_form.radial import RadialSpace
+
+SHORTEST = 0.7
+"""Angstrom; no bond is much shorter."""
+TOLERANCE_BOND, TOLERANCE_ENVIRONMENT, TOLERANCE_SITE = 0.01, 0.03, 0.05
+"""Components with a smaller standard deviation, as a fraction of the largest, are left out of the radial functions."""
+LARGEST_SYSTEMS = 2 * 2**30
+"""Bytes of all normal equations together."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Expectations; lengths in Angstrom.
+
+    :param atoms: fewest atoms in the training data that support it.
+    :param bond: smoothness in the length of a bond.
+    :param environment, decay: smoothness in the distance of a third atom from either end, and its reach.
+    :param angular_decay: coefficients fall as exp(-l / angular_decay).
+    :param site, site_decay: smoothness and reach on site.
+    """
+
+    atoms: int
+    bond: float
+    environment: float
+    decay: float
+    angular_decay: float
+    site: float
+    site_decay: float
+    lmax: int = 8
+    site_lmax: int = 5
+
+
+PRIORS: dict[Detail, Prior] = {
+    "fine": Prior(200, 0.8, 0.3, 1.5, 3.0, 0.6, 1.2),
+    "medium": Prior(80, 0.8, 0.5, 1.2, 2.0, 0.8, 1.2),
+    "smooth": Prior(0, 1.0, 0.8, 1.0, 2.0, 1.2, 0.8),
+}
+
+
+def supported_detail(n_atoms: int) -> Detail:
+    """The finest prior that so many atoms in the training data support."""
+    return next(detail for detail, prior in PRIORS.items() if n_atoms >= prior.atoms)
+
+
+def architecture_of(config: ClosedFormConfig, detail: Detail, basis: OrbitalBasis, end: float) -> Architecture:
+    """Shapes that follow from a prior.
+
+    :param end: largest distance of a pair in the training data, Angstrom.
+    """
+    prior, within = PRIORS[detail], RadialSpace.within
+    found = Architecture(
+        bond=within(SHORTEST, end, prior.bond, None, TOLERANCE_BOND),
+        environment=within(SHORTEST, end, prior.environment, prior.decay, TOLERANCE_ENVIRONMENT),
+        site=within(SHORTEST, end, prior.site, prior.site_decay, TOLERANCE_SITE),
+        lmax_environment=prior.lmax if config.lmax_environment is None else config.lmax_environment,
+        site_lmax=prior.site_lmax,
+        angular_decay=prior.angular_decay,
+        element_channels=min(config.element_channels, len(basis.elements)),
+        detail=detail,
+        choose=config.detail is None,
+        choose_lmax=config.lmax_environment is None,
+    )
+    while config.lmax_environment is None and systems_size(found, basis) > LARGEST_SYSTEMS and found.lmax_environment:
+        found = found.model_copy(update={"lmax_environment": found.lmax_environment - 1})
+    return found
