@@ -72,7 +72,7 @@ def bands_commands(observable: type[Observable]) -> tuple[click.Command, ...]:
         if against is not None:
             other = find_output(against, (*DFT_BANDS, name), BandsData, member)
             reference, shift = aligned(node, other, absolute)
-            label = kind_of(other) + ("" if absolute else f", moved by {shift:+.2f} eV")
+            label = kind_of(other) + (f", moved by {shift:+.2f} eV" if abs(shift) >= 0.005 else "")
             draw_reference(axes, distances, reference - (zero or 0.0), label)
         draw_bands(
             axes,

@@ -153,6 +153,22 @@ def test_workflow_that_still_runs_cannot_be_archived(run, aiida_profile_clean, m
         run("model", "export", node.store().pk, "--archive", tmp_path / "model.aiida")
 
 
+def test_model_by_the_workflow_that_made_it_into_a_relative_folder(run, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workflow = orm.WorkChainNode()
+    workflow.set_process_label("FullWorkChain")
+    workflow.store()
+    trained.base.links.add_incoming(workflow, LinkType.RETURN, "model")
+    run("model", "export", workflow.pk, "here")
+    assert (tmp_path / "here" / "model.json").is_file()
+    card = run("model", "show", workflow.pk, "--json")
+    assert "cite" in card and card == run("model", "show", trained.pk, "--json")
+    empty = orm.WorkChainNode()
+    empty.store()
+    with pytest.raises(InputError, match="process has no such output"):
+        run("model", "show", empty.pk)
+
+
 def test_export_needs_one_target(run, trained, tmp_path):
     with pytest.raises(InputError, match="FOLDER or --archive"):
         run("model", "export", trained.pk)
