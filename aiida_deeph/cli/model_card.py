@@ -48,6 +48,7 @@ def model_card(model: Any) -> dict[str, Any]:
             "failed": _failed(model),
             "basis (l of the shells)": {symbol: list(ls) for symbol, ls in description.basis.items()},
             "pair cutoffs (Angstrom)": description.pair_cutoffs,
+            "bands moved by the cutoff (meV)": _milli(description.data.get("band_error_of_cutoff_eV")),
             "spin": description.spin.value,
             "gauge": description.gauge,
         },
@@ -110,6 +111,10 @@ def workflows_behind(model: Any) -> list[orm.WorkflowNode]:
     """The training's and the dataset's workchain."""
     jobs = [model.creator, preprocess_of(model)]
     return [job.caller for job in jobs if job is not None and job.caller is not None]
+
+
+def _milli(value: float | None) -> float | None:
+    return None if value is None else round(1000 * value, 3)
 
 
 def _of_labels(model: Any) -> dict[str, Any]:

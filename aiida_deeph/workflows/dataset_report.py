@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -27,7 +28,7 @@ def report_dataset(labels: orm.Dict, preprocess: orm.Dict, dataset: orm.Data) ->
             "pair_cutoffs": dict(manifest.pair_cutoffs),
             "pair_cutoffs_units": "angstrom",
             "statistics": manifest.statistics,
-            "warnings": preprocess.get_dict().get("warnings", []),
+            "warnings": manifest.statistics.get("warnings", []),
         }
     )
 
@@ -59,6 +60,7 @@ def summarise(
         "failed": cells["failed"],
         "n_rejected": cells["n_rejected"],
         "n_members": cells["n_members"],
+        **_of_cutoff(cells.get("statistics", {})),
         **{name: trained.get(name) for name in ("n_train", "n_validation", "n_test")},
         "epochs": trained.get("epochs"),
         "test_mae_meV": MEV * errors["mae_eV"],
@@ -71,3 +73,12 @@ def summarise(
         result["band_max_meV"] = max(values["band_max_meV"] for values in compared.values())
         result["validation"] = {name: values["band_mae_meV"] for name, values in compared.items()}
     return orm.Dict(result)
+
+
+def _of_cutoff(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cutoff of atom pairs costs, copies among the cells, and warnings, where there are any."""
+    cost = statistics.get("max_band_error_of_cutoff_eV")
+    found = {"copies": statistics.get("groups"), "warnings": statistics.get("warnings")}
+    if cost is not None:
+        found["band_error_of_cutoff_meV"] = MEV * cost
+    return {key: value for key, value in found.items() if value not in (None, {}, [])}

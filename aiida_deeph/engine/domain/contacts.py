@@ -13,12 +13,13 @@ from aiida_deeph.engine.errors import InputError
 CLOSEST = 0.5
 
 
-def closest_contact(structure: Structure, reach: float = 1.0) -> tuple[float, int, int]:
+def closest_contact(structure: Structure, reach: float = 1.0, smallest: float = 0.0) -> tuple[float, int, int]:
     """Smallest distance of two atoms in units of the sum of their covalent radii, and the atoms; images included.
 
     :param reach: contacts beyond are not looked for, in the same units: the ratio may be infinite then.
+    :param smallest: radius that every atom has at least, Angstrom.
     """
-    radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in structure.symbols])
+    radii = np.array([max(covalent_radii[atomic_numbers[symbol]], smallest) for symbol in structure.symbols])
     pairs = pairs_within(structure, 2 * reach * float(radii.max(initial=0.0)))
     pairs = pairs[(pairs[:, 3] != pairs[:, 4]) | pairs[:, :3].any(axis=1)]
     if not len(pairs):

@@ -16,6 +16,8 @@ from aiida_deeph.engine.domain.transforms import without_gauge
 ONE_SPOT = 0.15
 # Neighbours that are further apart than so many times the sum of their covalent radii hardly overlap.
 LONG_BOND, STRONG = 1.6, 0.5
+# Radius of hydrogen for this, Angstrom: chains and metals of it have longer bonds than its molecule.
+HYDROGEN = 0.5
 # Largest entry of the weakest block of S: a range that ends earlier was cut by a threshold.
 WEAKEST = 1e-2
 # Largest |H - mu S|, eV: below, H is in another unit, beyond, it is damaged.
@@ -60,7 +62,7 @@ def bonds_overlap(data: RealSpaceHamiltonian) -> Gate:
     """The nearest atoms are not too far apart for the overlap they have: lengths in Bohr look like this."""
     S = data.overlap
     assert S is not None
-    ratio, _, _ = closest_contact(data.structure, LONG_BOND)
+    ratio, _, _ = closest_contact(data.structure, LONG_BOND, HYDROGEN)
     strongest = 0.0
     if not ratio <= LONG_BOND:
         off_site = (S.atom_pairs[:, 3] != S.atom_pairs[:, 4]) | S.atom_pairs[:, :3].any(axis=1)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from aiida_deeph import __version__
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
 from aiida_deeph.engine.domain.checks import finite
+from aiida_deeph.engine.domain.decay import as_curves
+from aiida_deeph.engine.domain.geometry import overlap_by_distance
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
@@ -76,6 +78,16 @@ def read_target(path: Path, description: ModelDescription) -> Target:
                 expected=list(description.basis[symbol]),
                 remedy="compute the overlap in the basis of the training data",
             )
+    known = dict(as_curves(description.data.get("agreement", {}).get("overlap_by_distance", {})))
+    basis = None if data.overlap is None else overlap_by_distance(data, known)
+    if basis is not None and not basis.passed:
+        raise InputError(
+            "overlap is not in the basis of the training data",
+            where=path,
+            found=f"|S| that differs by {basis.value:.2g}, {basis.detail}",
+            expected="the overlaps of the model's training data at equal distances",
+            remedy="compute the overlap in the basis of the training data",
+        )
     matrix = data.hamiltonian or data.overlap
     return Target(data.structure, data.overlap, data.n_electrons, None if matrix is None else matrix.atom_pairs)
 

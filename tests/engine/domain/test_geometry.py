@@ -1,0 +1,134 @@
+"""Matrices belong to the positions that they come with: each gate sees the fault that it is made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiida_deeph.engine.domain.checks import run_gates
+from aiida_deeph.engine.domain.cutoff import band_cost, measured_cutoffs, within_cutoff
+from aiida_deeph.engine.domain.decay import as_curves, decay_curves, deviation, thinned
+from aiida_deeph.engine.domain.gate import failures
+from aiida_deeph.engine.domain.geometry import geometry_gates
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.preprocess.run import read_gated, read_source
+from tests.engine.chain import gaussian_chain
+
+BOHR = 0.529177
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def graphene() -> RealSpaceHamiltonian:
+    """OpenMX, two atoms."""
+    return read_source("openmx", FIXTURES / "openmx/graphene.tar.xz")
+
+
+def failed(data: RealSpaceHamiltonian) -> set[str]:
+    return {gate.name for gate in failures(geometry_gates(data))}
+
+
+def placed(data: RealSpaceHamiltonian, positions: np.ndarray, scale: float = 1.0) -> RealSpaceHamiltonian:
+    s = data.structure
+    return replace(data, structure=Structure(s.symbols, scale * positions, scale * s.cell, s.pbc))
+
+
+def noise(data: RealSpaceHamiltonian, size: float) -> np.ndarray:
+    return data.structure.positions + size * np.random.default_rng(0).normal(size=data.structure.positions.shape)
+
+
+def test_sound_data_pass(graphene: RealSpaceHamiltonian) -> None:
+    assert failed(graphene) == failed(gaussian_chain()) == set()
+    assert len(geometry_gates(graphene)) == 5
+
+
+def test_matrices_of_other_positions_are_seen(graphene: RealSpaceHamiltonian) -> None:
+    assert failed(placed(graphene, noise(graphene, 0.05))) == {"S by distance"}
+    chain = gaussian_chain(n_atoms=12)
+    assert failed(placed(chain, noise(chain, 0.05))) == {"S by distance"}
+    other = gaussian_chain(n_atoms=12, seed=1).structure
+    assert failed(placed(chain, other.positions)) == {"S by distance"}
+
+
+def test_permuted_atoms_are_seen(graphene: RealSpaceHamiltonian) -> None:
+    assert "S by distance" in failed(placed(graphene, graphene.structure.positions[::-1]))
+    chain = gaussian_chain(n_atoms=12)
+    assert failed(placed(chain, chain.structure.positions[[3, 1, 2, 0, *range(4, 12)]])) == {"S by distance"}
+
+
+def test_lengths_in_bohr_are_seen(graphene: RealSpaceHamiltonian) -> None:
+    assert "bonds fit S" in failed(placed(graphene, graphene.structure.positions, 1 / BOHR))
+    chain = gaussian_chain(n_atoms=12, cutoff=9.0)
+    assert "bonds fit S" in failed(placed(chain, chain.structure.positions, 1 / BOHR))
+
+
+def test_two_atoms_on_one_spot_are_seen() -> None:
+    chain = gaussian_chain()
+    positions = chain.structure.positions.copy()
+    positions[3] = positions[2] + [0.01, 0, 0]
+    assert "atoms apart" in failed(placed(chain, positions))
+
+
+def test_huge_coordinates_are_refused() -> None:
+    with pytest.raises(InputError, match="structure is too large"):
+        Structure(("H",), [[1e9, 0, 0]], np.eye(3))
+
+
+def test_h_in_hartree_is_seen_by_its_size(graphene: RealSpaceHamiltonian) -> None:
+    assert failed(replace(graphene, hamiltonian=graphene.hamiltonian * (1 / 27.2114))) == {"magnitude of H"}
+    assert failed(replace(graphene, hamiltonian=graphene.hamiltonian * 0.0)) == {"magnitude of H"}
+
+
+@pytest.mark.parametrize("name", ["openmx/graphene", "openmx/mos2", "cp2k/bn_chain", "qe/polyacetylene"])
+def test_a_threshold_of_the_code_that_leaves_out_pairs_is_seen(name: str) -> None:
+    data = read_source(name.split("/")[0], FIXTURES / f"{name}.tar.xz")
+    assert failed(data) == set()
+    kept = data.overlap.norms() > 1e-2
+    assert "S falls off" in failed(replace(data, overlap=data.overlap.selected(kept)))
+
+
+def test_half_of_the_matrices_is_seen() -> None:
+    """As `UPPER_TRIANGULAR` writes them, read by a reader that fills the rest with zeros."""
+    data = gaussian_chain()
+    lower = data.overlap.atom_pairs[:, 3] > data.overlap.atom_pairs[:, 4]
+    for matrix in (data.hamiltonian, data.overlap):
+        matrix.entries[np.repeat(lower, np.diff(matrix.chunk_boundaries))] = 0.0
+    assert {"H Hermitian", "S Hermitian"} <= {gate.name for gate in failures(run_gates(data))}
+
+
+def test_s_is_held_against_integrals_where_the_run_leaves_its_orbitals(tmp_path: Path) -> None:
+    import shutil
+    import tarfile
+
+    with tarfile.open(FIXTURES / "siesta/graphene.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    run = tmp_path / "graphene"
+    shutil.copy(run / "variants/v0.HSX", run / "graphene.HSX")
+    (gate,) = read_gated("siesta", run)[1]
+    assert gate.name == "S as integrals" and gate.passed and gate.value < 1e-5
+    orbitals = run / "C.ion.xml"
+    orbitals.write_text(orbitals.read_text().replace('l="1"', 'l="0"', 1))
+    assert all(not gate.passed or gate.value < 1e-5 for gate in read_gated("siesta", run)[1])
+
+
+def test_a_curve_survives_the_manifest() -> None:
+    curves = decay_curves(gaussian_chain())
+    again = dict(as_curves(thinned(curves)))
+    assert deviation(curves["H-H"], again["H-H"])[0] < 1e-3
+    assert deviation(decay_curves(gaussian_chain(width=0.9, seed=1))["H-H"], again["H-H"])[0] > 0.01
+
+
+def test_what_a_cutoff_costs_in_bands_is_measured_and_auto_keeps_it_small() -> None:
+    data = gaussian_chain(cutoff=12.0, width=0.5)
+    short = within_cutoff(data, 3.0, 1e-2)[0]
+    assert band_cost(data, short) > 0.05
+    for limit in (0.05, 0.005, 0.0005):
+        cutoffs = measured_cutoffs(data, limit)
+        cut = within_cutoff(data, cutoffs, np.inf)[0]
+        assert band_cost(data, cut) <= limit and len(cut.hamiltonian) < len(data.hamiltonian)
+    assert measured_cutoffs(data, 0.0005)["H-H"] >= measured_cutoffs(data, 0.05)["H-H"]
