@@ -60,15 +60,15 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        command: click.Command
         if name in OBSERVABLES:
-            return observable_command(name)
-        if name in COMMANDS:
-            module = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}")
+            command = observable_command(name)
+        elif name in COMMANDS:
+            command = importlib.import_module(f"aiida_deeph.engine.cli.{name.replace('-', '_')}").command
         elif name in of_codes():
-            module = importlib.import_module(f"aiida_deeph.engine.dft.{name}.command")
+            command = importlib.import_module(f"aiida_deeph.engine.dft.{name}.command").command
         else:
             return None
-        command: click.Command = module.command
         for one in command.commands.values() if isinstance(command, click.Group) else (command,):
             one.callback = _checking_outputs(one.callback)
         return command

@@ -79,12 +79,14 @@ def overlap_ends(data: RealSpaceHamiltonian) -> Gate:
     """
     S = data.overlap
     assert S is not None
-    weakest = float(S.norms().min()) if len(S) else np.inf
+    # Blocks of zeros stand where H alone has a pair.
+    there = S.atom_pairs[S.norms() > 0]
+    weakest = float(S.norms()[S.norms() > 0].min(initial=np.inf))
     missing = 0
     if weakest > WEAKEST:
         further = 2.0 if "pair_threshold" in data.metadata else 1.15
-        reach = {key: further * distance for key, distance in pair_cutoffs(data.structure, S.atom_pairs).items()}
-        missing = int(np.count_nonzero(match_pairs(S.atom_pairs, pairs_within(data.structure, reach)) < 0))
+        reach = {key: further * distance for key, distance in pair_cutoffs(data.structure, there).items()}
+        missing = int(np.count_nonzero(match_pairs(there, pairs_within(data.structure, reach)) < 0))
     detail = f"{missing} pairs of neighbours are missing: was a threshold set?" if missing else ""
     return Gate("S falls off", not missing, weakest if np.isfinite(weakest) else None, WEAKEST, detail=detail)
 
