@@ -35,7 +35,6 @@ from aiida_deeph.engine.ranks import Ranks, mpi_ranks
 from aiida_deeph.engine.system import peak_memory_GiB
 
 Mesh = tuple[PositiveInt, PositiveInt, PositiveInt]
-Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class KPointsConfig(Config):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.cli.curves import aligned, bands_values, kind_of
+from aiida_deeph.cli.nodes import DFT_BANDS, fermi_level_of, find_output
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.workflows.full import FullWorkChain
@@ -187,6 +190,15 @@ def test_everything_once(full, hydrogen_chain):
     assert set(results["dos"]) == {"long"}
     predicted, reference = results["bands"]["held_out"], results["dft_bands"]["held_out"]
     assert predicted.get_kpoints().tolist() == reference.get_kpoints().tolist()
+    # A figure shows both on one zero of energy, although that of the DFT run is another one.
+    comparison = results["comparison"]["held_out"].get_dict()
+    drawn, shift = aligned(predicted, reference, absolute=False)
+    assert shift == pytest.approx(-comparison["shift"])
+    apart = np.abs(drawn - bands_values(predicted)["energies"])[:, :, : comparison["n_occupied"][0]]
+    assert apart.mean() == pytest.approx(comparison["occupied_mean"])
+    assert fermi_level_of(reference) is not None and fermi_level_of(predicted) is not None
+    assert (kind_of(predicted), kind_of(reference)) == ("H(R)", "DFT")
+    assert find_output(node.pk, DFT_BANDS, orm.BandsData).uuid == reference.uuid
     # From the bands of the large structure one can walk back to the DFT runs.
     ancestors = orm.QueryBuilder().append(orm.Node, filters={"id": results["bands"]["long"].pk}, tag="bands")
     ancestors.append(
