@@ -30,7 +30,7 @@ ENGINES = [record.name for record in sorted(LABELS, key=lambda record: len(recor
 )
 @click.option("--reduced", is_flag=True, hidden=True, help="Few cells and a small network: proves the plumbing only.")
 def command(profile_name: str, workdir: Path, engine: str, reduced: bool) -> None:
-    """Train DeepH-E3 on small cells of polyacetylene and predict a chain of 402 atoms that holds a soliton.
+    """Fit a model to small cells of polyacetylene and predict a chain of 402 atoms that holds a soliton.
 
     Makes its own AiiDA profile (SQLite, no services) and codes on this machine. Run again, it reuses them, and finished
     DFT runs cost nothing. Ctrl-C stops it; the same command goes on where it stopped.

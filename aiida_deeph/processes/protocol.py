@@ -14,11 +14,18 @@ from aiida_deeph.processes.options import GPUS
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`base` with the values of `changes`, key by key through all levels; neither argument is modified."""
+    """`base` with the values of `changes`, key by key through all levels; neither argument is modified.
+
+    What has another `name` (a network, a scheduler) is another kind of thing and takes the place of the old one.
+    """
     result = dict(base)
     for key, value in (changes or {}).items():
         known = result.get(key)
-        result[key] = merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        if both and ("name" not in known or value.get("name", known["name"]) == known["name"]):
+            result[key] = merge(known, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -11,7 +11,7 @@ from aiida import orm
 
 from aiida_deeph.quickstart.graph_svg import draw
 from aiida_deeph.quickstart.provenance import condensed
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, LearningCurve, PairErrors, Results
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
 
 CHAIN, VALIDATION = "soliton", "unseen"
 SHELLS = "spdfghi"
@@ -23,11 +23,15 @@ def formula(structure: orm.StructureData) -> str:
     return str(structure.get_formula())
 
 
-def learning_curve(history: orm.ArrayData) -> LearningCurve:
-    """Losses over the epochs."""
-    train = history.get_array("train_loss")
-    epochs = history.get_array("epoch") if "epoch" in history.get_arraynames() else np.arange(1, len(train) + 1)
-    return LearningCurve(epochs, train, history.get_array("validation_loss"))
+def distance_errors(errors: Mapping[str, Any]) -> DistanceErrors:
+    """The table of errors by distance.
+
+    :param errors: the node `errors` of the evaluation, `distances` in eV and Angstrom.
+    """
+    table = errors["distances"]
+    names = [f"{row['from_A']:.0f} to {row['to_A']:.0f}" if row["to_A"] else "on site" for row in table]
+    mae, size = (1000 * np.array([row[key] for row in table]) for key in ("mae_eV", "mean_abs_label_eV"))
+    return DistanceErrors(names, mae, size)
 
 
 def pair_errors(errors: Mapping[str, Any], basis: Mapping[str, Sequence[int]]) -> PairErrors:
@@ -140,7 +144,7 @@ def collect(process: orm.WorkChainNode, times: Mapping[str, float], commands: Se
     }
     return Results(
         summary=summary,
-        curve=learning_curve(process.outputs.history),
+        distance_errors=distance_errors(process.outputs.errors.get_dict()),
         pair_errors=pair_errors(process.outputs.errors.get_dict(), process.outputs.model.model_description.basis),
         bands=bands_comparison(process, VALIDATION),
         spectrum=spectrum,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, LearningCurve, PairErrors
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors
 
 INK, GREY, BLUE, ORANGE = "#22303c", "#8a959e", "#1f77b4", "#e4572e"
 STYLE = {
@@ -40,13 +40,15 @@ def to_svg(draw: Callable[[Axes], None], width: float = 6.4, height: float = 4.0
     return re.sub(r"^.*?(?=<svg)", "", stream.getvalue(), count=1, flags=re.DOTALL)
 
 
-def learning_curve(curve: LearningCurve) -> str:
-    """Training and validation loss over the epochs."""
+def distance_errors(errors: DistanceErrors) -> str:
+    """Mean |H| and mean |dH| of the test cells by distance."""
 
     def draw(axes: Axes) -> None:
-        axes.semilogy(curve.epochs, curve.train_loss, color=GREY, lw=1.2, label="training")
-        axes.semilogy(curve.epochs, curve.validation_loss, color=BLUE, lw=1.6, label="validation")
-        axes.set(xlabel="epoch", ylabel="mean squared error of H (eV²)")
+        places = np.arange(len(errors.names))
+        axes.semilogy(places, errors.size_mev, "o-", color=GREY, lw=1.2, label="mean |H|")
+        axes.semilogy(places, errors.mae_mev, "o-", color=BLUE, lw=1.6, label="mean |ΔH|")
+        axes.set_xticks(places, errors.names)
+        axes.set(xlabel="distance of the atoms (Å)", ylabel="meV")
         axes.grid(axis="y", color="#e8ecef", lw=0.8)
         axes.legend()
 

@@ -29,9 +29,9 @@ pre {{ background: #f3f5f7; padding: .7rem .9rem; border-radius: .5rem; overflow
 .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; }}
 </style></head><body>
 <h1>From {n_labels} small DFT runs to a chain of {n_atoms_predicted} atoms</h1>
-<p>trans-Polyacetylene: DeepH-E3 trained on cells of {smallest} to {largest} atoms predicts the Hamiltonian of a chain
-that holds a domain wall of its bond alternation. Every number and every picture below was taken from AiiDA's provenance
-graph.</p>
+<p>trans-Polyacetylene: a closed-form model of H, fitted to cells of {smallest} to {largest} atoms, predicts the
+Hamiltonian of a chain that holds a domain wall of its bond alternation. Every number and every picture below was taken
+from AiiDA's provenance graph.</p>
 <div class="numbers">{numbers}</div>
 {sections}
 <h2>Wall time</h2>
@@ -66,7 +66,7 @@ def draw_figures(results: Results) -> dict[str, str]:
     return {
         "bands": figures.bands(results.bands),
         "dos": figures.spectrum(results.spectrum),
-        "learning_curve": figures.learning_curve(results.curve),
+        "distances": figures.distance_errors(results.distance_errors),
         "errors": figures.pair_errors(results.pair_errors),
         "provenance": results.provenance_svg,
     }
@@ -92,9 +92,10 @@ def render(results: Results) -> str:
             pictures["dos"],
         ),
         section(
-            "Learning curve",
-            f"{summary['n_train']} training, {summary['n_validation']} validation and {summary['n_test']} test cells.",
-            pictures["learning_curve"],
+            "Error of H by distance",
+            f"{summary['n_train']} training and {summary['n_test']} test cells: the closed-form model is fitted by "
+            "least squares, in seconds.",
+            pictures["distances"],
         ),
         section(
             "Error of H by pair of shells",

@@ -13,12 +13,15 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LearningCurve:
-    """:param epochs: shape (n,); losses in eV^2, shape (n,)."""
+class DistanceErrors:
+    """Mean |dH| and mean |H| of the test cells in meV by distance of the atoms, shape (n,).
 
-    epochs: Floats
-    train_loss: Floats
-    validation_loss: Floats
+    :param names: of the bins, e.g. `on site`, `1 to 2`, in Angstrom.
+    """
+
+    names: Sequence[str]
+    mae_mev: Floats
+    size_mev: Floats
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Results:
     """Everything in the report. `summary` is what `summary.json` holds."""
 
     summary: Mapping[str, Any]
-    curve: LearningCurve
+    distance_errors: DistanceErrors
     pair_errors: PairErrors
     bands: BandsComparison
     spectrum: ChainSpectrum

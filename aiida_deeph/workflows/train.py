@@ -21,6 +21,7 @@ from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.calculations.train import PROGRESS_FILE
+from aiida_deeph.engine.nn.config import DEFAULT as DEFAULT_NETWORK
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.options import GPUS
 from aiida_deeph.processes.ports import expose_inputs
@@ -241,6 +242,19 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         if "errors" in node.outputs:
             self.out("errors", node.outputs.errors)
         return None
+
+    @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None, where: str = "overrides"
+    ) -> dict[str, Any]:
+        """Plain inputs of a protocol; overrides of a network without a name are those of the default network."""
+        place: Any = overrides or {}
+        for key in ("train", "parameters", "network"):
+            place = place.get(key, {}) if isinstance(place, Mapping) else {}
+        if place and "name" not in place:
+            named = {"train": {"parameters": {"network": {"name": DEFAULT_NETWORK, **place}}}}
+            overrides = merge(overrides or {}, named)
+        return super().get_protocol_inputs(protocol, overrides, where)
 
     @classmethod
     def get_builder_from_protocol(

@@ -36,7 +36,7 @@ def test_summary_holds_what_was_measured(quickstart) -> None:
 
 def test_report_is_one_file_with_all_pictures(quickstart) -> None:
     page = (quickstart.folder / "report.html").read_text()
-    for title in ("Learning curve", "Error of H", "Bands of a cell", "The long chain", "Provenance"):
+    for title in ("Error of H by distance", "Error of H by pair", "Bands of a cell", "The long chain", "Provenance"):
         assert title in page
     assert page.count("data:image/svg+xml;base64,") == 5
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:|//|file:)""", page), "the report loads something"

@@ -14,7 +14,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.quickstart import graph_svg, polyacetylene, report
 from aiida_deeph.quickstart.collect import pair_errors
 from aiida_deeph.quickstart.graph_svg import Box
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, LearningCurve, PairErrors, Results
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
 
 
 def carbon_bonds(structure) -> np.ndarray:
@@ -137,7 +137,7 @@ def results() -> Results:
             "aiida_process_uuid": "an-uuid",
             "wall_s": {"train <1>": 10.0, "total": 90.0},
         },
-        curve=LearningCurve(np.arange(1, 6), np.ones(5), np.ones(5)),
+        distance_errors=DistanceErrors(["on site", "1 to 2"], np.ones(2), np.array([1000.0, 100.0])),
         pair_errors=PairErrors(["C s", "H s"], np.array([[1.0, np.nan], [np.nan, 2.0]])),
         bands=BandsComparison(x, [(0.0, "G"), (1.0, "X")], bands, bands + 0.01, 2, "C8H8"),
         spectrum=ChainSpectrum(energies, np.exp(-(energies**2)), levels, 5.0, 1, "C201H201"),

@@ -74,7 +74,7 @@ class Network(EngineModule, ABC):
 
         :param graphs: of this process's training members, with `label` and `entry_index`; made when they are asked for.
         :param add_up: called by all processes in the same order, with tensors of the same shapes.
-        :returns: the architecture, if the data settled a part of it.
+        :returns: what the data settled of the architecture, by its keys.
         """
         return None
 

@@ -117,7 +117,8 @@ class _Run:
             own = range(self.fabric.global_rank, len(sets[0]), self.fabric.world_size)
             fitted = self.network.fit(Subset(sets[0], own), self._add_up)
             if fitted is not None:
-                self.description = self.description.model_copy(update={"architecture": fitted})
+                architecture = {**self.description.architecture, **fitted}
+                self.description = self.description.model_copy(update={"architecture": architecture})
         for graphs in sets:
             graphs.prepare(self.network.prepare)
         if config.orbital_weighting:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member
 from aiida_deeph.engine.io.model import ModelDescription
@@ -42,6 +43,14 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, world_size: int =
     :raises InputError: the checkpoint or the model does not fit the dataset.
     """
     where = Path(config.dataset)
+    if manifest.spin is SpinMode.COLLINEAR:
+        # No network knows moments: with a spin that turns with the lattice, up and down would become alike.
+        raise InputError(
+            "collinear data cannot be learnt yet",
+            where=f"{where}, spin",
+            found=manifest.spin.value,
+            expected="data without spin, or non-collinear with spin-orbit coupling",
+        )
     if config.restart is not None:
         state = load_checkpoint(Path(config.restart))
         parts = split(manifest, config.split, config.split.seed, state["split"])

@@ -72,3 +72,17 @@ def test_no_protocol_holds_a_node():
             assert not any(
                 isinstance(v, orm.Node) for v in WorkflowFactory(name).get_protocol_inputs(protocol).values()
             )
+
+
+def test_another_network_takes_the_place_of_the_protocols():
+    train = WorkflowFactory("deeph.train")
+
+    def network(protocol, **changes):
+        overrides = {"train": {"parameters": {"network": changes}}} if changes else None
+        return train.get_protocol_inputs(protocol, overrides)["train"]["parameters"]["network"]
+
+    assert network("fast") == {"name": "closed-form"}
+    assert network("balanced") == {"name": "deephe3-residual"}
+    assert network("fast", name="deephe3", lmax=2) == {"name": "deephe3", "lmax": 2}
+    assert network("fast", lmax=2) == {"name": "deephe3", "lmax": 2}, "without a name: the published one, as ever"
+    assert network("stringent", name="deephe3-residual", lmax=2)["irreps_embed"] == "128x0e"

@@ -28,20 +28,22 @@ SMALL = {"irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o+2x2e", "lmax": 2, "n_b
 CUTOFFS = {"C-C": 3.0, "C-H": 3.0, "H-H": 3.2}
 
 
-def make(spin: SpinMode = SpinMode.NONE) -> tuple[ResidualDeepHE3, ModelDescription]:
+def make(spin: SpinMode = SpinMode.NONE, start: str = "two-centre") -> tuple[ResidualDeepHE3, ModelDescription]:
     torch.manual_seed(5)
-    description = describe_network(ResidualDeepHE3Config(**SMALL), BASIS, spin, CUTOFFS)
+    description = describe_network(ResidualDeepHE3Config(**SMALL, start=start), BASIS, spin, CUTOFFS)
     network = build_network(description)
     assert isinstance(network, ResidualDeepHE3)
     return network, description
 
 
-def fitted(spin: SpinMode = SpinMode.NONE, precision: str = "float64") -> tuple[ResidualDeepHE3, ModelDescription]:
-    network, description = make(spin)
+def fitted(
+    spin: SpinMode = SpinMode.NONE, precision: str = "float64", start: str = "two-centre"
+) -> tuple[ResidualDeepHE3, ModelDescription]:
+    network, description = make(spin, start)
     settings = GraphSettings.of_network(network, precision)
     network.to(settings.dtype)
-    network.fit([labelled_graph(toy_member(seed, spin), settings) for seed in range(12)])
-    return network, description
+    settled = network.fit([labelled_graph(toy_member(seed, spin), settings) for seed in range(12)]) or {}
+    return network, description.model_copy(update={"architecture": {**description.architecture, **settled}})
 
 
 @pytest.mark.parametrize("spin", list(SpinMode))
@@ -54,6 +56,18 @@ def test_two_centre_hamiltonian_is_found(spin: SpinMode) -> None:
     assert not base.is_complex()
     assert (base - label.real).abs().mean() < 2e-3 * label.real.abs().mean()
     assert (scale > 0).all() and scale.max() < 0.2 * label.real.abs().max()
+
+
+def test_closed_form_start_leaves_less() -> None:
+    """The scale is that of what the closed form leaves, which is less than what two centres leave."""
+    left = []
+    for start in ("two-centre", "closed-form"):
+        network, _ = fitted(start=start)
+        settings = GraphSettings.of_network(network, "float64")
+        graph = network.prepare(labelled_graph(toy_member(50), settings))
+        left.append(float((graph.base - graph.label).abs().mean()))
+        assert (graph.scale > 0).all()
+    assert left[1] < 0.5 * left[0]
 
 
 def test_scale_is_the_size_of_what_is_left() -> None:
@@ -105,9 +119,10 @@ def test_equivariance_in_rotation_and_inversion() -> None:
             start += size
 
 
+@pytest.mark.parametrize("start", ["two-centre", "closed-form"])
 @pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.NONCOLLINEAR])
-def test_chunks_and_loading(spin: SpinMode, tmp_path: Path) -> None:
-    network, description = fitted(spin, "float32")
+def test_chunks_and_loading(spin: SpinMode, start: str, tmp_path: Path) -> None:
+    network, description = fitted(spin, "float32", start)
     structure = toy_member(70, spin).structure
     pairs = pairs_within(structure, description.pair_cutoffs)
     with torch.no_grad():

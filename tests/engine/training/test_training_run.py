@@ -209,10 +209,15 @@ def test_initial_model_is_where_the_training_starts(toy_dataset: Path, trained: 
         train(config(spinful, **changes), tmp_path, quiet=True)
 
 
-@pytest.mark.parametrize("spin", [SpinMode.NONCOLLINEAR, SpinMode.COLLINEAR])
+def test_collinear_data_are_refused(tmp_path: Path) -> None:
+    dataset = write_toy_dataset(tmp_path / "data", range(5), SpinMode.COLLINEAR)
+    with pytest.raises(InputError, match="collinear data cannot be learnt yet"):
+        train(config(dataset), tmp_path, quiet=True)
+
+
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_spin_and_precision(tmp_path: Path, spin: SpinMode, precision: str) -> None:
-    dataset = write_toy_dataset(tmp_path / "data", range(5), spin)
+def test_spin_and_precision(tmp_path: Path, precision: str) -> None:
+    dataset = write_toy_dataset(tmp_path / "data", range(5), SpinMode.NONCOLLINEAR)
     report = train(config(dataset, epochs=30, precision=precision, learning_rate=0.1), tmp_path, quiet=True)
     rows = metrics(tmp_path)
     assert report["best_validation_loss"] < 0.5 * rows[0]["validation_loss"]

@@ -52,11 +52,15 @@ class DeepHE3SetConfig(_Settings):
 
 
 class ResidualDeepHE3Config(_Settings):
-    """A two-centre part of H is fitted first, the rest learnt, in a fraction of the time (see `residual.py`)."""
+    """Most of H is fitted first in closed form, the rest learnt, in a fraction of the time (see `residual.py`).
+
+    :param start: `closed-form`, the three-centre Hamiltonian, or `two-centre`.
+    """
 
     implementation: ClassVar[str] = "aiida_deeph.engine.nn.deephe3.residual:ResidualDeepHE3"
 
     name: Literal["deephe3-residual"] = "deephe3-residual"
+    start: Literal["closed-form", "two-centre"] = "closed-form"
 
 
 class OnSiteDeepHE3Config(_Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
 
@@ -28,7 +28,7 @@ def fit_two_centre(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp = lamb
     for (name, row), (matrix, right) in _equations(model, graphs, add_up).items():
         coefficients = torch.linalg.solve(matrix + RIDGE * torch.eye(len(matrix), dtype=matrix.dtype), right)
         getattr(model, name)[row] = coefficients.to(getattr(model, name).dtype)
-    _fit_scale(model, graphs, add_up)
+    fit_scale(model, graphs, add_up)
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def fit_on_site(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp = lambda 
     for (name, row), (matrix, right) in _equations(model, graphs, add_up, constants_only=True).items():
         # The last feature is the constant 1.
         getattr(model, name)[row, -1] = (right / matrix).to(getattr(model, name).dtype)[0]
-    _fit_scale(model, graphs, add_up, sites_only=True)
+    fit_scale(model, graphs, add_up, sites_only=True)
 
 
 def _equations(
@@ -105,15 +105,29 @@ def _add_equations(
             add(f"site_{k}_{L}", species, features.flatten(0, 1), t[rows].transpose(1, 2).flatten(0, 1))
 
 
-def _fit_scale(model: TwoCentre, graphs: Sequence[Any], add_up: AddUp, *, sites_only: bool = False) -> None:
-    """Root mean square of what is left: on the atoms, and around each centre of the Gaussians."""
+@torch.no_grad()
+def fit_scale(
+    model: TwoCentre,
+    graphs: Sequence[Any],
+    add_up: AddUp,
+    *,
+    sites_only: bool = False,
+    below: Callable[[Any], Tensor] | None = None,
+) -> None:
+    """Root mean square of what is left: on the atoms, and around each centre of the Gaussians.
+
+    :param below: columns of what else is taken from the labels, shape (n_edges, n_columns), eV.
+    """
     bond, bond_weight = (torch.zeros(model.bond_scale.shape, dtype=torch.float64) for _ in range(2))
     site, site_weight = (torch.zeros(model.site_scale.shape, dtype=torch.float64) for _ in range(2))
     n_blocks = model.layout.n_spin_blocks
     for graph in graphs:
         bonds = Bonds.of(graph)
         functions = model.functions(bonds)
-        rest = (_label_columns(model, graph) - model.columns(bonds, functions)[0]).abs().square()
+        known = model.columns(bonds, functions)[0]
+        if below is not None:
+            known = known + below(graph)
+        rest = (_label_columns(model, graph) - known).abs().square()
         means = [
             torch.cat([rest[:, model.columns_of(target, s)] for s in range(n_blocks)], dim=1).mean(dim=1)
             for target in range(len(model.layout.targets))
