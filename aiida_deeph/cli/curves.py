@@ -11,7 +11,6 @@ import numpy as np
 from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils import decorators, echo
 
-from aiida_deeph.calculations.observable import class_name, output_type
 from aiida_deeph.cli.nodes import DFT_BANDS, fermi_level_of, find_output
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.observables.base import Observable
@@ -27,7 +26,7 @@ FIGURE = click.option("--output", type=click.Path(dir_okay=False, path_type=Path
 def observable_group(name: str) -> click.Group:
     """The commands of one observable."""
     observable = load_observable(name)
-    group = VerdiCommandGroup(name, help=f"{observable.title[:1].upper()}{observable.title[1:]}: plot, export.")
+    group = VerdiCommandGroup(name, help=f"{OBSERVABLES[name].help}: plot, export.")
     for command in bands_commands(observable) if observable.IS_BANDS else curve_commands(observable):
         group.add_command(command)
     return group
@@ -126,7 +125,7 @@ def bands_commands(observable: type[Observable]) -> tuple[click.Command, ...]:
 
 def curve_commands(observable: type[Observable]) -> tuple[click.Command, ...]:
     """Plot and export of curves over energy."""
-    name, kind = observable.name, output_type(observable)
+    name = observable.name
 
     @click.command("plot")
     @PK
@@ -147,9 +146,11 @@ def curve_commands(observable: type[Observable]) -> tuple[click.Command, ...]:
         output: Path | None,
     ) -> None:
         """Draw the curve, with its parts and, where it has one, its standard error."""
+        from aiida.orm import ArrayData
+
         from aiida_deeph.engine.observables.figures import draw_curve, new_figure
 
-        node = find_output(identifier, (name,), kind, member)
+        node = find_output(identifier, (name,), ArrayData, member)
         arrays = curves_of(observable, node)
         figure = new_figure(6.0, 3.5)
         draw_curve(
@@ -172,9 +173,11 @@ def curve_commands(observable: type[Observable]) -> tuple[click.Command, ...]:
     @decorators.with_dbenv()
     def export(identifier: str, member: str | None, output: Path | None) -> None:
         """Write the curves as CSV: energy_eV and one column per curve."""
+        from aiida.orm import ArrayData
+
         from aiida_deeph.engine.io.files import write_text_atomic
 
-        node = find_output(identifier, (name,), kind, member)
+        node = find_output(identifier, (name,), ArrayData, member)
         arrays = curves_of(observable, node)
         spins = arrays.pop(f"{name}_by_spin", None)
         if spins is not None:
@@ -197,6 +200,8 @@ def parameters_of(node: Any) -> dict[str, Any]:
 
 def kind_of(node: Any) -> str:
     """What the legend calls bands."""
+    from aiida_deeph.calculations.observable import class_name
+
     maker = node.creator
     ours = maker is not None and maker.process_label in map(class_name, OBSERVABLES)
     return "H(R)" if ours else "DFT"

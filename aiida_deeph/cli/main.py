@@ -11,7 +11,7 @@ from aiida.cmdline.params import options, types
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.errors import as_one_line
-from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
+from aiida_deeph.engine.observables.registry import OBSERVABLES
 
 # Command -> module below aiida_deeph.cli that holds it under the name `command`, and its help line.
 COMMANDS = {
@@ -27,13 +27,8 @@ COMMANDS = {
 
 
 def drawn() -> dict[str, str]:
-    """Observables whose arrays can be drawn, and what their commands do."""
-    found = {name: load_observable(name) for name in OBSERVABLES}
-    return {
-        name: f"{observable.title[:1].upper()}{observable.title[1:]}: plot, export."
-        for name, observable in found.items()
-        if observable.ARRAYS
-    }
+    """Observables whose curves can be drawn, and what their commands do."""
+    return {name: f"{entry.help}: plot, export." for name, entry in OBSERVABLES.items() if entry.drawn}
 
 
 class LazyGroup(VerdiCommandGroup):
@@ -43,7 +38,7 @@ class LazyGroup(VerdiCommandGroup):
         return sorted([*COMMANDS, *drawn()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in OBSERVABLES and cmd_name in drawn() and cmd_name not in self.commands:
+        if cmd_name in drawn() and cmd_name not in self.commands:
             self.add_command(importlib.import_module("aiida_deeph.cli.curves").observable_group(cmd_name), cmd_name)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.add_command(importlib.import_module(f"aiida_deeph.cli.{COMMANDS[cmd_name][0]}").command, cmd_name)

@@ -19,7 +19,7 @@ from aiida_deeph.engine.domain.kpoints import mesh_kpoints
 from aiida_deeph.engine.linalg import kpoint_loop
 from aiida_deeph.engine.linalg.kpoint_loop import Loop
 from aiida_deeph.engine.observables.base import MAIN, Observable, ObservableConfig
-from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
+from aiida_deeph.engine.observables.registry import OBSERVABLES, Entry, load_observable
 
 ROOT = Path(__file__).parents[2] / "aiida_deeph"
 # What an observable needs besides the folder, in words of its command.
@@ -71,7 +71,7 @@ class Toy(Observable):
 @pytest.fixture(autouse=True)
 def _with_toy(monkeypatch, aiida_profile):
     """The registry with the toy in it: the one line that an observable costs."""
-    monkeypatch.setitem(OBSERVABLES, "toy", f"{__name__}:Toy")
+    monkeypatch.setitem(OBSERVABLES, "toy", Entry(f"{__name__}:Toy", "A toy", drawn=False))
     monkeypatch.setattr("aiida_deeph.engine.observables.registry.resolve_name", _resolve)
 
 
@@ -101,6 +101,8 @@ def results_of(values: dict) -> dict:
 def test_every_option_is_explained(name):
     observable = load_observable(name)
     assert observable.name == name
+    curves = observable.IS_BANDS or bool(observable.ABSCISSA)
+    assert OBSERVABLES[name].drawn == curves
     texts = field_texts(observable.Config)
     unexplained = [field for field in observable.Config.model_fields if not texts.get(field)]
     assert not unexplained

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from aiida_deeph import __version__
-from aiida_deeph.engine.cli.observable import field_texts, observable_command, use_threads
+from aiida_deeph.engine.cli.observable import observable_command, use_threads
 from aiida_deeph.engine.errors import InputError, as_one_line
 from aiida_deeph.engine.io.paths import check_output
-from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
+from aiida_deeph.engine.observables.registry import OBSERVABLES
 from aiida_deeph.engine.ranks import leave
 
 COMMANDS = {
@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            observables = {name: field_texts(load_observable(name).Config)[""] for name in OBSERVABLES}
+            observables = {name: f"{entry.help}." for name, entry in OBSERVABLES.items()}
             formatter.write_dl(sorted((COMMANDS | of_codes() | observables).items()))
 
 

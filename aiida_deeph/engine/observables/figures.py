@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aiida_deeph.engine.domain.kpoints import KPoints
 from aiida_deeph.engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,12 +38,9 @@ def path_distances(kpoints: ArrayLike, cell: ArrayLike, labels: Sequence[tuple[i
     :param kpoints: fractional, shape (n_k, 3).
     :param cell: lattice vectors in rows, Angstrom.
     """
-    cartesian = np.asarray(kpoints) @ (2 * np.pi * np.linalg.inv(np.asarray(cell, dtype=np.float64)).T)
-    steps = np.linalg.norm(np.diff(cartesian, axis=0), axis=1)
     named = {index for index, _ in labels}
-    if len(named) < len(cartesian):
-        steps[[n - 1 for n in named if n - 1 in named]] = 0.0
-    return np.concatenate([[0.0], np.cumsum(steps)])
+    breaks = tuple(n for n in named if n - 1 in named) if len(named) < len(np.asarray(kpoints)) else ()
+    return KPoints(np.asarray(kpoints, dtype=np.float64), breaks=breaks).distances(cell)
 
 
 def draw_bands(

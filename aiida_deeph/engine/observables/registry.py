@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from aiida_deeph.engine.observables.base import Observable
 
+
+class Entry(NamedTuple):
+    """Where an observable is at home, what it is in a few words, and whether it has curves that can be drawn."""
+
+    home: str
+    help: str
+    drawn: bool = True
+
+
 OBSERVABLES = {
-    "bands": "aiida_deeph.engine.observables.bands:Bands",
-    "dos": "aiida_deeph.engine.observables.dos:DensityOfStates",
-    "compare": "aiida_deeph.engine.observables.compare:Comparison",
-    "unfold": "aiida_deeph.engine.observables.unfold:UnfoldedBands",
+    "bands": Entry("aiida_deeph.engine.observables.bands:Bands", "Bands along a path, on a mesh or at listed k-points"),
+    "dos": Entry("aiida_deeph.engine.observables.dos:DensityOfStates", "Density of states"),
+    "compare": Entry("aiida_deeph.engine.observables.compare:Comparison", "Errors of H, judged by a reference", False),
+    "unfold": Entry("aiida_deeph.engine.observables.unfold:UnfoldedBands", "Bands of a supercell, unfolded"),
 }
 
 
@@ -21,5 +30,5 @@ def load_observable(name: str) -> type[Observable]:
 
     :raises KeyError: no such observable.
     """
-    observable: type[Observable] = resolve_name(OBSERVABLES[name])
+    observable: type[Observable] = resolve_name(OBSERVABLES[name].home)
     return observable
