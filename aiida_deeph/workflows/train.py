@@ -223,6 +223,11 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             "dataset_folder": self.inputs.dataset_folder,
             "model": self.outputs["model"],
         }
+        parameters = inputs["parameters"].get_dict() if "parameters" in inputs else {}
+        part = part_to_evaluate(self.outputs["model"])
+        if part != "test" and "members" not in parameters:
+            self.report(f"the split has no test members: errors are those of its {part} members")
+            inputs["parameters"] = orm.Dict({**parameters, "members": part})
         node = self.submit_once(
             EvaluateCalculation,
             inputs,
@@ -335,3 +340,12 @@ def has_checkpoint(node: orm.CalcJobNode) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def part_to_evaluate(model: Any) -> str:
+    """The part of a model's split that it has seen least of, among those that have members.
+
+    :param model: a DeepHModelData.
+    """
+    recorded = model.model_description.training.get("split", {})
+    return next((part for part in ("test", "validation", "train") if recorded.get(part)), "test")

@@ -21,12 +21,15 @@ def test_import_contracts() -> None:
     assert result.returncode == 0, result.stdout[-4000:]
 
 
-def test_every_dft_code_is_under_contract() -> None:
-    """A new folder under dft/ has to join the contract that keeps the codes apart."""
+@pytest.mark.parametrize(("parent", "sign"), [("dft", "__init__.py"), ("nn", "config.py")])
+def test_siblings_are_under_contract(parent: str, sign: str) -> None:
+    """A new folder of a DFT code or of a network has to join the contract that keeps its kind apart."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    kept = next(one["modules"] for one in contracts if one["type"] == "independence")
-    folders = (ROOT / "aiida_deeph/engine/dft").glob("*/__init__.py")
-    assert sorted(kept) == sorted(f"aiida_deeph.engine.dft.{path.parent.name}" for path in folders)
+    kept = [name for one in contracts if one["type"] == "independence" for name in one["modules"]]
+    folders = {
+        f"aiida_deeph.engine.{parent}.{path.parent.name}" for path in ROOT.glob(f"aiida_deeph/engine/{parent}/*/{sign}")
+    }
+    assert folders == {name for name in kept if name.startswith(f"aiida_deeph.engine.{parent}.")}
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, world_size: int =
         parts = split(manifest, config.split, config.split.seed, state["split"])
         require_same_run(state, config, split_uuids(parts), where, world_size)
         description = description_of(state)
-        network = build_network(description)
-        # The loop loads it again; here it makes constants that prepare the graphs known.
+        # The loop loads it again; here it makes constants that prepare the graphs known, with all their digits.
+        network = build_network(description).to(getattr(torch, config.precision))
         network.load_state_dict(state["network"])
         return Start(network, description, parts, state)
     if config.initial_model is not None:

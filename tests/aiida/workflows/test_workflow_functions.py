@@ -149,7 +149,7 @@ def test_split_counts_are_those_of_the_engine(make_manifest):
     ("n", "settings", "message"),
     [
         (2, {}, "no test member: 2 labels in shares 0.6/0.2/0.2"),
-        (50, {"test": 0.0}, "no test member"),
+        (50, {"test": 0.01}, "no test member"),
         (10, {"train": 0.9, "test": 0.2, "validation": 0.2}, "add up to more than 1"),
         (10, {"tset": 0.2}, "tset"),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.structure import Structure
@@ -24,7 +24,7 @@ from aiida_deeph.engine.io.dataset import (
     write_manifest,
 )
 from aiida_deeph.engine.io.deeph import write_deeph
-from aiida_deeph.engine.io.split import split
+from aiida_deeph.engine.io.split import SplitConfig, check_split, split
 
 STRUCTURE = Structure(("C", "H"), [[0, 0, 0.0], [0, 0, 1.1]], 5 * np.eye(3))
 HASHES = {"POSCAR": "0" * 64}
@@ -46,14 +46,15 @@ def manifest_of(n: int) -> DatasetManifest:
     return DatasetManifest(members=tuple(members), basis={"C": (0, 1)}, spin="none", pair_cutoffs={"C-C": 3.0})
 
 
-def shares(train: float, validation: float, test: float) -> SimpleNamespace:
-    return SimpleNamespace(train=train, validation=validation, test=test)
+def shares(train: float, validation: float, test: float) -> SplitConfig:
+    return SplitConfig(train=train, validation=validation, test=test)
 
 
 @pytest.mark.parametrize(
     ("n", "parts", "expected"),
     [
         (10, (0.6, 0.2, 0.2), (6, 2, 2)),
+        (10, (0.7, 0.3, 0.0), (7, 3, 0)),
         (24, (0.6, 0.2, 0.2), (14, 5, 5)),
         (6, (0.6, 0.2, 0.2), (4, 1, 1)),
         (3, (1 / 3, 1 / 3, 1 / 3), (1, 1, 1)),
@@ -97,7 +98,8 @@ def test_what_was_fitted_to_is_tested_with_last() -> None:
     ("n", "parts", "message"),
     [
         (3, (0.8, 0.1, 0.1), "split leaves no test member"),
-        (10, (0.7, 0.3, 0.0), "split leaves no test member"),
+        (10, (0.7, 0.3, 0.05), "shares add up to 1.05"),
+        (10, (0.7, 0.2, 0.001), "split leaves no test member"),
         (10, (0.01, 0.3, 0.3), "split leaves no train member"),
         (10, (0.8, 0.2, 0.2), "shares add up to 1.2"),
     ],
@@ -105,6 +107,39 @@ def test_what_was_fitted_to_is_tested_with_last() -> None:
 def test_wrong_splits(n: int, parts: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
         split(manifest_of(n), shares(*parts), 42)
+
+
+def test_members_by_name() -> None:
+    """Parts that are not given are empty; nothing depends on the seed, on the order or on an earlier training."""
+    manifest = manifest_of(6)
+    names = [member.name for member in manifest.members]
+    config = SplitConfig(train=names[3:], test=names[:1])
+    found = split(manifest, config, 42)
+    assert {part: {m.name for m in members} for part, members in found.items()} == {
+        "train": set(names[3:]),
+        "validation": set(),
+        "test": {names[0]},
+    }
+    turned = SplitConfig(train=names[:2:-1], test=names[:1])
+    assert split(manifest, turned, 7, {"train": [m.uuid for m in found["test"]]}) == found
+    assert SplitConfig.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(InputError, match="split names members that the dataset lacks; in split; found x, y"):
+        split(manifest, SplitConfig(train=["x", names[0], "y"]), 42)
+    assert check_split(6, config.model_dump()) is None
+    assert check_split(3, config.model_dump()) == "the split names 4 members of 3 labels"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": ["a"], "test": ["b", "a"]}, "named twice: a"),
+        ({"train": [], "test": ["a"]}, "no training member is named"),
+        ({"train": ["a"], "test": 0.2}, "either shares or names"),
+    ],
+)
+def test_wrong_names(values: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SplitConfig.model_validate(values)
 
 
 def test_uuid_is_the_content() -> None:

@@ -52,7 +52,9 @@ def random_network(
     structure = random_structure()
     cutoffs = pair_cutoffs(structure, pairs_within(structure, CUTOFF))
     torch.manual_seed(seed)
-    description = describe_network(network_config(name)(**{**SMALL, **config}), basis, spin, cutoffs)
+    kind = network_config(name)
+    chosen = kind(**{key: value for key, value in {**SMALL, **config}.items() if key in kind.model_fields})
+    description = describe_network(chosen, basis, spin, cutoffs)
     if name == "deephe3":
         architecture = {**description.architecture, "path_normalization": normalization}
         description = description.model_copy(update={"architecture": architecture})

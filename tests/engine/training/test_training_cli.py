@@ -56,7 +56,7 @@ def test_quiet_training_prints_nothing(folder: Path) -> None:
         ({"epochs": 0}, "wrong field"),
         ({"learning_rat": 1}, "first: learning_rat"),
         ({"dataset": "absent"}, "not a dataset folder"),
-        ({"split": {"train": 0.9, "validation": 0.1, "test": 0.0}}, "split leaves no test member"),
+        ({"split": {"train": 0.8, "validation": 0.1, "test": 0.01}}, "split leaves no test member"),
         ({"network": {"name": "other"}}, "unknown network; in network.name; found other"),
         ({"initial_model": "absent"}, "not a model folder"),
     ],
