@@ -22,7 +22,18 @@ SMALL: dict[str, Any] = {
     "n_blocks": 2,
     "n_gaussians": 16,
 }
+SMALL_OF: dict[str, dict[str, Any]] = {
+    "closed-form": {"lmax_environment": 3, "environment_smoothness": 1.0, "site_lmax": 2, "site_smoothness": 1.0},
+    "qhnet": {"channels": 4, "bottleneck": 3, "n_layers": 3, "first_pair_layer": 1, "lmax": 4, "n_radial": 8},
+}
 CUTOFF = 3.2
+
+
+def small_settings(name: str, **config: Any) -> dict[str, Any]:
+    """Settings of a small network of this kind, and of `config` those that it knows."""
+    known = network_config(name).model_fields
+    chosen = {**SMALL, **SMALL_OF.get(name, {}), **config}
+    return {key: value for key, value in chosen.items() if key in known}
 
 
 def random_structure(seed: int = 0, n_atoms: int = 5) -> Structure:
@@ -52,8 +63,7 @@ def random_network(
     structure = random_structure()
     cutoffs = pair_cutoffs(structure, pairs_within(structure, CUTOFF))
     torch.manual_seed(seed)
-    kind = network_config(name)
-    chosen = kind(**{key: value for key, value in {**SMALL, **config}.items() if key in kind.model_fields})
+    chosen = network_config(name)(**small_settings(name, **config))
     description = describe_network(chosen, basis, spin, cutoffs)
     if name == "deephe3":
         architecture = {**description.architecture, "path_normalization": normalization}
