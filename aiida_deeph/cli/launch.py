@@ -63,12 +63,14 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
     from aiida.common.exceptions import InvalidOperation
     from aiida.manage import get_manager
 
+    from aiida_deeph.processes.aiida_internals import refusal
+
     builder.metadata.label = values.title or title
     builder.metadata.description = values.description
-    ports = builder._process_spec.inputs
-    error = ports.validate(ports.pre_process(builder._inputs(prune=True)))
-    if error is not None:
-        raise InputError(error.message, where=f"{title}: {error.port}")
+    refused = refusal(builder)
+    if refused is not None:
+        message, port = refused
+        raise InputError(message, where=f"{title}: {port}")
     if dry_run:
         echo.echo(str(builder))
         echo.echo_success("the inputs are valid; nothing was submitted")

@@ -108,14 +108,16 @@ def restarted(process: Any, use_cache: bool) -> Any:
 
     :raises InputError: they are no longer valid, e.g. a folder was cleaned.
     """
+    from aiida_deeph.processes.aiida_internals import refusal
+
     builder = process.get_builder_restart()
     builder.metadata.label = f"again: {process.label or process.process_label}"
     builder.metadata.description = f"reproduces {process.process_label} {process.uuid}"
     builder.metadata.disable_cache = not use_cache
-    ports = builder._process_spec.inputs
-    error = ports.validate(ports.pre_process(builder._inputs(prune=True)))
-    if error is not None:
-        raise InputError(error.message, where=f"recorded inputs of {process.process_label}<{process.pk}>: {error.port}")
+    refused = refusal(builder)
+    if refused is not None:
+        message, port = refused
+        raise InputError(message, where=f"recorded inputs of {process.process_label}<{process.pk}>: {port}")
     return builder
 
 

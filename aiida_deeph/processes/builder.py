@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.engine import PortNamespace, ProcessBuilder, ProcessBuilderNamespace
 
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.aiida_internals import input_ports
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.protocol import merge
 
@@ -41,7 +42,7 @@ def as_node(port: Any, value: Any, where: str) -> Any:
 
 def fill(namespace: ProcessBuilderNamespace, values: Mapping[str, Any], where: str = "inputs") -> None:
     """Set the ports of a builder from nested plain values; None leaves a port alone."""
-    ports: PortNamespace = namespace._port_namespace
+    ports = input_ports(namespace)
     for key, value in values.items():
         if value is None:
             continue
@@ -72,7 +73,7 @@ def _set(namespace: ProcessBuilderNamespace, key: str, value: Any, where: str) -
 
 def _set_metadata(namespace: ProcessBuilderNamespace, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(namespace._port_namespace.get(key), PortNamespace):
+        if isinstance(value, Mapping) and isinstance(input_ports(namespace).get(key), PortNamespace):
             _set_metadata(namespace[key], value)
         else:
             setattr(namespace, key, value)

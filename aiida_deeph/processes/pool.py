@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
-from typing import Any
 
 from aiida import orm
-from aiida.common import AttributeDict
-from aiida.engine.processes.workchains.awaitable import Awaitable, AwaitableAction, AwaitableTarget
 from aiida.manage import get_config_option
-from plumpy import ProcessState
 
+from aiida_deeph.processes.aiida_internals import WaitForFirstMixin
 from aiida_deeph.processes.resumable import ResumableMixin
 
 ENDED = ("finished", "excepted", "killed")
 
 
-class PoolMixin(ResumableMixin):
+class PoolMixin(WaitForFirstMixin, ResumableMixin):
     """For WorkChains that run many children of one kind: the outline holds
 
         while_(cls.pool_open)(cls.fill_pool)
@@ -80,60 +76,24 @@ class PoolMixin(ResumableMixin):
             running[name] = self.submit_member(name).pk
             ctx.pool_next += 1
         ctx.pool_running = running
-        ctx.pool_waiting = AttributeDict()
-        self.to_context(**{f"pool_waiting.{name}": awaitable(pk) for name, pk in running.items()})
+        self.wait_for_first(running)
+
+    def awaited(self) -> set[int]:
+        """Children that run."""
+        return set(self.ctx.get("pool_running", {}).values())
 
     def pool_status(self) -> str:
         """One line for the status column of `verdi process list`."""
         n_running = len(self.ctx.pool_running)
         return f"{self.ctx.pool_next - n_running} of {len(self.pool_members())} done, {n_running} running"
 
-    def _update_process_status(self) -> None:
-        if not (self._awaitables and "pool_running" in self.ctx and self.ctx.pool_running):
-            self.__dict__.pop("_pool_said", None)
-            super()._update_process_status()
-            return
-        # AiiDA asks for it at every child that is waited for; the database need not hear the same sentence again.
-        status = self.pool_status()
-        if self.__dict__.get("_pool_said") != status:
-            self.__dict__["_pool_said"] = status
-            self.set_status(status)
-
-    # One subscription per child and life of this process: a child that is waited for again after a refill is not
-    # subscribed to again, but looked at, in case that it ended between the step and this wait.
-    def _action_awaitables(self) -> None:
-        watched: set[int] = self.__dict__.setdefault("_watched", set())
-        ended = terminated({one.pk for one in self._awaitables} & watched)
-        for one in list(self._awaitables):
-            if one.pk not in watched:
-                watched.add(one.pk)
-                callback = functools.partial(self.call_soon, self._on_awaitable_finished, one)
-                self.runner.call_on_process_finish(one.pk, callback)
-            elif one.pk in ended:
-                self.call_soon(self._on_awaitable_finished, one)
-        if len(self.ctx.get("pool_running", ())) > len(self._awaitables) > 0:
-            self.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        if self.state == ProcessState.WAITING:
-            self.resume()
-
-    def _on_awaitable_finished(self, awaitable: Awaitable) -> Any:
-        current = next((known for known in self._awaitables if known.pk == awaitable.pk), None)
-        if current is None:
-            return
-        if not current.key.startswith("pool_waiting."):
-            super()._on_awaitable_finished(current)
-            return
-        # The next step looks at the children itself.
-        self._resolve_awaitable(current, current.pk)
-        self._wake()
-
-
-def awaitable(pk: int) -> Awaitable:
-    """What a workchain waits for, without loading the node."""
-    fields = {"pk": pk, "action": AwaitableAction.ASSIGN, "target": AwaitableTarget.PROCESS, "outputs": False}
-    return Awaitable(**fields)
+    def set_status(self, status: str | None) -> None:
+        """In place of the numbers of all children that AiiDA would write down: how far the pool is, if that is news."""
+        if self.ctx.get("pool_running") and (status is None or status.startswith("Waiting for child processes")):
+            status = self.pool_status()
+        if self.__dict__.get("_said") != (status,):
+            self.__dict__["_said"] = (status,)
+            super().set_status(status)
 
 
 def terminated(pks: Iterable[int]) -> set[int]:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aiida_deeph.calculations.observable import class_name
 from aiida_deeph.engine.observables.registry import OBSERVABLES
+from aiida_deeph.processes.resumable import ABANDONED
 
 DEPTH = 4
 ENDED = ("finished", "excepted", "killed")
@@ -74,6 +75,7 @@ def jobs_below(process: orm.ProcessNode) -> list[Job]:
             orm.CalcJobNode,
             with_incoming=str(depth - 1),
             edge_filters={"type": LinkType.CALL_CALC.value},
+            filters={"extras": {"!has_key": ABANDONED}},
             project=project,
         )
         jobs += [Job(pk, label or "", state in ENDED) for pk, label, state in query.all()]

@@ -8,9 +8,44 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.engine import Process, ToContext, append_
+from aiida.engine import Process, ProcessState, ToContext, append_
 from kiwipy.communications import UnroutableError
 from plumpy.processes import ConnectionClosed
+
+# Extra of a child that never began, and why: the step that submitted it was killed before the daemon knew of it.
+ABANDONED = "deeph_abandoned"
+CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+
+
+def abandon(node: orm.ProcessNode, reason: str) -> bool:
+    """Take a child out of the game: killed, sealed and marked, so that nobody runs, waits for or counts it.
+
+    A task that the daemon may hold for it is dropped, since it has ended; if a worker begins it at this very moment,
+    its next change of state fails, for the node is sealed, before a job is uploaded or a child called.
+
+    :returns: False if it had begun after all.
+    """
+    node.base.extras.set(ABANDONED, reason)
+    if not node.is_sealed:
+        node.set_process_status(reason)
+        node.delete_checkpoint()
+        node.set_process_state(ProcessState.KILLED)
+        node.seal()
+    if node.is_sealed:
+        return True
+    node.base.extras.delete(ABANDONED)
+    return False
+
+
+def never_began(node: orm.ProcessNode) -> bool:
+    """Whether the last child that a process submitted was cut off there: before it was known to the daemon, or, taken
+    from the cache, before it had its outputs."""
+    if node.is_sealed:
+        return False
+    if node.process_state in (None, ProcessState.CREATED) or ABANDONED in node.base.extras:
+        return True
+    cut_off = isinstance(node, orm.CalcJobNode) and node.is_finished and node.checkpoint is None
+    return cut_off and not node.base.caching.is_created_from_cache
 
 
 class ResumableMixin:
@@ -18,14 +53,18 @@ class ResumableMixin:
 
     A step that was killed half-way runs again from its beginning when the daemon is back; children that it had
     submitted are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
+    The last of them may have been cut off before the daemon knew of it: it is abandoned and submitted again.
     """
 
     def child(self, label: str) -> orm.ProcessNode | None:
-        """The child that was called under this label, if there is one."""
-        links = self.node.base.links.get_outgoing(
-            link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK), link_label_filter=label
-        ).all()
-        return links[0].node if links else None
+        """The child that was called under this label, if there is one that was not abandoned."""
+        links = self.node.base.links.get_outgoing(link_type=CALLS, link_label_filter=label).all()
+        nodes = [link.node for link in links if ABANDONED not in link.node.base.extras]
+        return max(nodes, key=lambda node: node.pk, default=None)
+
+    def awaited(self) -> set[int]:
+        """pks of children that the last checkpoint knows: their submission was completed."""
+        return set()
 
     def submit_once(
         self,
@@ -44,9 +83,8 @@ class ResumableMixin:
         :param description: one sentence saying what the child is for.
         :param told: whether the log of this process says so; of a thousand alike it need not.
         """
-        if name in self._called_names():
-            known = self.child(name)
-            assert known is not None
+        known = self.submitted(name)
+        if known is not None:
             return known
         names = {"call_link_label": name, "label": label, "description": description}
         metadata = {**inputs.get("metadata", {}), **names, **self.caching()}
@@ -56,24 +94,47 @@ class ResumableMixin:
             self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
         return node
 
+    def submitted(self, name: str) -> orm.ProcessNode | None:
+        """The child that was submitted under this label, by this step or by one that was killed."""
+        return self.child(name) if name in self._called_names() else None
+
     def _called_names(self) -> set[str]:
         """Labels of the calls that were submitted, read from the graph once in the life of this process."""
         known: set[str] | None = self.__dict__.get("_submitted_calls")
         if known is None:
-            calls = (LinkType.CALL_CALC, LinkType.CALL_WORK)
-            known = self.__dict__["_submitted_calls"] = set(
-                self.node.base.links.get_outgoing(link_type=calls).all_link_labels()
+            query = orm.QueryBuilder().append(orm.ProcessNode, filters={"id": self.node.pk}, tag="parent")
+            calls = {"type": {"in": [call.value for call in CALLS]}}
+            query.append(
+                orm.ProcessNode,
+                with_incoming="parent",
+                edge_filters=calls,
+                project=["id", f"extras.{ABANDONED}"],
+                edge_project="label",
             )
+            rows = query.all()
+            known = self.__dict__["_submitted_calls"] = {name for _, abandoned, name in rows if abandoned is None}
+            last = max((pk for pk, _, _ in rows), default=None)
+            if last is not None and last not in self.awaited():
+                self._abandon_if_cut_off(orm.load_node(last))
         return known
+
+    def _abandon_if_cut_off(self, node: orm.ProcessNode) -> None:
+        reason = "its submission was cut off; submitted again"
+        if never_began(node) and abandon(node, reason):
+            self.report(f"{node.process_label}<{node.pk}> never began: {reason}")
+            (link,) = node.base.links.get_incoming(link_type=CALLS).all()
+            self._called_names().discard(link.link_label)
 
     def call_once(self, function: Callable[..., Any], name: str, /, **inputs: Any) -> Any:
         """Outputs of a calcfunction, taken from an earlier call under the same name if that finished."""
         known = self.child(name)
-        if known is not None and known.is_finished_ok:
+        if known is not None and known.is_finished_ok and known.is_sealed:
             outputs = {
                 link.link_label: link.node for link in known.base.links.get_outgoing(link_type=LinkType.CREATE).all()
             }
             return outputs["result"] if set(outputs) == {"result"} else outputs
+        if known is not None and not known.is_sealed:
+            abandon(known, "was cut off; called again")
         return function(**inputs, metadata={"call_link_label": name, "label": name, **self.caching()})
 
     def caching(self) -> dict[str, bool]:
@@ -100,7 +161,8 @@ class ResumableRestartMixin(ResumableMixin):
 
     def run_process(self) -> ToContext:
         """Run the next process unless this very iteration was already submitted."""
-        node = self.child(f"iteration_{self.ctx.iteration + 1:02d}")
+        name = f"iteration_{self.ctx.iteration + 1:02d}"
+        node = self.submitted(name)
         if node is not None:
             self.ctx.iteration += 1
             return ToContext(children=append_(node))
@@ -109,6 +171,7 @@ class ResumableRestartMixin(ResumableMixin):
         metadata.setdefault("description", self.node.description)
         metadata.update(self.caching())
         result: ToContext = super().run_process()
+        self._called_names().add(name)
         return result
 
 

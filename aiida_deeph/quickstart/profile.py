@@ -13,7 +13,6 @@ from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 if TYPE_CHECKING:
-    from aiida.engine.daemon.client import DaemonClient
     from aiida.orm import Computer, InstalledCode
 
 DEFAULT_NAME = "deeph-quickstart"
@@ -135,22 +134,6 @@ def code(label: str, path: Path, plugin: str, prepend: str = "") -> InstalledCod
     ).store()
 
 
-def daemon_client() -> DaemonClient:
-    """The daemon of the loaded profile, run by the `verdi` beside the running Python.
-
-    AiiDA takes the first `verdi` on PATH, which is another one, or none, where the environment is not activated.
-    """
-    from aiida.engine.daemon.client import DaemonClient
-    from aiida.manage.configuration import get_profile
-
-    class OwnDaemonClient(DaemonClient):
-        @property
-        def _verdi_bin(self) -> str:
-            return str(program_beside_python("verdi"))
-
-    return OwnDaemonClient(get_profile())
-
-
 @contextlib.contextmanager
 def daemon(workers: int) -> Iterator[None]:
     """A daemon for the loaded profile, stopped at the end if it was started here.
@@ -161,8 +144,9 @@ def daemon(workers: int) -> Iterator[None]:
     """
     from aiida.engine.daemon.client import DaemonException
 
-    client = daemon_client()
-    client._clean_potentially_stale_pid_file()
+    from aiida_deeph.processes.aiida_internals import own_daemon
+
+    client = own_daemon(str(program_beside_python("verdi")))
     started = not client.is_daemon_running
     if started:
         try:

@@ -190,7 +190,8 @@ def drawn_cells(process: orm.ProcessNode) -> dict[str, int]:
     """Structures that the calcfunctions of a process have drawn: name -> pk."""
     query = orm.QueryBuilder().append(orm.ProcessNode, filters={"id": process.pk}, tag="process")
     calls, names = {"label": {"like": "perturb%"}}, {"edge_tag": "name", "edge_project": "label"}
-    query.append(orm.CalcFunctionNode, with_incoming="process", tag="call", edge_filters=calls)
+    ended = {"attributes.exit_status": 0, "attributes.sealed": True}
+    query.append(orm.CalcFunctionNode, with_incoming="process", tag="call", edge_filters=calls, filters=ended)
     query.append(orm.StructureData, with_incoming="call", tag="cell", project="id", **names)
     return {row["name"]["label"]: row["cell"]["id"] for row in query.dict()}
 

@@ -10,7 +10,7 @@ from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.processes.pool import PoolMixin
 from aiida_deeph.processes.ports import expose_inputs
-from aiida_deeph.processes.resumable import reason_of
+from aiida_deeph.processes.resumable import ABANDONED, reason_of
 from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import validate_positive
@@ -275,5 +275,7 @@ class FullWorkChain(FullProtocolMixin, PoolMixin, WorkChain):
         """Seconds from the submission of each child to its end."""
         times = {}
         for link in self.node.base.links.get_outgoing(node_class=orm.WorkChainNode).all():
+            if ABANDONED in link.node.base.extras:
+                continue
             times[link.link_label] = round((link.node.mtime - link.node.ctime).total_seconds(), 1)
         return times

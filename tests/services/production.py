@@ -19,6 +19,9 @@ from aiida.manage import get_manager
 from aiida.manage.configuration import create_profile, get_config, profile_context, reset_config
 from aiida.manage.configuration.config import Config
 from aiida.manage.configuration.settings import AiiDAConfigDir
+from aiida.plugins import BrokerFactory
+
+from aiida_deeph.processes.resumable import ABANDONED
 
 from .base import started_at, wait_until
 from .cluster import Cluster
@@ -40,7 +43,7 @@ class Production:
     """The loaded profile and what belongs to it."""
 
     profile: str
-    cluster: Cluster
+    cluster: Cluster | None
     daemon: DaemonClient
     computer: orm.Computer
 
@@ -102,9 +105,14 @@ class Production:
         return path.read_text(errors="replace")[-4000:] if path.is_file() else ""
 
     def jobs(self, node: orm.ProcessNode, label: str | None = None) -> list[orm.CalcJobNode]:
-        """CalcJobs below a process in the order of their submission."""
+        """CalcJobs below a process that began, in the order of their submission."""
         found = [child for child in node.called_descendants if isinstance(child, orm.CalcJobNode)]
+        found = [job for job in found if ABANDONED not in job.base.extras]
         return sorted((job for job in found if label in (None, job.process_label)), key=lambda job: job.pk)
+
+    def abandoned(self, node: orm.ProcessNode) -> list[orm.ProcessNode]:
+        """Processes below a process that never began, since a kill cut their submission off."""
+        return [child for child in node.called_descendants if ABANDONED in child.base.extras]
 
     def running(self, node: orm.ProcessNode, label: str, seconds: float = 200) -> orm.CalcJobNode:
         """Wait for a CalcJob below a process whose SLURM job runs."""
@@ -195,36 +203,62 @@ def production_profile(cluster: Cluster, name: str = "production") -> Iterator[P
         "repository_uri": f"file://{cluster.folder / 'repository'}",
     }
     broker = {f"broker_{key}": value for key, value in cluster.broker.items()}
-    former = {key: os.environ.get(key) for key in cluster.slurm.environment}
+    services = {
+        "storage_backend": "core.psql_dos",
+        "storage_config": storage,
+        "broker_backend": "core.rabbitmq",
+        "broker_config": broker,
+    }
     # Before the daemon starts: its workers ask SLURM.
-    os.environ.update(cluster.slurm.environment)
+    with variables(cluster.slurm.environment), running_profile(cluster.folder, name, services, cluster) as made:
+        yield made
+
+
+@contextmanager
+def presto_profile(folder: Path, name: str = "presto") -> Iterator[Production]:
+    """A new profile as `verdi presto` makes it, loaded, its daemon started: SQLite, ZeroMQ, jobs that run at once."""
+    services = {
+        "storage_backend": "core.sqlite_dos",
+        "storage_config": {"filepath": str(folder / "storage")},
+        "broker_backend": "core.zeromq",
+        "broker_config": BrokerFactory("core.zeromq").get_default_config(),
+    }
+    with running_profile(folder, name, services) as made:
+        yield made
+
+
+@contextmanager
+def running_profile(
+    folder: Path, name: str, services: dict[str, Any], cluster: Cluster | None = None
+) -> Iterator[Production]:
+    """A new profile in a configuration of its own, loaded, its daemon started; without a cluster jobs run at once."""
+    with configuration(folder / "aiida") as config:
+        # The queues of a test profile vanish, tasks and all, when its last worker is killed.
+        create_profile(config, name=name, email="test@localhost", is_test_profile=False, **services)
+        for option, value in OPTIONS.items():
+            config.set_option(option, value, scope=name)
+        config.set_default_profile(name)
+        config.store()
+        with profile_context(name, allow_switch=True):
+            daemon = get_daemon_client(name)
+            scheduler = "core.direct" if cluster is None else "core.slurm"
+            made = Production(name, cluster, daemon, make_computer(folder / "work", scheduler))
+            made.start_daemon()
+            try:
+                yield made
+            finally:
+                if daemon.is_daemon_running:
+                    daemon.stop_daemon(wait=True)
+                get_manager().reset_broker()
+
+
+@contextmanager
+def variables(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for a while."""
+    former = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
     try:
-        with configuration(cluster.folder / "aiida") as config:
-            create_profile(
-                config,
-                storage_backend="core.psql_dos",
-                storage_config=storage,
-                broker_backend="core.rabbitmq",
-                broker_config=broker,
-                name=name,
-                email="test@localhost",
-                # The queues of a test profile vanish, tasks and all, when its last worker is killed.
-                is_test_profile=False,
-            )
-            for option, value in OPTIONS.items():
-                config.set_option(option, value, scope=name)
-            config.set_default_profile(name)
-            config.store()
-            with profile_context(name, allow_switch=True):
-                daemon = get_daemon_client(name)
-                made = Production(name, cluster, daemon, make_computer(cluster.folder / "work"))
-                made.start_daemon()
-                try:
-                    yield made
-                finally:
-                    if daemon.is_daemon_running:
-                        daemon.stop_daemon(wait=True)
-                    get_manager().reset_broker()
+        yield
     finally:
         for key, value in former.items():
             if value is None:
@@ -248,13 +282,13 @@ def kill(pids: list[int]) -> None:
     wait_until(lambda: all(started_at(pid) != start for pid, start in known.items()), 10, "killed processes are gone")
 
 
-def make_computer(workdir: Path) -> orm.Computer:
-    """This machine, through SLURM."""
+def make_computer(workdir: Path, scheduler: str) -> orm.Computer:
+    """This machine, through a scheduler."""
     computer = orm.Computer(
         label="cluster",
         hostname="localhost",
         transport_type="core.local",
-        scheduler_type="core.slurm",
+        scheduler_type=scheduler,
         workdir=str(workdir),
     ).store()
     computer.set_minimum_job_poll_interval(1.0)

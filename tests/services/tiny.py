@@ -58,13 +58,24 @@ def tiny_overrides(n_labels: int = N_LABELS, seed: int = 1) -> dict[str, Any]:
 
 def pipeline_builder(engine: orm.InstalledCode, **options: Any) -> Any:
     """The whole pipeline: labels of a hydrogen chain, a network, H and bands of a chain twice as long."""
+    return _builder(engine, options)
+
+
+def validated_builder(engine: orm.InstalledCode, n_labels: int = N_LABELS, seed: int = 1, **options: Any) -> Any:
+    """The whole pipeline with a validation structure, so that every kind of process takes part."""
+    overrides = tiny_overrides(n_labels, seed)
+    return _builder(engine, options, overrides=overrides, validation={"known": hydrogen_chain(6)})
+
+
+def _builder(engine: orm.InstalledCode, options: dict[str, Any], **arguments: Any) -> Any:
+    given = {"overrides": tiny_overrides(), **arguments}
     builder = FullWorkChain.get_builder_from_protocol(
         {"engine": engine, "dft": engine},
         {"chain": hydrogen_chain(4)},
         targets={"long": hydrogen_chain(8)},
         protocol="fast",
-        overrides=tiny_overrides(),
         options=options or None,
+        **given,
     )
     if "dos" in builder.bands:
         del builder.bands["dos"]
