@@ -49,8 +49,9 @@ class WaitForFirstMixin:
         self.to_context(**{f"{FIRST}{name}": awaitable(pk) for name, pk in fresh.items()})
 
     def _on_awaitable_finished(self, awaitable: Awaitable) -> None:
-        if awaitable in self._awaitables:
-            super()._on_awaitable_finished(awaitable)
+        current = next((one for one in self._awaitables if one.pk == awaitable.pk), None)
+        if current is not None:
+            super()._on_awaitable_finished(current)
         if self.state != ProcessState.WAITING:
             self.__dict__["_ended_meanwhile"] = True
         self._wake()

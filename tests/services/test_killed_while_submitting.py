@@ -15,7 +15,7 @@ from tests.services.tiny import N_LABELS, validated_builder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
-# Every kind of process that a workchain submits, and the windows in which its submission is cut off, one after the other.
+# Every kind of process that a workchain submits, and the windows in which its submission is cut off, in turn.
 KILLS = {
     "DatasetWorkChain": ("stored", "stored", "checkpoint"),
     "PyscfCalculation": ("stored", "sent", "checkpoint"),
