@@ -10,7 +10,7 @@ import pytest
 from aiida import orm
 from aiida.tools.archive import create_archive
 
-from tests.services.production import presto_profile, variables
+from tests.services.production import presto_profile
 from tests.services.tiny import N_LABELS, validated_builder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -43,15 +43,16 @@ JOBS = {
 }
 
 
-def test_no_child_is_lost_or_submitted_twice_whenever_its_submission_is_cut_off(tmp_path):
+def test_no_child_is_lost_or_submitted_twice_whenever_its_submission_is_cut_off(tmp_path, monkeypatch):
     tickets = tmp_path / "tickets"
     tickets.mkdir()
     numbered = [(window, process) for process, windows in KILLS.items() for window in windows]
     for number, (window, process) in enumerate(numbered):
         (tickets / f"{number:02d}.{window}.{process}").touch()
-    path = os.pathsep.join([str(Path(__file__).parent / "killed"), os.environ.get("PYTHONPATH", "")])
-    environment = {"DEEPH_KILL_TICKETS": str(tickets), "PYTHONPATH": path}
-    with variables(environment), presto_profile(tmp_path) as presto:
+    monkeypatch.setenv("DEEPH_KILL_TICKETS", str(tickets))
+    # AiiDA hands it on to the daemon.
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "killed"))
+    with presto_profile(tmp_path) as presto:
         presto.setup_codes()
         engine = orm.load_code(f"deeph-engine@{presto.computer.label}")
         node = presto.wait(presto.submit(validated_builder(engine)), 900)
