@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import Dict
 
+from aiida_deeph.calculations.program import RUNTIME, ProgramCalcJob, split_runtime
 from aiida_deeph.calculations.staging import CONFIG_FILE, STDOUT_FILE, Staging
 from aiida_deeph.calculations.validation import check_code, check_parameters, check_remote_folders
 from aiida_deeph.engine.config import Config, parse_config
 
 
-class EngineCalculation(CalcJob):
+class EngineCalculation(ProgramCalcJob):
     """Run `deeph-engine COMMAND config.json`.
 
     A subclass names its command and configuration, declares its other inputs in `define`, and returns from `stage` the
@@ -45,6 +45,10 @@ class EngineCalculation(CalcJob):
             validator=cls._validate_parameters,
             help=f"Fields of {cls.CONFIG.__name__} other than {', '.join(cls.FILLED)}.",
         )
+        # What stands of them in `parameters` is moved here, where it is not hashed.
+        for field in sorted(RUNTIME & set(cls.CONFIG.model_fields)):
+            text = "Changes how fast the result is there, not the result."
+            spec.input(f"runtime.{field}", valid_type=(int, str), is_metadata=True, required=False, help=text)
         options = spec.inputs["metadata"]["options"]
         options["parser_name"].default = f"deeph.{cls.COMMAND}"
         options["input_filename"].default = CONFIG_FILE
@@ -76,6 +80,17 @@ class EngineCalculation(CalcJob):
         return check_parameters(values, cls.CONFIG, cls.filled(values))
 
     @classmethod
+    def hashed_inputs(cls, inputs: dict[str, Any]) -> dict[str, Any]:
+        """With the program among the options, and without what leaves the result as it is among the parameters."""
+        result = super().hashed_inputs(inputs)
+        given = result.get("parameters")
+        if isinstance(given, Dict):
+            parameters, runtime = split_runtime(given, frozenset(cls.CONFIG.model_fields))
+            if runtime:
+                result |= {"parameters": parameters, "runtime": {**(result.get("runtime") or {}), **runtime}}
+        return result
+
+    @classmethod
     def filled(cls, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """FILLED, for a configuration whose fields depend on each other."""
         return cls.FILLED
@@ -84,6 +99,9 @@ class EngineCalculation(CalcJob):
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
         """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
         message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
+        if message is None and inputs.get("runtime") and "parameters" in inputs:
+            values = {**inputs["parameters"].get_dict(), **inputs["runtime"]}
+            message = check_parameters(values, cls.CONFIG, cls.filled(values))
         if message is None and set(cls.spec().inputs) <= set(namespace):
             message = cls.check_inputs(inputs)
         return message
@@ -100,5 +118,6 @@ class EngineCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         staging = Staging(folder)
         fields = self.stage(staging)
-        config = parse_config(self.CONFIG, {**self.inputs.parameters.get_dict(), **fields}, "parameters")
+        given = {**self.inputs.parameters.get_dict(), **self.inputs.get("runtime", {})}
+        config = parse_config(self.CONFIG, {**given, **fields}, "parameters")
         return staging.finish(self.inputs.code, self.COMMAND, config)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from aiida.common.datastructures import CalcInfo, CodeInfo
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import (
     AbstractCode,
@@ -24,6 +23,7 @@ from aiida.orm import (
 )
 
 from aiida_deeph.calculations.kpoints import check_list, check_mesh, labels_of, mesh_of
+from aiida_deeph.calculations.program import ProgramCalcJob
 from aiida_deeph.calculations.validation import check_remote_folders, check_structure
 from aiida_deeph.data.structure import atom_symbols, to_engine
 from aiida_deeph.engine.dft.keywords import KeywordTable
@@ -33,7 +33,7 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 MOMENTS = "Initial spin moment by kind of atom in Bohr magnetons: a number along z, or [x, y, z] if noncollinear."
 
 
-class DftCalculation(CalcJob):
+class DftCalculation(ProgramCalcJob):
     """One SCF of one structure; H(R) and S(R) stay in the remote folder, numbers and bands return.
 
     A subclass names the program, its files, its keywords and its kinds of pseudopotentials, adds the ports of its basis

@@ -18,6 +18,7 @@ from aiida.engine import (
     while_,
 )
 
+from aiida_deeph.calculations.program import with_program
 from aiida_deeph.calculations.validation import runs_engine
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
@@ -189,7 +190,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Code and metadata of a job that leaves the raw files."""
-        given = label_options(inputs.get("options", {}), cls.record.raw_files)
+        given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files), inputs["code"])
         return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
 
     @classmethod

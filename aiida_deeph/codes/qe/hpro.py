@@ -13,12 +13,12 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import AbstractCode, Dict, RemoteData, StructureData
 from aiida_pseudo.data.pseudo.upf import UpfData
 from pydantic import Field
 
+from aiida_deeph.calculations.program import ProgramCalcJob
 from aiida_deeph.calculations.validation import check_parameters, check_remote_folders, check_structure
 from aiida_deeph.codes.qe.pw import POTENTIAL_PATH, XML_PATH
 from aiida_deeph.data.pao import PaoData
@@ -59,7 +59,7 @@ class HproConfig(Config):
     warn_error: float = Field(default=0.05, gt=0)
 
 
-class HproCalculation(CalcJob):
+class HproCalculation(ProgramCalcJob):
     """Project a run of pw.x and pw2bgw.x; a DeepH folder stays beside pw.x's XML, the errors of the bands return."""
 
     @classmethod

@@ -12,12 +12,12 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import AbstractCode, BandsData, Dict, KpointsData, RemoteData, StructureData
 from aiida_pseudo.data.pseudo.upf import UpfData
 
 from aiida_deeph.calculations.kpoints import check_mesh_or_list, mesh_of
+from aiida_deeph.calculations.program import ProgramCalcJob
 from aiida_deeph.calculations.validation import check_remote_folders, check_structure
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.dft.qe.code import POTENTIAL_FILE, PSEUDO_FOLDER, SAVE_FOLDER, XML_FILE
@@ -34,7 +34,7 @@ XML_PATH = f"{SAVE_FOLDER}/{XML_FILE}"
 POTENTIAL_PATH = f"{OUT_FOLDER}/{POTENTIAL_FILE}"
 
 
-class PwCalculation(CalcJob):
+class PwCalculation(ProgramCalcJob):
     """pw.x on one structure, without symmetry; numbers and bands return, density and potential stay where they are.
 
     k-points are a mesh for an SCF, or a list for bands from the density in `parent_folder`.
