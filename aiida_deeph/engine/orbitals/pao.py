@@ -160,7 +160,7 @@ def _value(text: str, key: str, where: str) -> float:
 
 LETTERS = "spdfghi"
 
-_NAME = re.compile(rf"(?P<file>[A-Z][a-z]?\d[^-\s]*)-(?P<shells>(?:[{LETTERS}]\d+(?:>\d+)?)+)")
+_NAME = re.compile(rf"(?P<file>[A-Z][a-z]?\d[^-\s]*)-(?P<shells>(?:[{LETTERS}]\d{{1,2}}(?:>\d{{1,2}})?)+)")
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,18 @@ def abacus_run(tmp_path: Path) -> Callable[..., Path]:
     return unpack
 
 
+@pytest.fixture
+def qe_run(tmp_path: Path) -> Callable[[str], Path]:
+    """Function: unpack a label of Quantum ESPRESSO and HPRO of the fixtures."""
+
+    def unpack(name: str) -> Path:
+        with tarfile.open(FIXTURES / "qe" / f"{name}.tar.xz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        return tmp_path / name
+
+    return unpack
+
+
 @pytest.fixture(scope="session")
 def zigzag() -> Structure:
     """C2H2, a zigzag chain along x with a bond alternation and no symmetry."""

@@ -162,7 +162,7 @@ def _types(text: str) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
         label = re.search(r"[Aa]tom label\s*=\s*(\S+)", part)
         if label is None:
             continue
-        zetas = re.findall(r"L=(\d+), number of zeta\s*=\s*(\d{1,2})\b", part)
+        zetas = re.findall(r"L=(\d), number of zeta\s*=\s*(\d{1,2})\b", part)
         shells[label[1]] = tuple(int(l) for l, count in zetas for _ in range(int(count)))
         atoms = re.search(r"number of atom for this type\s*=\s*(\d+)", part)
         if atoms is not None:

@@ -99,6 +99,8 @@ def read_stru(path: Path, lattice: NDArray[np.float64] | None = None) -> Stru:
         types, coordinates, place = [], [], 0
         while place < len(rows):
             n_atoms = int(rows[place + 2][0])
+            if not 0 < n_atoms <= len(rows):
+                raise ValueError(f"{n_atoms} atoms")
             types += [labels.index(rows[place][0])] * n_atoms
             coordinates += [[float(x) for x in row[:3]] for row in rows[place + 3 : place + 3 + n_atoms]]
             place += 3 + n_atoms

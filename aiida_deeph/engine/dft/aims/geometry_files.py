@@ -42,7 +42,7 @@ class BasisIndices:
             l = int(self.ls[places[done]])
             members = places[done : done + 2 * l + 1]
             alike = {(self.kinds[n], int(self.ls[n])) for n in members}
-            if len(alike) != 1 or self.ms[members].tolist() != list(range(-l, l + 1)):
+            if not 0 <= l < 10 or len(alike) != 1 or self.ms[members].tolist() != list(range(-l, l + 1)):
                 raise DataError("functions of an atom do not form shells", where=f"{self.path}, atom {atom + 1}")
             shells.append(l)
             done += 2 * l + 1

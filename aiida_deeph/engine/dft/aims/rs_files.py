@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.errors import DataError, InputError
+from aiida_deeph.engine.io.hdf5 import open_h5, read_array
 
 # What stands in place of a cell behind the last one.
 NO_CELL = 999999999
@@ -73,9 +73,11 @@ def read_indices(path: Path) -> RsIndices:
     cells, first, last = cells[kept], first[kept].ravel(), last[kept].ravel()
     # Rows without elements go from 0 to -1.
     counts = np.where(first > 0, last - first + 1, 0)
+    if (counts < 0).any() or not 0 < counts.sum() <= n_values:
+        raise DataError("indices are damaged", where=path, found=f"{counts.sum()} elements", expected=f"{n_values}")
     cell, rows = np.divmod(np.repeat(np.arange(len(counts)), counts), n_basis)
     places = np.arange(counts.sum()) + np.repeat(first - 1 - (np.cumsum(counts) - counts), counts)
-    if (counts < 0).any() or not len(places) or places.max() >= n_values:
+    if places.min() < 0 or places.max() >= n_values:
         raise DataError("indices are damaged", where=path, found="ranges of elements beyond the end")
     columns = columns[places] - 1
     if columns.min() < 0 or (columns > rows).any():
@@ -105,8 +107,8 @@ def read_values(paths: Sequence[Path], indices: RsIndices) -> list[NDArray[np.fl
 def _read_matrix(path: Path) -> NDArray[np.float64]:
     try:
         if path.suffix == ".h5":
-            with h5py.File(path) as file:
-                values = np.asarray(file["sparse_matrix"], dtype=np.float64).ravel()
+            with open_h5(path) as file:
+                values = read_array(file, "sparse_matrix").astype(np.float64).ravel()
         else:
             values = _numbers(path.read_text(encoding="ascii"), np.float64, path)
     except (OSError, KeyError, ValueError) as error:

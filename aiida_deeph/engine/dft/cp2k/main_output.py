@@ -185,7 +185,7 @@ def _kinds(text: str, path: Path) -> tuple[dict[int, str], dict[int, tuple[int, 
         number, name = re.match(r"(\d+)\. Atomic kind: (\S*)", kind).groups()  # type: ignore[union-attr]
         # Only the orbital basis counts; auxiliary sets of the same kind come after it.
         table = re.split(r"GTO basis set information for", kind)[1:2]
-        found = re.findall(rf"^\s+\d+\s+\d+\s+\d+\s+(\d+)\s+{_NUMBER}\s+{_NUMBER}$", "".join(table), re.MULTILINE)
+        found = re.findall(rf"^\s+\d+\s+\d+\s+\d+\s+(\d)\s+{_NUMBER}\s+{_NUMBER}$", "".join(table), re.MULTILINE)
         if not found:
             raise DataError("basis table is damaged", where=path, found=f"kind {number}", expected="its shells")
         names[int(number)] = name

@@ -85,6 +85,8 @@ class Cp2kReader(HamiltonianReader):
 def _basis(output: MainOutput, symbols: tuple[str, ...], kinds: tuple[int, ...]) -> OrbitalBasis:
     basis = OrbitalBasis({})
     for kind, symbol in sorted(set(zip(kinds, symbols, strict=True))):
+        if kind not in output.shells:
+            raise DataError("basis of a kind is missing", where=output.path, found=f"kind {kind}, {symbol}")
         basis = basis.union(OrbitalBasis({symbol: output.shells[kind]}))
     return basis
 

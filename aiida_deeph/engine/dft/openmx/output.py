@@ -153,21 +153,24 @@ def parse_output(text: str, where: object) -> OpenmxOutput:
     total = re.search(rf"Total spin moment \(muB\)\s+({_NUMBER})", body)
     dipole = re.search(rf"^ Total\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", body, re.MULTILINE)
     cutoffs = re.search(rf"Used cutoff energy \(Ryd\) for 3D-grids = ({_NUMBER}), ({_NUMBER}), ({_NUMBER})", text)
-    return OpenmxOutput(
-        version=version[1],
-        scf_energies=tuple(energy * OPENMX.hartree for _, energy in steps),
-        scf_residuals=tuple(residual for residual, _ in steps),
-        criterion=criterion * OPENMX.hartree,
-        max_steps=max_steps,
-        energies={name: float(value) * OPENMX.hartree for name, value in energies.items()},
-        fermi_energy=float(fermi[1]) * OPENMX.hartree if fermi else None,
-        atoms=tuple(_atoms(body)),
-        total_moment=float(total[1]) if total else None,
-        dipole=tuple(float(x) for x in dipole.groups()) if dipole else None,
-        forces=tuple(tuple(float(x) * OPENMX.hartree / OPENMX.bohr for x in row) for row in _forces(body)),
-        cutoffs=tuple(float(x) for x in cutoffs.groups()) if cutoffs else (),
-        seconds={_plain(name): float(value) for name, value in seconds.items()},
-    )
+    try:
+        return OpenmxOutput(
+            version=version[1],
+            scf_energies=tuple(energy * OPENMX.hartree for _, energy in steps),
+            scf_residuals=tuple(residual for residual, _ in steps),
+            criterion=criterion * OPENMX.hartree,
+            max_steps=max_steps,
+            energies={name: float(value) * OPENMX.hartree for name, value in energies.items()},
+            fermi_energy=float(fermi[1]) * OPENMX.hartree if fermi else None,
+            atoms=tuple(_atoms(body)),
+            total_moment=float(total[1]) if total else None,
+            dipole=tuple(float(x) for x in dipole.groups()) if dipole else None,
+            forces=tuple(tuple(float(x) * OPENMX.hartree / OPENMX.bohr for x in row) for row in _forces(body)),
+            cutoffs=tuple(float(x) for x in cutoffs.groups()) if cutoffs else (),
+            seconds={_plain(name): float(value) for name, value in seconds.items()},
+        )
+    except ValueError as error:
+        raise DataError("OpenMX output is damaged", where=where, found=error) from None
 
 
 def read_output(path: Path) -> OpenmxOutput:

@@ -16,6 +16,7 @@ from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path
+from aiida_deeph.engine.io.hdf5 import open_dataset, open_h5, read_array
 
 FORMAT_VERSION = 1
 
@@ -79,7 +80,7 @@ def read_matrices(directory: Path) -> PyscfOutput:
             "no PySCF run here", where=directory, expected=f"{MATRICES_FILE} as `deeph-engine pyscf` leaves it"
         )
     try:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             version = int(file.attrs["format_version"])
             if version > FORMAT_VERSION:
                 raise InputError(
@@ -89,20 +90,28 @@ def read_matrices(directory: Path) -> PyscfOutput:
                     expected=f"at most {FORMAT_VERSION}",
                     remedy="update aiida-deeph",
                 )
-            symbols = tuple(symbol.decode() for symbol in file["symbols"][:])
-            structure = Structure(symbols, file["positions"][:], file["cell"][:], tuple(file["pbc"][:].tolist()))
-            shells = {symbol: tuple(ls) for symbol, ls in json.loads(file.attrs["shells"]).items()}
-            output = PyscfOutput(
-                structure,
-                shells,
-                file["kpoints"][:],
-                file["hamiltonian"][:],
-                file["overlap"][:],
-                json.loads(file.attrs["results"]),
-            )
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            names = ("positions", "cell", "kpoints", "hamiltonian", "overlap")
+            arrays = {name: read_array(file, name) for name in names}
+            symbols, pbc = (np.asarray(h5py.Dataset(open_dataset(file, name))[...]) for name in ("symbols", "pbc"))
+            shells, results = (json.loads(file.attrs[name]) for name in ("shells", "results"))
+        output = PyscfOutput(
+            Structure(
+                tuple(symbol.decode() for symbol in symbols),
+                arrays["positions"].astype(np.float64),
+                arrays["cell"].astype(np.float64),
+                tuple(pbc.astype(bool).tolist()),
+            ),
+            {symbol: tuple(int(l) for l in ls) for symbol, ls in shells.items()},
+            arrays["kpoints"].astype(np.float64),
+            arrays["hamiltonian"].astype(np.complex128),
+            arrays["overlap"].astype(np.complex128),
+            dict(results),
+        )
+        kmesh = [int(n) for n in results["settings"]["kmesh"]]
+        shape = (len(output.kpoints), *2 * (int(results["n_orbitals"]),))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError("PySCF output is damaged", where=path, found=error, remedy="run PySCF again") from None
-    shape = (len(output.kpoints), *2 * (output.results.get("n_orbitals"),))
-    if output.hamiltonian.shape != shape or output.overlap.shape != shape:
+    wrong = len(kmesh) != 3 or min(kmesh) < 1 or output.kpoints.shape != (int(np.prod(kmesh)), 3)
+    if wrong or output.hamiltonian.shape != shape or output.overlap.shape != shape:
         raise DataError("PySCF output is damaged", where=path, found=output.hamiltonian.shape, expected=shape)
     return output

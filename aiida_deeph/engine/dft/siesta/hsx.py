@@ -54,6 +54,8 @@ def _read_0(records: FortranRecords) -> SiestaMatrices:
     gamma = bool(records.integers(1)[0])
     if not gamma:
         records.raw(4 * n_supercell)  # orbital of the cell that each column is an image of
+    elif n_supercell != n_orbitals:
+        raise DataError("HSX is damaged", where=records.path, found=f"{n_supercell} orbitals at Gamma")
     counts, columns, values = read_elements(records, n_orbitals, n_components + 1, "<f4")
     n_electrons = float(records.reals(2)[0])
     displacements = records.rows(3 * counts, "<f4").astype(np.float64).reshape(-1, 3)

@@ -13,6 +13,8 @@ from aiida_deeph.engine.errors import DataError
 
 Real = NDArray[np.float64]
 Integers = NDArray[np.int64]
+# Of H: without spin, collinear, noncollinear, with spin-orbit coupling.
+SPIN_COMPONENTS = (1, 2, 4, 8)
 # Principal quantum number, l and zeta of each orbital of a species.
 Orbitals = tuple[tuple[int, int, int], ...]
 
@@ -63,7 +65,7 @@ class SiestaMatrices:
         n_columns = len(self.counts) * self.n_images
         components = len(self.hamiltonian)
         if (
-            components not in (1, 2, 4, 8)
+            components not in SPIN_COMPONENTS
             or self.counts.sum() != len(self.columns)
             or (len(self.columns) and not 0 <= self.columns.min() <= self.columns.max() < n_columns)
             or (self.orbitals_per_atom is not None and self.orbitals_per_atom.sum() != len(self.counts))
@@ -89,6 +91,8 @@ def read_elements(
         n_elements).
     :raises DataError: the file is cut off or damaged.
     """
+    if n_matrices - 1 not in SPIN_COMPONENTS:
+        raise DataError("file is damaged", where=records.path, found=f"{n_matrices - 1} spin components")
     counts = records.integers(n_orbitals)
     columns = records.rows(counts, "<i4")
     values = np.empty((n_matrices, len(columns)))

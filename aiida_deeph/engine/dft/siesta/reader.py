@@ -198,7 +198,7 @@ def _shells(ls: list[int], raw: SiestaMatrices) -> tuple[int, ...]:
     place = 0
     while place < len(ls):
         l = ls[place]
-        if ls[place : place + 2 * l + 1] != [l] * (2 * l + 1):
+        if not 0 <= l < 10 or ls[place : place + 2 * l + 1] != [l] * (2 * l + 1):
             raise DataError("orbitals of an atom do not form shells", where=raw.path, found=ls)
         shells.append(l)
         place += 2 * l + 1

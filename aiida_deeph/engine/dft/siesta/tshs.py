@@ -31,6 +31,8 @@ def read_tshs(path: Path) -> SiestaMatrices:
         )
     geometry = records.reals(9 + 3 * n_atoms)
     gamma, _, only_overlap = (bool(n) for n in records.integers(3))
+    if gamma and n_images != 1:
+        raise DataError("TSHS is damaged", where=path, found=f"{n_images} cells at Gamma")
     if only_overlap:
         raise InputError("TSHS holds no H", where=path, remedy="run SIESTA with TS.HS.Save true and TS.onlyS false")
     records.raw(9 * 4 + 3 * 8)
