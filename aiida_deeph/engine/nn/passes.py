@@ -48,12 +48,14 @@ class Output:
     :param atoms: columns of a part's loops, shape (n_part_loops, n_columns), which take the place of what `pairs` gives
         there: for networks with a head of its own for blocks on the atoms.
     :param deviation: expected error of the entries of each edge, shape (n_part_edges,), eV; None if it is not known.
+    :param outside: whether nothing like it was in the training data, shape (n_part_edges,); given with `deviation`.
     """
 
     layout: EntryLayout
     pairs: Callable[[Part], Tensor]
     atoms: Callable[[Part], Tensor] | None = None
     deviation: Callable[[Part], Tensor] | None = None
+    outside: Callable[[Part], Tensor] | None = None
 
     def columns(self, part: Part) -> Tensor:
         """Columns of all edges of a part, shape (n_part_edges, n_columns), eV."""

@@ -26,6 +26,7 @@ from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep, Tensors
+from aiida_deeph.engine.prediction.trust import Trust
 from aiida_deeph.engine.system_torch import TorchRanks
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ def predict_entries(
     device: torch.device | str = "cpu",
     progress: bool = False,
     ranks: TorchRanks | None = None,
+    trust: Trust | None = None,
 ) -> NDArray[Any]:
     """Entries of H in eV for the given pairs, in the order of BlockSparseMatrix, float32 or float64 or complex.
 
@@ -58,6 +60,7 @@ def predict_entries(
     :param progress: show a bar on stderr.
     :param ranks: processes that predict this structure together; each gives its own share of the pairs, every pair in
         one share, and gets the entries of that share.
+    :param trust: of these pairs, filled in where the network knows.
     :raises InputError: an element is unknown to the model.
     :raises DataError: two atoms lie at one place.
     """
@@ -76,7 +79,7 @@ def predict_entries(
             structure, network.layout.basis.elements, atom_pairs[order], step, dtype, device, ranks or TorchRanks(), bar
         )
         for output in network.passes(sweep):
-            sweep.write(output, entries, order, boundaries)
+            sweep.write(output, entries, order, boundaries, trust)
     return entries
 
 
@@ -192,13 +195,19 @@ class InParts(Sweep):
         return _Finished(kept, totals, finish, {part.rows.start for part in self.parts})
 
     def write(
-        self, output: Output, entries: NDArray[Any], order: NDArray[np.int64], boundaries: NDArray[np.int64]
+        self,
+        output: Output,
+        entries: NDArray[Any],
+        order: NDArray[np.int64],
+        boundaries: NDArray[np.int64],
+        trust: Trust | None = None,
     ) -> None:
         """Fill in the entries that an output gives.
 
         :param entries: of the pairs as given, shape (n_entries,).
         :param order: place of each sorted pair among the pairs as given.
         :param boundaries: first entry of each pair as given.
+        :param trust: of the pairs as given.
         """
         for part in self.each("Hamiltonian"):
             columns = output.columns(part).reshape(-1).cpu().numpy()
@@ -209,6 +218,9 @@ class InParts(Sweep):
             target = np.arange(len(index)) + np.repeat(boundaries[places] - first, lengths)
             known = index >= 0
             entries[target[known]] = columns[index[known]]
+            if trust is not None and output.deviation is not None and output.outside is not None:
+                trust.expected_error[places] = output.deviation(part).cpu().numpy()
+                trust.outside[places] = output.outside(part).cpu().numpy()
 
 
 class _Finished:

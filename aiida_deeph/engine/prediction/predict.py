@@ -29,6 +29,7 @@ from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
+from aiida_deeph.engine.prediction.trust import Trust
 from aiida_deeph.engine.system import peak_memory_GiB
 from aiida_deeph.engine.system_torch import find_device, started_ranks
 
@@ -143,6 +144,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         pairs = pairs_of(target, network, description)
         own = pairs[ranks.share(len(pairs))]
         loaded = time.monotonic()
+        trust = Trust.empty(len(own))
         entries = predict_entries(
             network,
             structure,
@@ -153,10 +155,12 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
             device=device,
             progress=ranks.is_first and (sys.stderr.isatty() if show_progress is None else show_progress),
             ranks=ranks,
+            trust=trust,
         )
-        entries = ranks.gather(entries)
+        entries, *known = (ranks.gather(values) for values in (entries, trust.expected_error, trust.outside))
     if entries is None:
         return None
+    trust = Trust(*(values for values in known if values is not None))
     predicted = time.monotonic()
     if not np.isfinite(entries).all():
         raise DataError("model predicts NaN", where=config.model, remedy="train it again, or predict in float64")
@@ -199,6 +203,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "overlap": target.overlap is not None,
         "largest_overlap_outside": outside_overlap(target.overlap, pairs),
         "hermiticity_error_eV": hermiticity_error,
+        **trust.summary(pairs, rows),
         "gauge": description.gauge,
         "model_sha256": description.weights_sha256,
         "strict": config.strict,

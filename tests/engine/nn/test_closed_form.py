@@ -25,6 +25,7 @@ from aiida_deeph.engine.nn.closed_form.radial import RadialSpace, gaussians
 from aiida_deeph.engine.nn.network import build_model_graph, build_network, describe_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
+from aiida_deeph.engine.prediction.trust import Trust
 from tests.engine.nn.systems import BASIS, CUTOFF, random_structure
 
 SPINS = [SpinMode.NONE, SpinMode.NONCOLLINEAR]
@@ -182,3 +183,59 @@ def test_random_mixtures_of_elements_are_orthogonal() -> None:
     mixing = element_mixing(3, 8)
     np.testing.assert_allclose(mixing @ mixing.T, np.eye(3) * 8 / 3, atol=1e-12)
     np.testing.assert_array_equal(element_mixing(3, 2), np.eye(2))
+
+
+def fitted_pair(n: int = 10) -> tuple[ClosedForm, list[HamiltonianGraph], ClosedForm]:
+    """A teacher, graphs labelled by it, and a model fitted to the first of them."""
+    teacher, _ = network_of()
+    pupil, _ = network_of(seed=None)
+    graphs = []
+    for seed in range(1, n + 4):
+        structure = random_structure(seed)
+        graphs.append(attach_labels(graph_of(teacher, structure), matrix_of(teacher, structure), torch.float64))
+    pupil.fit(graphs[:n])
+    return teacher, graphs, pupil
+
+
+def test_posterior_knows_what_it_was_fitted_to() -> None:
+    """In the data leverages are at most 1; atoms squeezed together are outside; expected errors grow with them."""
+    _, graphs, pupil = fitted_pair()
+    squeezed = random_structure(1)
+    far = Structure(squeezed.symbols, 0.75 * squeezed.positions, 0.75 * squeezed.cell)
+    known, unknown = (pupil.uncertainty(graph) for graph in (graphs[0], graph_of(pupil, far)))
+    assert known is not None and unknown is not None
+    assert (known > 0).all() and float(unknown.median()) > 3 * float(known.median())
+
+
+def test_outside_is_named_atom_by_atom(tmp_path: Path) -> None:
+    _, _, pupil = fitted_pair()
+    structure = random_structure(1)
+    moved = structure.positions.copy()
+    moved[0] += np.array([0.9, 0.0, 0.0])
+    reports = []
+    for positions in (structure.positions, moved):
+        changed = Structure(structure.symbols, positions, structure.cell)
+        pairs = pairs_within(changed, CUTOFF)
+        trust = Trust.empty(len(pairs))
+        description = network_of(seed=None)[1]
+        predict_entries(pupil, changed, pairs, description, dtype=torch.float64, trust=trust)
+        reports.append(trust.summary(pairs, BASIS.orbitals_per_atom(changed.symbols)))
+    assert reports[0]["n_atoms_outside"] == 0
+    assert 0 in reports[1]["atoms_outside"]
+    assert reports[1]["expected_mae_eV"] > reports[0]["expected_mae_eV"] > 0
+
+
+def test_smooth_prior_beats_none_where_data_are_few() -> None:
+    """A smooth H of distances, seen in two structures only: the finest prior, nearly one ridge, errs more."""
+    errors = []
+    teacher, _ = network_of()
+    for detail in ("smooth", "fine"):
+        pupil, _ = network_of(seed=None, detail=detail, lmax_environment=3)
+        graphs = []
+        for seed in range(1, 7):
+            structure = random_structure(seed)
+            graphs.append(attach_labels(graph_of(teacher, structure), matrix_of(teacher, structure), torch.float64))
+        pupil.fit(graphs[:3])
+        rest = [float((pupil(graph) - graph.label).abs().mean()) for graph in graphs[3:]]
+        errors.append(sum(rest))
+    assert errors[0] < errors[1]

@@ -209,8 +209,8 @@ def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
         data = toy_member(seed, spin)
         matrix = data.hamiltonian.aligned_to(pairs_within(data.structure, CUTOFFS), data.rows_per_atom)
         graphs.append(attach_labels(build_model_graph(network, data.structure, matrix.atom_pairs), matrix))
-    network.fit(graphs)
-    save_model(tmp_path / "model", network, description)
+    architecture = {**description.architecture, **network.fit(graphs)}
+    save_model(tmp_path / "model", network, description.model_copy(update={"architecture": architecture}))
     write_deeph(tmp_path / "target", toy_member(0, spin))
     one, report = run(tmp_path / "model", tmp_path / "target", tmp_path / "one", edges_per_chunk=3)
     assert report["n_processes"] == 1

@@ -108,7 +108,9 @@ def site_features(A: Sequence[Tensor], J: int, natural: bool) -> Tensor | None:
                 continue
             product = torch.einsum("abm,nax,nby->nmxy", _coupling(l1, l2, J).to(A[l1]), A[l1], A[l2])
             if l1 == l2:  # symmetric in both factors for natural parity, else antisymmetric
-                x, y = torch.triu_indices(*product.shape[2:], offset=0 if natural else 1, device=product.device)
+                x, y = torch.triu_indices(
+                    product.shape[2], product.shape[3], 0 if natural else 1, device=product.device
+                )
                 found.append(product[:, :, x, y])
             else:
                 found.append(product.flatten(2))

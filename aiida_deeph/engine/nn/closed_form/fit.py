@@ -28,6 +28,10 @@ ROWS_AT_A_TIME = 2048
 """Bonds whose features are in memory at a time."""
 MEMBERS_FOR_SCALE = 16
 """The size of H at each distance is taken from so many members."""
+LABEL_NOISE = 1e-6
+"""As a fraction of the size of the labels: no fit is worth more digits than the labels have."""
+EQUALLY_GOOD = 2.0
+"""Twice the difference of the logarithms of two evidences that are as good as equal."""
 RIDGES = torch.logspace(-15, 1, 49, dtype=torch.float64)
 """Ratios of variances that are tried, as fractions of the largest eigenvalue of X^T X."""
 
@@ -71,14 +75,17 @@ class System:
         values, vectors = torch.linalg.eigh(torch.triu(full) + torch.triu(full, 1).T)
         values, n = values.clamp(min=0), float(self.count)
         projected = vectors.T @ self.right
-        floor = 1e-15 * self.squares + 1e-300
+        floor = LABEL_NOISE**2 * self.squares + 1e-300
         ridges = RIDGES * values[-1].clamp(min=1e-300)
         scores = []
         for ridge in ridges:
             penalty = (self.squares - (projected.square() / (values + ridge)[:, None]).sum(dim=0)).clamp(min=floor)
             scores.append(n * torch.log(penalty) + torch.log1p(values / ridge).sum())
-        best, places = torch.stack(scores).min(dim=0)
-        chosen = ridges[places]
+        table = torch.stack(scores)
+        best = table.min(dim=0).values
+        # With fewer rows than features the evidence is flat towards small ridges: the largest of equally good ones.
+        places = torch.arange(len(ridges))[:, None].expand_as(table)
+        chosen = ridges[torch.where(table <= best + EQUALLY_GOOD, places, -1).max(dim=0).values]
         shrunk = projected / (values[:, None] + chosen)
         rest = self.squares - (2 * shrunk * projected).sum(dim=0) + (shrunk.square() * values[:, None]).sum(dim=0)
         freedom = (values[:, None] / (values[:, None] + chosen)).sum(dim=0)
@@ -191,7 +198,7 @@ def _add_member(model: ThreeCentre, graph: Any, systems: dict[Hashable, System])
     for kind, outputs in model.bonds.items():
         everything = model.bonds_of(graph, kind)
         kept = wanted[between[everything.rows]]
-        for part in torch.nonzero(kept)[:, 0].split(ROWS_AT_A_TIME):
+        for part in torch.split(torch.nonzero(kept)[:, 0], ROWS_AT_A_TIME):
             bonds = everything.selected(part)
             own = model.frames_of(frames, bonds)
             basis, lengths = model.lengths(distances[bonds.rows])
@@ -209,5 +216,6 @@ def _add_member(model: ThreeCentre, graph: Any, systems: dict[Hashable, System])
         nearby = [A[graph.edge_index[0, rows]] for A in around]
         for key, value in site_outputs.encode(labels[rows]).items():
             if (species, key) in systems:
-                features = model.site_values(nearby, *key)
-                systems[species, key].add(features.flatten(0, 1).contiguous(), value.flatten(0, 1))
+                on_site = model.site_values(nearby, *key)
+                assert on_site is not None  # a system has features
+                systems[species, key].add(on_site.flatten(0, 1).contiguous(), value.flatten(0, 1))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.closed_form.config import Detail
 from aiida_deeph.engine.nn.closed_form.features import (
     bond_surroundings,
     rotations,
@@ -31,7 +32,8 @@ class Architecture(Config):
     :param lmax_environment: largest l of the surroundings of a bond; `site_lmax` in products on site.
     :param angular_decay: features of bonds shrink as exp(-l / angular_decay): what is expected of their coefficients.
     :param element_channels: mixtures of the elements.
-    :param detail: name of the prior; `choose` whether the fit may take another, `choose_lmax` its lmax with it.
+    :param detail: name of the prior; `choose` whether a fit takes that which its data support, `choose_lmax` the same
+        for `lmax_environment`.
     """
 
     bond: RadialSpace
@@ -41,7 +43,7 @@ class Architecture(Config):
     site_lmax: int
     angular_decay: float
     element_channels: int
-    detail: str = "medium"
+    detail: Detail = "medium"
     choose: bool = False
     choose_lmax: bool = False
 
@@ -72,6 +74,7 @@ class ThreeCentre(nn.Module):
     """
 
     mixing: Tensor
+    bond_functions: Tensor
 
     def __init__(self, architecture: Architecture, layout: EntryLayout) -> None:
         super().__init__()
@@ -230,10 +233,10 @@ class ThreeCentre(nn.Module):
             found = outputs.decode(values, [D.to(lengths) for D in own]) * self.scale(kind, basis)[:, None]
             pieces.append(torch.where(bonds.turned[:, None], self.targets.adjoint_of(found), found))
             places.append(between[bonds.rows])
-        for species, outputs in enumerate(self.sites):
+        for species, on_site in enumerate(self.sites):
             rows = graph.loops[graph.species[graph.edge_index[0, graph.loops]] == species]
             if len(rows):
-                pieces.append(self._site_columns(species, outputs, [A[graph.edge_index[0, rows]] for A in around]))
+                pieces.append(self._site_columns(species, on_site, [A[graph.edge_index[0, rows]] for A in around]))
                 places.append(rows)
         order = torch.cat(places)
         return (
@@ -304,4 +307,5 @@ def element_mixing(n_channels: int, n_species: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     mixtures = torch.randn(n_species, n_channels, generator=generator, dtype=torch.float64)
     mixtures[:, 0] = 1
-    return torch.linalg.qr(mixtures)[0].T * (n_species / n_channels) ** 0.5
+    orthogonal: Tensor = torch.linalg.qr(mixtures)[0].T * float(n_species / n_channels) ** 0.5
+    return orthogonal

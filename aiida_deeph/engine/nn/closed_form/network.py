@@ -14,9 +14,13 @@ from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
 from aiida_deeph.engine.nn.closed_form.fit import fit
 from aiida_deeph.engine.nn.closed_form.model import Architecture, ThreeCentre
+from aiida_deeph.engine.nn.closed_form.posterior import OUTSIDE, Posterior
 from aiida_deeph.engine.nn.closed_form.prior import architecture_of, supported_detail
 from aiida_deeph.engine.nn.network import AddUp, Network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep
+
+BIN_WIDTH, BINS = 0.05, 400
+"""Of the table of distances in which the shortest bond is looked up, Angstrom."""
 
 
 class ClosedForm(Network):
@@ -26,7 +30,7 @@ class ClosedForm(Network):
 
     def __init__(self, model: ThreeCentre) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.posterior = model, Posterior(model)
         self.layout = model.layout
         self.lmax = 0  # of the rotations in graphs: it makes its own, which reach further
 
@@ -55,25 +59,30 @@ class ClosedForm(Network):
         return cls(ThreeCentre(Architecture.model_validate(architecture), EntryLayout.of(basis, spin)))
 
     def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> dict[str, Any]:
-        """Set all coefficients, after the prior was chosen by the number of atoms in the data.
-
-        It is computed in float64 whatever the type of the network.
-        """
-        n_atoms = torch.tensor([float(sum(len(graph.species) for graph in graphs))])
-        add_up([n_atoms])
-        architecture = self.model.architecture
-        if architecture.choose:
-            config = ClosedFormConfig(
-                lmax_environment=None if architecture.choose_lmax else architecture.lmax_environment,
-                element_channels=architecture.element_channels,
-            )
-            detail = supported_detail(int(n_atoms))
-            architecture = architecture_of(config, detail, self.layout.basis, architecture.bond.end)
+        """Set all coefficients, after the prior was chosen by the data; in float64 whatever the network's type."""
+        n_atoms, distances = torch.zeros(1, dtype=torch.float64), torch.zeros(BINS, dtype=torch.float64)
+        for graph in graphs:
+            n_atoms += len(graph.species)
+            lengths = graph.edge_vec.to(torch.float64)[self.model.between(graph)].norm(dim=1)
+            distances += torch.histc(lengths, BINS, 0, BINS * BIN_WIDTH)
+        add_up([n_atoms, distances])
+        known = self.model.architecture
+        config = ClosedFormConfig(
+            lmax_environment=None if known.choose_lmax else known.lmax_environment,
+            detail=None if known.choose else known.detail,
+            element_channels=known.element_channels,
+        )
+        detail = config.detail or supported_detail(int(n_atoms))
+        occupied = torch.nonzero(distances)
+        shortest = BIN_WIDTH * int(occupied[0]) if len(occupied) else 1.0
+        architecture = architecture_of(config, detail, self.layout.basis, known.bond.end, shortest)
         exact = ThreeCentre(architecture, self.layout)
-        fit(exact, graphs, add_up)
+        posterior = Posterior(exact)
+        fit(exact, graphs, add_up, lambda name, solution: posterior.take(exact, name, solution))
         like = self.model.mixing
         self.model = exact.to(device=like.device, dtype=like.dtype)
-        return architecture.model_copy(update={"choose": False}).model_dump(mode="json")
+        self.posterior = posterior.to(device=like.device, dtype=like.dtype)
+        return architecture.model_dump(mode="json")
 
     def passes(self, sweep: Sweep) -> Iterator[Output]:
         """One for the surroundings of the atoms, one for H."""
@@ -89,4 +98,17 @@ class ClosedForm(Network):
         def columns(part: Part) -> Tensor:
             return model.columns(part.graph, *geometry(part), part.of_atoms(sums))
 
-        yield Output(self.layout, columns)
+        if not self.posterior.known:
+            yield Output(self.layout, columns)
+            return
+        known = sweep.once(
+            lambda part: self.posterior.of_edges(model, part.graph, *geometry(part), part.of_atoms(sums))
+        )
+
+        def deviation(part: Part) -> Tensor:
+            return self.posterior.expected_error(model, part.graph, known(part)[1])
+
+        def outside(part: Part) -> Tensor:
+            return known(part)[0] > OUTSIDE
+
+        yield Output(self.layout, columns, deviation=deviation, outside=outside)

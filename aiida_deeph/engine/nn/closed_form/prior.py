@@ -16,8 +16,8 @@ from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig, Detail
 from aiida_deeph.engine.nn.closed_form.model import Architecture, systems_size
 from aiida_deeph.engine.nn.closed_form.radial import RadialSpace
 
-SHORTEST = 0.7
-"""Angstrom; no bond is much shorter."""
+MARGIN = 0.9
+"""Functions of a distance reach below the shortest bond of the data by this factor."""
 TOLERANCE_BOND, TOLERANCE_ENVIRONMENT, TOLERANCE_SITE = 0.01, 0.03, 0.05
 """Components with a smaller standard deviation, as a fraction of the largest, are left out of the radial functions."""
 LARGEST_SYSTEMS = 2 * 2**30
@@ -58,16 +58,18 @@ def supported_detail(n_atoms: int) -> Detail:
     return next(detail for detail, prior in PRIORS.items() if n_atoms >= prior.atoms)
 
 
-def architecture_of(config: ClosedFormConfig, detail: Detail, basis: OrbitalBasis, end: float) -> Architecture:
+def architecture_of(
+    config: ClosedFormConfig, detail: Detail, basis: OrbitalBasis, end: float, shortest: float = 1.0
+) -> Architecture:
     """Shapes that follow from a prior.
 
-    :param end: largest distance of a pair in the training data, Angstrom.
+    :param end: largest distance of a pair in the training data, Angstrom; `shortest` the smallest.
     """
-    prior, within = PRIORS[detail], RadialSpace.within
+    prior, within, start = PRIORS[detail], RadialSpace.within, MARGIN * shortest
     found = Architecture(
-        bond=within(SHORTEST, end, prior.bond, None, TOLERANCE_BOND),
-        environment=within(SHORTEST, end, prior.environment, prior.decay, TOLERANCE_ENVIRONMENT),
-        site=within(SHORTEST, end, prior.site, prior.site_decay, TOLERANCE_SITE),
+        bond=within(start, end, prior.bond, None, TOLERANCE_BOND),
+        environment=within(start, end, prior.environment, prior.decay, TOLERANCE_ENVIRONMENT),
+        site=within(start, end, prior.site, prior.site_decay, TOLERANCE_SITE),
         lmax_environment=prior.lmax if config.lmax_environment is None else config.lmax_environment,
         site_lmax=prior.site_lmax,
         angular_decay=prior.angular_decay,

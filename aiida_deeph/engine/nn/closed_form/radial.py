@@ -56,7 +56,8 @@ class RadialSpace(Config):
         basis = gaussians(grid, self.centres())
         gram = basis.T @ basis
         gram += 1e-10 * gram.diagonal().max() * torch.eye(len(gram), dtype=gram.dtype)
-        return torch.linalg.solve(gram, basis.T @ wanted)
+        found: Tensor = torch.linalg.solve(gram, basis.T @ wanted)
+        return found
 
     def _components(self) -> tuple[Tensor, Tensor, Tensor]:
         grid = torch.linspace(self.start, self.end, _GRID, dtype=torch.float64)

@@ -237,7 +237,7 @@ class BondTargets(_Outputs):
         first = dict.fromkeys(values, 0)
         for q in self.sectors:
             for J in sorted(self.natural):
-                t = [None] * (2 * J + 1)
+                t: list[Tensor | None] = [None] * (2 * J + 1)
                 count = len(self.natural[J])
                 for m in range(J + 1):
                     places, natural = self.chosen[q, J, m]
@@ -289,8 +289,8 @@ class SiteTargets(_Outputs):
             if J not in found:
                 found[J] = part.new_zeros(len(part), len(self.natural[J]), 2 * J + 1)
             found[J] = found[J].index_copy(1, places.to(part.device), part)
-        for J, natural in self.natural.items():
+        for J, channels in self.natural.items():
             like = next(iter(values.values()))
-            found.setdefault(J, like.new_zeros(like.shape[1], len(natural), 2 * J + 1))
+            found.setdefault(J, like.new_zeros(like.shape[1], len(channels), 2 * J + 1))
         own = self.columns(found)
         return own + self.targets.adjoint_of(own * self.has_reverse.to(own.device))

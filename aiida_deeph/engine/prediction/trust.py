@@ -1,0 +1,52 @@
+"""How far a prediction can be trusted: what errors the network expects, and which atoms lie outside its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LISTED = 1000
+"""Atoms outside that are named in the report."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Of each atom pair, filled while its block is predicted; NaN where the network does not know.
+
+    :param expected_error: mean |error| of the entries of its block, shape (n_pairs,), eV.
+    :param outside: 1 if nothing like it was in the training data, else 0; shape (n_pairs,).
+    """
+
+    expected_error: NDArray[np.float64]
+    outside: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_pairs: int) -> Trust:
+        """Nothing is known yet."""
+        return cls(np.full(n_pairs, np.nan), np.full(n_pairs, np.nan))
+
+    def summary(self, atom_pairs: NDArray[np.int64], orbitals: NDArray[np.int64]) -> dict[str, Any]:
+        """For `prediction.json`: nothing if the network does not know.
+
+        :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
+        :param orbitals: rows of H of each atom, shape (n_atoms,).
+        """
+        if not len(self.outside) or np.isnan(self.expected_error).any():
+            return {}
+        i, j = atom_pairs[:, 3], atom_pairs[:, 4]
+        sizes = orbitals[i] * orbitals[j]
+        on_site = (i == j) & ~atom_pairs[:, :3].any(axis=1)
+        share = np.bincount(i, self.outside, len(orbitals)) / np.maximum(np.bincount(i, minlength=len(orbitals)), 1)
+        outside = share > 0.5
+        outside[i[on_site & (self.outside > 0)]] = True
+        atoms = np.flatnonzero(outside)
+        return {
+            "expected_mae_eV": float(np.average(self.expected_error, weights=sizes)),
+            "largest_expected_error_eV": float(self.expected_error.max()),
+            "n_pairs_outside": int(self.outside.sum()),
+            "n_atoms_outside": len(atoms),
+            "atoms_outside": atoms[:LISTED].tolist(),
+        }
