@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.split import SplitConfig
@@ -41,13 +41,51 @@ class CosineConfig(Config):
     final: float = Field(default=1e-2, ge=0, lt=1)
 
 
+class LinearConfig(Config):
+    """By step: a linear warm-up from 0, then down to `final` times the learning rate at the last step (QHNet)."""
+
+    name: Literal["linear"] = "linear"
+    warmup_steps: int = Field(default=1000, ge=0)
+    final: float = Field(default=0.0, ge=0, lt=1)
+
+
 class ConstantConfig(Config):
     """Keep the learning rate (the reference's 0)."""
 
     name: Literal["constant"] = "constant"
 
 
-Scheduler = Annotated[PlateauConfig | SlipperyConfig | CosineConfig | ConstantConfig, Field(discriminator="name")]
+Scheduler = Annotated[
+    PlateauConfig | SlipperyConfig | CosineConfig | LinearConfig | ConstantConfig, Field(discriminator="name")
+]
+
+
+class LossConfig(Config):
+    """What is minimised: the mean of squared * |dH|^2 + absolute * |dH|.
+
+    :param unit: of dH in it. As in the publications: mean |dH|^2 in eV^2 for DeepH-E3, `{squared: 1, absolute: 1, unit:
+        Hartree, mean: structures}` for QHNet.
+    :param mean: over all entries of a batch, or first over those of each structure: small ones count as much as large.
+    """
+
+    squared: float = Field(default=1.0, ge=0)
+    absolute: float = Field(default=0.0, ge=0)
+    unit: Literal["eV", "Hartree"] = "eV"
+    mean: Literal["entries", "structures"] = "entries"
+
+    @model_validator(mode="after")
+    def _is_something(self) -> LossConfig:
+        if not self.squared and not self.absolute:
+            raise ValueError("squared and absolute are both 0")
+        return self
+
+
+class OptimizerConfig(Config):
+    """Adam, or AdamW with its decay of the weights; the learning rate is a field of the training."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
 
 
 class RevertConfig(Config):
@@ -70,10 +108,12 @@ class TrainConfig(Config):
     :param batch_size: structures per batch.
     :param max_edges_per_batch: larger batches are split, their gradients accumulated: the effective batch stays.
     :param min_learning_rate: stop once the learning rate is below; a cosine ends with its last epoch instead.
+    :param best_by: mean error of the validation members by which the saved weights are the best.
     :param gradient_clip: largest gradient norm; None does not clip.
     :param orbital_weighting: power p of the weights <|H|^2>^-p of the pairs of shells in the loss: 0 minimises the mean
         |dH|^2, 1 lets every pair of shells count alike; validation never weighs.
     :param ema_decay: exponential moving average of the weights that are validated and saved; None is off.
+    :param ema_start: epoch with which it begins.
     :param max_seconds: stop with a checkpoint after so long; None has no limit.
     :param checkpoint_every: epochs.
     :param restart: folder of a `checkpoint/` to continue from, exactly.
@@ -94,10 +134,14 @@ class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
     min_learning_rate: float = Field(default=3e-5, ge=0)
     scheduler: Scheduler = PlateauConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    best_by: Literal["square", "absolute"] = "square"
     revert: RevertConfig | None = RevertConfig()
     gradient_clip: float | None = Field(default=None, gt=0)
     orbital_weighting: float = Field(default=0.0, ge=0, le=1)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    ema_start: int = Field(default=0, ge=0)
     seed: int = 42
     precision: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,8 @@ from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.training.average import WeightAverage
 from aiida_deeph.engine.training.batches import BatchSource, epoch_steps, share_of_rank, split_by_edges
 from aiida_deeph.engine.training.config import TrainConfig
-from aiida_deeph.engine.training.loss import ErrorSums, squared_error
-from aiida_deeph.engine.training.schedule import build_schedule
+from aiida_deeph.engine.training.loss import ErrorSums, summed_loss
+from aiida_deeph.engine.training.schedule import build_optimizer, build_schedule
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Best:
 
 
 class TrainingLoop:
-    """Minimises the mean |dH|^2 of a network over graphs.
+    """Minimises the loss of a network, mean |dH|^2 unless another one is configured, over graphs.
 
     :param fabric: launched; gives device, precision and ranks.
     :param network: `network(graph)` -> H entries, shape (n_entries,), eV.
@@ -79,10 +79,7 @@ class TrainingLoop:
         self._optimizer: Any = None
         self._model: Any = network.to(fabric.device)
         if network.trainable:
-            optimizer = torch.optim.Adam(
-                [p for p in network.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
-            )
-            self._model, self._optimizer = fabric.setup(network, optimizer)
+            self._model, self._optimizer = fabric.setup(network, build_optimizer(config, network))
         self._average = None if config.ema_decay is None else WeightAverage(network, config.ema_decay)
         self._schedule = build_schedule(config.scheduler, config.learning_rate, config.epochs)
         self._sums = ErrorSums.zeros(fabric.device)
@@ -114,14 +111,12 @@ class TrainingLoop:
             rate = self._schedule.rate(self.epoch)
             if self._schedule.ends_training and rate <= self._config.min_learning_rate:
                 return "min_learning_rate"
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
             reason = self._train_epoch()
             if reason is not None:
                 self._tick()
                 self._on_checkpoint()
                 return reason
-            self._end_epoch(rate)
+            self._end_epoch(self._optimizer.param_groups[0]["lr"])
             reason = self._agreed_stop()
             if reason is not None and self.epoch < self._config.epochs:
                 self._on_checkpoint()
@@ -138,7 +133,7 @@ class TrainingLoop:
     def _train_epoch(self) -> str | None:
         """Go through the steps that are left of this epoch; the reason to stop amid it, if there is one."""
         config, world = self._config, self._fabric.world_size
-        graphs = self._train.graphs
+        graphs, per_structure = self._train.graphs, config.loss.mean == "structures"
         steps = epoch_steps(len(graphs), config.batch_size, seed=config.seed, epoch=self.epoch, world_size=world)
         plan = []
         for members in steps[self.step :]:
@@ -146,20 +141,23 @@ class TrainingLoop:
             # A rank without members in the last step computes one with weight zero: all ranks must take part.
             weight = 1.0 if own else 0.0
             parts = split_by_edges(own or members[:1], graphs.n_edges, config.max_edges_per_batch)
-            plan.append((int(graphs.n_entries[list(members)].sum()), weight, parts))
+            n_terms = len(members) if per_structure else int(graphs.n_entries[list(members)].sum())
+            plan.append((n_terms, weight, parts))
         self._model.train()
         batches = self._train.batches(
             [part for _, _, parts in plan for part in parts], recurring=config.batch_size >= len(graphs)
         )
-        for n_entries, weight, parts in plan:
+        for n_terms, weight, parts in plan:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._schedule.rate(self.epoch, self.step, len(steps))
             self._optimizer.zero_grad()
             for number in range(len(parts)):
                 graph = next(batches)
                 with self._fabric.no_backward_sync(self._model, enabled=number + 1 < len(parts)):
                     prediction = self._model(graph)
                     # DDP averages over ranks, hence the factor: the gradient is that of the mean over all entries.
-                    error = squared_error(prediction, graph.label, getattr(graph, "loss_weight", None))
-                    loss = error * (weight * world / n_entries)
+                    error = summed_loss(prediction, graph.label, getattr(graph, "loss_weight", None), config.loss)
+                    loss = error * (weight * world / n_terms)
                     self._fabric.backward(loss)
                 if weight:
                     self._sums.add(prediction, graph.label)
@@ -169,7 +167,7 @@ class TrainingLoop:
                 )
                 self._largest_gradient = torch.maximum(self._largest_gradient, torch.as_tensor(norm).detach())
             self._optimizer.step()
-            if self._average is not None:
+            if self._average is not None and self.epoch >= config.ema_start:
                 self._average.update()
             self.step += 1
             if self.step < len(steps) and (world == 1 or self.step % STEPS_BETWEEN_QUESTIONS == 0):
@@ -201,12 +199,17 @@ class TrainingLoop:
         self.step = 0
         self._sums = ErrorSums.zeros(self._fabric.device)
         self._largest_gradient = torch.zeros_like(self._largest_gradient)
-        if validation.loss < self.best.loss:
+        if self._is_best(validation):
             self._bad_epochs = 0
             self._keep_best(validation)
             self._on_best()
         else:
             self._maybe_revert(validation.loss)
+
+    def _is_best(self, validation: ErrorSums) -> bool:
+        if self._config.best_by == "absolute":
+            return validation.mae < self.best.mae
+        return validation.loss < self.best.loss
 
     def _require_hope(self, train_loss: float, validation_loss: float) -> None:
         worst = max(train_loss, validation_loss)
@@ -227,7 +230,7 @@ class TrainingLoop:
         own = tuple(range(self._fabric.global_rank, len(graphs), self._fabric.world_size))
         parts = split_by_edges(own, graphs.n_edges, self._config.max_edges_per_batch or VALIDATION_EDGES) if own else []
         self._network.eval()
-        with self._average.applied() if self._average is not None else nullcontext():
+        with self._averaged():
             for graph in source.batches(parts, recurring=True):
                 sums.add(self._network(graph), graph.label)
         return sums
@@ -251,8 +254,13 @@ class TrainingLoop:
 
     # -- best weights ----------------------------------------------------------------------------------------------
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within, the weights that are validated and saved: averaged ones as soon as there are any."""
+        begun = self._average if self._average is not None and self._average.steps else None
+        return nullcontext() if begun is None else begun.applied()
+
     def _keep_best(self, validation: ErrorSums) -> None:
-        with self._average.applied() if self._average is not None else nullcontext():
+        with self._averaged():
             weights = {k: v.detach().to("cpu", copy=True) for k, v in self._network.state_dict().items()}
         resume = self._resume_state() if self._config.revert is not None else {}
         self.best = Best(self.epoch - 1, validation.loss, validation.mae, weights, resume)

@@ -1,4 +1,4 @@
-"""The reference's loss: mean |dH|^2 over all labelled entries, in eV^2."""
+"""The loss, which is mean |dH|^2 in eV^2 unless another one is configured; and the errors that are reported."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from torch import Tensor
 
 from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.training.config import LossConfig
+from aiida_deeph.engine.units import HARTREE_TO_EV
+
+PLAIN = LossConfig()
 
 
-def squared_error(prediction: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Sum of |H_predicted - H_label|^2 over all entries, a scalar in eV^2 (modulus squared where H is complex).
+def summed_loss(prediction: Tensor, label: Tensor, weight: Tensor | None = None, config: LossConfig = PLAIN) -> Tensor:
+    """Sum over all entries of |H_predicted - H_label|^2, or of what is configured, a scalar.
 
-    :param prediction: shape (n_entries,), eV.
+    :param prediction: shape (n_entries,), eV, perhaps complex.
     :param label: shape (n_entries,), eV.
     :param weight: of each entry, shape (n_entries,); None counts all alike.
     """
     difference = prediction - label
+    unit = HARTREE_TO_EV if config.unit == "Hartree" else 1.0
+    if config.absolute:
+        size = difference.abs() / unit
+        terms = config.squared * size.square() + config.absolute * size
+        return (terms if weight is None else terms * weight).sum()
     if weight is not None:
         difference = difference * weight.sqrt()
     if difference.is_complex():
         difference = torch.view_as_real(difference)
-    return difference.square().sum()
+    return difference.square().sum() * (config.squared / unit**2)
 
 
 @dataclass
@@ -105,3 +114,11 @@ def weigher(weights: Tensor) -> Callable[[HamiltonianGraph], HamiltonianGraph]:
         return graph
 
     return weigh
+
+
+def weigh_structure(graph: HamiltonianGraph) -> HamiltonianGraph:
+    """Divide the weight of each entry by their number, so that every structure counts alike."""
+    real = graph.label.real if graph.label.is_complex() else graph.label
+    weight = graph.loss_weight if "loss_weight" in graph else torch.ones_like(real)
+    graph.loss_weight = weight / len(real)
+    return graph

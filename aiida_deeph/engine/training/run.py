@@ -26,7 +26,7 @@ from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
 from aiida_deeph.engine.training.launch import StopRequest
 from aiida_deeph.engine.training.loop import TrainingLoop
-from aiida_deeph.engine.training.loss import orbital_weights, weigher
+from aiida_deeph.engine.training.loss import orbital_weights, weigh_structure, weigher
 from aiida_deeph.engine.training.report import (
     METRICS_FILE,
     REPORT_FILE,
@@ -124,6 +124,8 @@ class _Run:
         if config.orbital_weighting:
             weights = orbital_weights(self.network.layout, sets[0], config.orbital_weighting)
             sets[0].prepare(weigher(weights))
+        if config.loss.mean == "structures":
+            sets[0].prepare(weigh_structure)
         train_source, validation_source = (
             BatchSource(graphs, self.fabric.device, workers=config.loader_workers if name == "train" else 0)
             for name, graphs in zip(("train", "validation"), sets, strict=True)

@@ -1,16 +1,21 @@
-"""Learning rate by epoch; every schedule is plain numbers, so that a checkpoint holds it exactly."""
+"""Optimiser, and learning rate by epoch or step: plain numbers, so that a checkpoint holds a schedule exactly."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 
+import torch
+from torch import nn
+
 from aiida_deeph.engine.training.config import (
     ConstantConfig,
     CosineConfig,
+    LinearConfig,
     PlateauConfig,
     Scheduler,
     SlipperyConfig,
+    TrainConfig,
 )
 
 State = dict[str, float | int | None]
@@ -29,8 +34,11 @@ class Schedule(ABC):
         self.base = learning_rate
 
     @abstractmethod
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
+        """Learning rate of a step of an epoch, both counted from 0.
+
+        :param n_steps: of each epoch.
+        """
 
     def step(self, validation_loss: float) -> None:  # noqa: B027  (most schedules look at the epoch alone)
         """Take note of the validation loss of the epoch that has ended."""
@@ -51,7 +59,7 @@ class Schedule(ABC):
 class Constant(Schedule):
     """Scheduler type 0 of the reference."""
 
-    def rate(self, epoch: int) -> float:
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
         return self.base
 
 
@@ -62,7 +70,7 @@ class Slippery(Schedule):
         super().__init__(learning_rate)
         self._config = config
 
-    def rate(self, epoch: int) -> float:
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
         steps = 0 if epoch < self._config.start else 1 + (epoch - self._config.start) // self._config.interval
         return self.base * self._config.rate**steps
 
@@ -77,12 +85,30 @@ class Cosine(Schedule):
         self._config = config
         self._epochs = epochs
 
-    def rate(self, epoch: int) -> float:
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
         warmup = min(self._config.warmup_epochs, self._epochs - 1)
         if epoch < warmup:
             return self.base * (epoch + 1) / (warmup + 1)
         progress = min(1.0, (epoch - warmup) / max(1, self._epochs - 1 - warmup))
         return self.base * (self._config.final + (1 - self._config.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Linear(Schedule):
+    """By step: linear warm-up from 0 at the first one, then a line to `final` at the end of the last one."""
+
+    ends_training = False
+
+    def __init__(self, config: LinearConfig, learning_rate: float, epochs: int) -> None:
+        super().__init__(learning_rate)
+        self._config = config
+        self._epochs = epochs
+
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
+        done, warmup, final = epoch * n_steps + step, self._config.warmup_steps, self._config.final
+        if done < warmup:
+            return self.base * done / warmup
+        left = 1 - (done - warmup) / max(1, self._epochs * n_steps - warmup)
+        return self.base * (final + (1 - final) * left)
 
 
 class Plateau(Schedule):
@@ -99,7 +125,7 @@ class Plateau(Schedule):
         self.bad_epochs = 0
         self.cooldown_left = 0
 
-    def rate(self, epoch: int) -> float:
+    def rate(self, epoch: int, step: int = 0, n_steps: int = 1) -> float:
         return self.base
 
     def step(self, validation_loss: float) -> None:
@@ -137,5 +163,20 @@ def build_schedule(config: Scheduler, learning_rate: float, epochs: int) -> Sche
             return Slippery(config, learning_rate)
         case CosineConfig():
             return Cosine(config, learning_rate, epochs)
+        case LinearConfig():
+            return Linear(config, learning_rate, epochs)
         case ConstantConfig():
             return Constant(learning_rate)
+
+
+def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that a configuration names."""
+    kind = torch.optim.AdamW if config.optimizer.name == "adamw" else torch.optim.Adam
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return kind(
+        parameters,
+        lr=config.learning_rate,
+        betas=config.optimizer.betas,
+        weight_decay=config.optimizer.weight_decay,
+        fused=True,
+    )

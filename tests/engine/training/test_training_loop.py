@@ -9,12 +9,14 @@ import torch
 
 from aiida_deeph.engine.errors import DivergenceError
 from aiida_deeph.engine.training.data import GraphSet
+from aiida_deeph.engine.training.loss import ErrorSums
 from tests.engine.training.toy import toy_loop
 
 SCHEDULES = [
     {"name": "plateau", "patience": 1, "cooldown": 1, "threshold": 0.5},
     {"name": "slippery", "start": 2, "interval": 2},
     {"name": "cosine", "warmup_epochs": 2},
+    {"name": "linear", "warmup_steps": 4},
     {"name": "constant"},
 ]
 
@@ -56,7 +58,8 @@ def test_parts_of_a_batch_add_up_to_the_same_step(graphs: list[GraphSet], limit:
 @pytest.mark.parametrize("after", [1, 5, 9, 12])
 def test_an_interrupted_run_takes_the_very_same_steps(graphs: list[GraphSet], scheduler: dict, after: int) -> None:
     """Stopped after any step, amid an epoch (of three steps) or at its end, with all that has a state switched on."""
-    config = {"scheduler": scheduler, "batch_size": 2, "ema_decay": 0.9, "gradient_clip": 5.0}
+    config = {"scheduler": scheduler, "batch_size": 2, "ema_decay": 0.9, "ema_start": 1, "gradient_clip": 5.0}
+    config["optimizer"] = {"name": "adamw", "weight_decay": 0.1}
     through = toy_loop(graphs, config)
     through.run()
 
@@ -135,3 +138,28 @@ def test_without_validation_the_training_loss_stands_in(graphs: list[GraphSet], 
     loop = toy_loop([graphs[0], empty], {"epochs": 2})
     loop.run()
     assert all(row["validation_loss"] == row["train_loss"] for row in loop.rows)
+
+
+def test_averages_begin_with_their_epoch(graphs: list[GraphSet]) -> None:
+    """Before it the trained weights themselves are validated."""
+    plain, late = (toy_loop(graphs, {"epochs": 4, **extra}) for extra in ({}, {"ema_decay": 0.9, "ema_start": 2}))
+    plain.run()
+    late.run()
+    same = [a == b for a, b in zip(losses(plain.rows), losses(late.rows), strict=True)]
+    assert same == [True, True, False, False]
+
+
+def test_weight_decay_and_betas_reach_the_optimiser(graphs: list[GraphSet]) -> None:
+    loop = toy_loop(graphs, {"optimizer": {"name": "adamw", "betas": [0.99, 0.9], "weight_decay": 0.3}})
+    assert loop._optimizer.defaults["weight_decay"] == 0.3 and loop._optimizer.defaults["betas"] == (0.99, 0.9)
+    assert isinstance(loop._optimizer.optimizer, torch.optim.AdamW)
+
+
+def test_best_by_the_absolute_error(graphs: list[GraphSet]) -> None:
+    """A later epoch with the smaller mean |dH| wins, whatever its mean |dH|^2."""
+    for by, best in (("square", 0), ("absolute", 1)):
+        loop = toy_loop(graphs, {"epochs": 2, "best_by": by, "revert": None})
+        errors = iter([ErrorSums(torch.tensor([1.0, 2.0, 1.0])), ErrorSums(torch.tensor([1.5, 1.0, 1.0]))])
+        loop._errors = lambda source, errors=errors: next(errors)
+        loop.run()
+        assert loop.best.epoch == best

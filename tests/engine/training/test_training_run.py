@@ -26,7 +26,7 @@ from aiida_deeph.engine.training import loop
 from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from aiida_deeph.engine.training.config import EvaluateConfig, TrainConfig
 from aiida_deeph.engine.training.evaluate import evaluate
-from aiida_deeph.engine.training.loss import squared_error
+from aiida_deeph.engine.training.loss import summed_loss
 from aiida_deeph.engine.training.run import train
 from tests.engine.training.toy import write_toy_dataset
 
@@ -141,10 +141,10 @@ def test_divergence_keeps_the_best_model(toy_dataset: Path, tmp_path: Path, monk
     """The loss becomes NaN in the third epoch."""
     calls = iter(range(10**6))
 
-    def poisoned(prediction: torch.Tensor, label: torch.Tensor, weight: object = None) -> torch.Tensor:
-        return squared_error(prediction, label) * (1.0 if next(calls) < 14 else float("nan"))
+    def poisoned(prediction: torch.Tensor, label: torch.Tensor, *others: object) -> torch.Tensor:
+        return summed_loss(prediction, label) * (1.0 if next(calls) < 14 else float("nan"))
 
-    monkeypatch.setattr(loop, "squared_error", poisoned)
+    monkeypatch.setattr(loop, "summed_loss", poisoned)
     with pytest.raises(DivergenceError) as caught:
         train(config(toy_dataset, epochs=300), tmp_path, quiet=True)
     assert caught.value.exit_status == 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_deeph.engine.training.config import ConstantConfig, CosineConfig, PlateauConfig, SlipperyConfig
+from aiida_deeph.engine.training.config import ConstantConfig, CosineConfig, LinearConfig, PlateauConfig, SlipperyConfig
 from aiida_deeph.engine.training.schedule import Plateau, build_schedule
 
 
@@ -45,13 +45,21 @@ def test_cosine_rises_then_falls_to_its_end() -> None:
     assert rates[-1] == pytest.approx(0.01)
 
 
+def test_linear_goes_by_step() -> None:
+    schedule = build_schedule(LinearConfig(warmup_steps=4, final=0.1), 1.0, 5)
+    rates = [schedule.rate(epoch, step, 4) for epoch in range(5) for step in range(4)]
+    assert rates[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert np.diff(rates[4:]) == pytest.approx([-0.9 / 16] * 15)
+    assert rates[-1] == pytest.approx(0.1 + 0.9 / 16)
+
+
 def test_warm_up_longer_than_the_training() -> None:
     schedule = build_schedule(CosineConfig(warmup_epochs=10), 1.0, 3)
     assert [schedule.rate(epoch) for epoch in range(3)] == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 def test_decay_multiplies_all_later_rates() -> None:
-    for config in (ConstantConfig(), CosineConfig(), SlipperyConfig(), PlateauConfig()):
+    for config in (ConstantConfig(), CosineConfig(), LinearConfig(warmup_steps=5), SlipperyConfig(), PlateauConfig()):
         schedule = build_schedule(config, 1.0, 100)
         before = schedule.rate(50)
         schedule.decay(0.8)

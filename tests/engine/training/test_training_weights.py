@@ -10,10 +10,11 @@ import torch
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
-from aiida_deeph.engine.training.config import TrainConfig
+from aiida_deeph.engine.training.config import LossConfig, TrainConfig
 from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
-from aiida_deeph.engine.training.loss import orbital_weights, squared_error, weigher
+from aiida_deeph.engine.training.loss import orbital_weights, summed_loss, weigh_structure, weigher
 from aiida_deeph.engine.training.run import train
+from aiida_deeph.engine.units import HARTREE_TO_EV
 from tests.engine.training.test_training_run import SMALL, metrics
 from tests.engine.training.toy import BASIS, TinyNetwork, toy_loop, toy_member, toy_sets
 
@@ -55,9 +56,25 @@ def test_what_a_graph_holds_as_base_is_not_learned(toy_dataset: Path) -> None:
 
 def test_weighted_error() -> None:
     prediction, label, weight = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]), torch.tensor([3.0, 0.5])
-    assert float(squared_error(prediction, label, weight)) == pytest.approx(3 * 1 + 0.5 * 4)
+    assert float(summed_loss(prediction, label, weight)) == pytest.approx(3 * 1 + 0.5 * 4)
     turned = torch.complex(torch.zeros(2), prediction), torch.complex(torch.zeros(2), label)
-    assert float(squared_error(*turned, weight)) == pytest.approx(5)
+    assert float(summed_loss(*turned, weight)) == pytest.approx(5)
+
+
+def test_loss_of_both_powers_by_structure(toy_dataset: Path) -> None:
+    config = LossConfig(squared=2, absolute=3, unit="Hartree", mean="structures")
+    prediction, label = HARTREE_TO_EV * torch.tensor([1.0, 2.0]), HARTREE_TO_EV * torch.tensor([0.0, 4.0])
+    weight = torch.tensor([3.0, 0.5])
+    expected = 3 * (2 * 1 + 3 * 1) + 0.5 * (2 * 4 + 3 * 2)
+    assert float(summed_loss(prediction, label, weight, config)) == pytest.approx(expected)
+    turned = torch.complex(torch.zeros(2), prediction), torch.complex(torch.zeros(2), label)
+    assert float(summed_loss(*turned, weight, config)) == pytest.approx(expected)
+    plain = LossConfig(unit="Hartree")
+    assert float(summed_loss(prediction, label, None, plain)) == pytest.approx(5)
+    graph = weigh_structure(toy_sets(toy_dataset, 1, 0)[0][0])
+    assert float(graph.loss_weight.sum()) == pytest.approx(1) and len(graph.loss_weight) == len(graph.label)
+    with pytest.raises(ValueError, match="both 0"):
+        LossConfig(squared=0)
 
 
 def test_training_follows_the_weights(toy_dataset: Path) -> None:
