@@ -37,6 +37,8 @@ MESHES = ("kmesh", "k_grid", "kpoints")
 K_FACTOR = 2.05
 # Blocks of an atom with itself, without their mean, may differ in size by this factor: Hartree and eV do by 27.
 SIZE_FACTOR = 4.0
+# Sizes below are not compared, eV.
+SMALL = 1.0
 # Their means may differ by this, eV: a zero of energy may shift by more only if it is another one.
 ZERO = 5.0
 
@@ -139,7 +141,8 @@ class Agreement:
             if symbol not in self.on_site:
                 continue
             known_mean, known_size = self.on_site[symbol]
-            if min(size, known_size) > 0:
+            # A single orbital an atom has no size of its own, only the scatter of the atoms.
+            if min(size, known_size) > 0 and max(size, known_size) > SMALL:
                 factor = max(factor, size / known_size, known_size / size)
             if abs(mean - known_mean) > shift:
                 shift, place = abs(mean - known_mean), f"blocks of {symbol} with itself"

@@ -145,7 +145,7 @@ def test_pair_cutoff_of_the_protocol_reaches_preprocess(engine_code, hydrogen_ch
         )
         return builder.preprocess.parameters["cutoff"]
 
-    assert cutoff(protocol="fast") == 8.0
+    assert cutoff(protocol="fast") == "auto"
     assert cutoff(protocol="stringent") is None
     assert cutoff(protocol="fast", overrides={"preprocess": {"parameters": {"cutoff": 5.0}}}) == 5.0
 

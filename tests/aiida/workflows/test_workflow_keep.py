@@ -73,7 +73,7 @@ def recorded(tmp_path_factory) -> Path:
     (folder / "structure.xyz").write_text(
         '2\nLattice="5 0 0 0 5 0 0 0 2.2" Properties=species:S:1:pos:R:3 pbc="F F T"\nH 0 0 0\nH 0 0 0.8\n'
     )
-    config = {"structure": "structure.xyz", "kmesh": [1, 1, 3], "basis": "gth-szv", "ke_cutoff": 30.0, "threads": 1}
+    config = {"structure": "structure.xyz", "kmesh": [1, 1, 7], "basis": "gth-szv", "ke_cutoff": 30.0, "threads": 1}
     (folder / "config.json").write_text(json.dumps(config))
     engine = Path(sys.executable).with_name("deeph-engine")
     subprocess.run([engine, "pyscf", "config.json"], cwd=folder, check=True, capture_output=True)

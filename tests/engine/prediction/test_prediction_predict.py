@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.decay import decay_curves, thinned
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
@@ -251,3 +253,24 @@ def test_shares_are_all_pairs_once() -> None:
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(InputError, match="more processes than atom pairs"):
         Ranks(0, 3).share(2)
+
+
+def test_overlap_of_another_basis_is_refused(tmp_path: Path, target: Path) -> None:
+    """The model knows |S| over distance of its training data: shells alone do not tell a basis."""
+    data = toy_member(0)
+    source = {"agreement": {"overlap_by_distance": thinned(decay_curves(data))}}
+    model = make_model(tmp_path / "model", data=source)
+    run(model, target, tmp_path / "same")
+    off_site = (data.overlap.atom_pairs[:, 3] != data.overlap.atom_pairs[:, 4]) | data.overlap.atom_pairs[:, :3].any(1)
+    wider = np.where(np.repeat(off_site, np.diff(data.overlap.chunk_boundaries)), 1.5, 1.0)
+    write_deeph(tmp_path / "other", replace(data, overlap=data.overlap.with_entries(data.overlap.entries * wider)))
+    with pytest.raises(InputError, match="overlap is not in the basis of the training data"):
+        run(model, tmp_path / "other", tmp_path / "prediction")
+    assert not (tmp_path / "prediction").exists()
+
+
+def test_overlap_with_nan_is_refused(tmp_path: Path, model: Path, target: Path) -> None:
+    with h5py.File(target / "overlap.h5", "r+") as file:
+        file["entries"][0] = np.nan
+    with pytest.raises(DataError, match="overlap holds NaN"):
+        run(model, target, tmp_path / "prediction")
