@@ -270,7 +270,14 @@ def test_a_code_that_does_not_work_is_found_out(run, aiida_localhost):
     [
         (InputError("wrong use"), 2, "aiida-deeph: wrong use"),
         (DeepHError("failure"), 1, "aiida-deeph: failure"),
-        (RuntimeError("two\nlines"), 1, "aiida-deeph: unexpected RuntimeError: two lines"),
+        (RuntimeError("two\nlines"), 1, "aiida-deeph: the program failed; in test_cli.py, line"),
+        (RecursionError("maximum recursion depth exceeded"), 2, "aiida-deeph: input is nested too deeply"),
+        (
+            PermissionError(13, "Permission denied", "ro/x.png"),
+            2,
+            "aiida-deeph: file cannot be read or written; in ro/x",
+        ),
+        (OSError(28, "No space left on device", "x.png"), 1, "aiida-deeph: "),
     ],
 )
 def test_errors_are_one_line_and_a_status(monkeypatch, capsys, error, status, text):
@@ -283,7 +290,7 @@ def test_errors_are_one_line_and_a_status(monkeypatch, capsys, error, status, te
         main_module.main()
     assert verdict.value.code == status
     output = capsys.readouterr().err
-    assert output.startswith(text) and output.count("\n") == 1
+    assert output.startswith(text) and output.count("\n") == 1 and "unexpected" not in output
     monkeypatch.setattr(sys, "argv", ["aiida-deeph", "--debug"])
     with pytest.raises(type(error)):
         main_module.main()
