@@ -131,7 +131,15 @@ def test_large_systems_get_moments_of_a_window(
 
 def test_result_does_not_depend_on_the_workers(models: Any, folder: Write, tmp_path: Path) -> None:
     where = folder(models.random_crystal(35, n_atoms=8))
-    common = {"folder": where, "method": "kpm", "broadening": 0.3, "n_vectors": 5, "seed": 3, "counted": False}
+    common = {
+        "folder": where,
+        "mesh": (1, 1, 1),
+        "method": "kpm",
+        "broadening": 0.3,
+        "n_vectors": 5,
+        "seed": 3,
+        "counted": False,
+    }
     one, two = (dos(tmp_path, **common, workers=n) for n in (1, 2))
     assert two["dos"] == pytest.approx(one["dos"], abs=1e-9)
     assert dos(tmp_path, **{**common, "seed": 4})["dos"] != pytest.approx(one["dos"], abs=1e-3)
