@@ -28,12 +28,13 @@ from aiida_deeph.cli.main import command
 from aiida_deeph.codes.registry import checked_label_class
 from click.testing import CliRunner
 
-load_profile(SqliteTempBackend.create_profile("toy"), allow_switch=True)
+profile = load_profile(SqliteTempBackend.create_profile("toy"), allow_switch=True)
+profile.set_option("runner.poll.interval", 1)  # without a broker children are asked, by default once a minute
 assert "--chain-path" in CliRunner().invoke(command, ["setup", "codes", "--help"]).output
 computer = orm.Computer("localhost", "localhost", transport_type="core.local", scheduler_type="core.direct",
                         workdir=sys.argv[1]).store()
-computer.configure(safe_interval=0)
 computer.set_minimum_job_poll_interval(0)
+computer.configure(safe_interval=0)
 code = orm.InstalledCode(computer=computer, filepath_executable=sys.argv[2], label="chain",
                          default_calc_job_plugin="deeph.chain").store()
 structure = orm.StructureData(cell=[[2.4, 0, 0], [0, 9, 0], [0, 0, 9]], pbc=(True, False, False))
