@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.quickstart import figures
 from aiida_deeph.quickstart.results import Results
 
@@ -133,19 +133,12 @@ def render(results: Results) -> str:
     )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either the old or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def write(results: Results, folder: Path) -> tuple[Path, Path]:
     """Write `summary.json`, `report.html` and its pictures (`figures/NAME.svg`) into `folder`; give the first two."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, svg in draw_figures(results).items():
-        write_atomically(folder / "figures" / f"{name}.svg", svg)
+        write_text_atomic(folder / "figures" / f"{name}.svg", svg)
     summary, page = folder / "summary.json", folder / "report.html"
-    write_atomically(summary, json.dumps(dict(results.summary), indent=2) + "\n")
-    write_atomically(page, render(results))
+    write_text_atomic(summary, json.dumps(dict(results.summary), indent=2) + "\n")
+    write_text_atomic(page, render(results))
     return summary, page

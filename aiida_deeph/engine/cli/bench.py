@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from aiida_deeph.engine.system import peak_memory_GiB
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,9 @@ def command(
     for key, value in result.items():
         click.echo(f"{key:24s} {value:.6g}" if isinstance(value, float) else f"{key:24s} {value}")
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        from aiida_deeph.engine.io.files import write_text_atomic
+
+        write_text_atomic(json_file, json.dumps(result, indent=2) + "\n")
 
 
 def measure(
@@ -109,7 +111,7 @@ def measure(
     graph = (Batch.from_data_list(graphs) if len(graphs) > 1 else graphs[0]).to(device)
     network.to(device)
     # What the libraries, the network and its graph take: the rest of the peak is that of the steps.
-    result: dict[str, Any] = {"build_s": build_s, "start_rss_gib": peak_rss()}
+    result: dict[str, Any] = {"build_s": build_s, "start_rss_gib": peak_memory_GiB()}
     n_atoms, n_edges = int(graph.num_nodes), int(graph.edge_index.shape[1])
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, fused=True)
 
@@ -133,16 +135,10 @@ def measure(
     result |= {"infer_atoms_per_s": n_atoms / wall, "infer_edges_per_s": n_edges / wall}
     result |= {"atoms": n_atoms, "edges": n_edges, "structures": len(members)}
     result["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-    result["peak_rss_gib"] = peak_rss()
+    result["peak_rss_gib"] = peak_memory_GiB()
     if device.type == "cuda":
         result["peak_device_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return result
-
-
-def peak_rss() -> float:
-    """Largest resident memory of this process so far, GiB."""
-    # Linux counts in kiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def timed(step: Callable[[], None], steps: int, device: torch.device) -> tuple[float, float]:

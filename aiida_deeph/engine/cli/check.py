@@ -72,7 +72,7 @@ def _print_table(folder: Path, summary: dict, gates: list) -> None:
     for gate in gates:
         result = "ok" if gate.passed else "FAILED" if gate.severity == "error" else "warning"
         found = "" if gate.value is None else f"{gate.value:.3g} {gate.unit}"
-        table.add_row(gate.name, found, "" if gate.limit is None else f"{gate.limit:g}", result, gate.detail)
+        table.add_row(gate.name, found, "" if gate.limit is None else f"{gate.limit:g}", result, Text(gate.detail))
     console = Console()
     console.print(table)
     for name, value in summary.items():

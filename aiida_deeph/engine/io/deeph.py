@@ -112,7 +112,8 @@ def read_matrix(path: Path, dtype: np.dtype[Any]) -> BlockSparseMatrix:
     if entries.dtype.kind not in "fc" or (entries.dtype.kind == "c" and dtype.kind == "f"):
         raise DataError("entries have the wrong type", where=path, found=entries.dtype, expected=dtype)
     try:
-        matrix = BlockSparseMatrix(*(values[name] for name in FIELDS[:3]), entries.astype(dtype, copy=False))
+        pairs, shapes, boundaries = (values[name] for name in FIELDS[:3])
+        matrix = BlockSparseMatrix(pairs, shapes, boundaries, entries.astype(dtype, copy=False))
     except (DataError, ValueError, IndexError, TypeError) as error:
         raise DataError(str(error), where=path) from None
     if not len(matrix):

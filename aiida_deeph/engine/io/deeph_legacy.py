@@ -207,10 +207,11 @@ def _read_matrix(path: Path, rows_per_atom: NDArray[np.int64], dtype: np.dtype[A
 def _pairs_of(names: list[str], path: Path) -> NDArray[np.int64]:
     """Atom pairs of the dataset names, atoms counted from 0, shape (n_pairs, 5)."""
     try:
-        pairs = np.array(json.loads(f"[{','.join(names)}]"), dtype=np.int64).reshape(len(names), 5)
+        pairs: NDArray[np.int64] = np.array(json.loads(f"[{','.join(names)}]"), dtype=np.int64).reshape(len(names), 5)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise DataError("dataset name is no atom pair", where=path, expected="names like [0, 0, 0, 1, 1]") from None
-    return pairs - np.array([0, 0, 0, 1, 1])
+    pairs -= np.array([0, 0, 0, 1, 1])
+    return pairs
 
 
 def _write_matrix(path: Path, matrix: BlockSparseMatrix) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -64,8 +65,9 @@ def _spin_parts(data: RealSpaceHamiltonian) -> list[BlockSparseMatrix]:
     down_row = rows >= counts[h.atom_pairs[:, 3]][pair]
     down_column = columns >= counts[h.atom_pairs[:, 4]][pair]
 
-    def part(left: bool, right: bool) -> np.ndarray:
-        return h.entries[(down_row == left) & (down_column == right)]
+    def part(left: bool, right: bool) -> NDArray[Any]:
+        found: NDArray[Any] = h.entries[(down_row == left) & (down_column == right)]
+        return found
 
     uu, ud, du, dd = part(False, False), part(False, True), part(True, False), part(True, True)
     if data.spin is SpinMode.COLLINEAR and max(np.abs(m.imag).max(initial=0.0) for m in (uu, dd)) < 1e-12:
@@ -75,7 +77,7 @@ def _spin_parts(data: RealSpaceHamiltonian) -> list[BlockSparseMatrix]:
     return [BlockSparseMatrix.from_pairs(h.atom_pairs, counts, np.ascontiguousarray(v)) for v in values]
 
 
-def _supercell_csr(matrix: BlockSparseMatrix, orbitals_per_atom: np.ndarray, geometry: Any) -> sp.csr_matrix:
+def _supercell_csr(matrix: BlockSparseMatrix, orbitals_per_atom: NDArray[np.int64], geometry: Any) -> sp.csr_matrix:
     """M_ij(R) at row i and column j + n_orbitals times sisl's index of R."""
     n = int(orbitals_per_atom.sum())
     first = np.concatenate([[0], np.cumsum(orbitals_per_atom)])

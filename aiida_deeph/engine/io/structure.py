@@ -7,6 +7,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.geometry import complete_cell
 
 from aiida_deeph.engine.domain.structure import Structure
@@ -72,9 +73,10 @@ def from_ase(atoms: Atoms) -> Structure:
             "periodic direction without cell vector", found=cell.tolist(), expected="a cell vector for each pbc"
         )
     if missing.any():
-        cell = complete_cell(cell)
+        cell = complete_cell(cell)  # type: ignore[no-untyped-call]
         cell[missing] *= np.ptp(atoms.positions @ cell[missing].T, axis=0)[:, None] + VACUUM
-    return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, cell, tuple(pbc))
+    symbols = tuple(chemical_symbols[number] for number in atoms.numbers)
+    return Structure(symbols, atoms.positions, cell, tuple(pbc))
 
 
 def to_ase(structure: Structure) -> Atoms:
@@ -123,12 +125,13 @@ def read_poscar(path: Path) -> Structure:
     """
     try:
         check_count(path)
-        atoms = ase.io.read(path, format="vasp")
+        atoms = ase.io.read(path, index=-1, format="vasp")
     except InputError:
         raise
     except Exception as error:  # every format of ase has its own exceptions
         raise_if_machine_failed(error)
         raise InputError("POSCAR cannot be read", where=path, found=f"{type(error).__name__} {error}") from None
+    assert isinstance(atoms, Atoms)
     return from_ase(atoms)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from pathlib import Path
 
 import torch
@@ -13,17 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
 from aiida_deeph.engine.nn.network import Network, build_network
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_model(folder: Path, network: Network, description: ModelDescription) -> ModelDescription:
@@ -35,8 +25,9 @@ def save_model(folder: Path, network: Network, description: ModelDescription) ->
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = save(tensors)
     description = description.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
-    _write(folder / WEIGHTS_FILE, content)
-    _write(folder / DESCRIPTION_FILE, (description.model_dump_json(indent=2) + "\n").encode())
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        temporary.write_bytes(content)
+    write_text_atomic(folder / DESCRIPTION_FILE, description.model_dump_json(indent=2) + "\n")
     return description
 
 

@@ -99,9 +99,9 @@ def honeycomb(name: str, vacuum: float = 20.0) -> Structure:
         raise InputError("unknown layer", found=name, expected=f"one of {', '.join(HONEYCOMBS)}, or a structure file")
     a, thickness = HONEYCOMBS[name]
     if thickness:
-        atoms = mx2(formula=name, kind="2H", a=a, thickness=thickness, vacuum=None)
+        atoms = mx2(formula=name, kind="2H", a=a, thickness=thickness, vacuum=None)  # type: ignore[no-untyped-call]
     else:
-        atoms = graphene(formula="C2" if name == "graphene" else name, a=a)
+        atoms = graphene(formula="C2" if name == "graphene" else name, a=a)  # type: ignore[no-untyped-call]
     atoms.cell[1] += atoms.cell[0]
     atoms.cell[2] = (0.0, 0.0, vacuum)
     atoms.pbc = (True, True, False)

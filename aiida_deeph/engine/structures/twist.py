@@ -34,7 +34,7 @@ class TwistConfig(Config):
     angle: float | None = Field(default=None, ge=0, le=60)
     tolerance: float | None = Field(default=None, gt=0)
     max_strain: float = Field(default=0.005, ge=0, lt=0.2)
-    max_atoms: int = Field(default=20_000, ge=2)
+    max_atoms: int = Field(default=20_000, ge=2, le=1_000_000)
     distance: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -70,8 +70,14 @@ def twisted_layers(lower: Structure, upper: Structure, config: TwistConfig) -> t
     layers = _frame(lower), _frame(upper)
     lengths, atoms = (layers[0].length, layers[1].length), (len(lower), len(upper))
     if config.angle is not None:
-        options = {"tolerance": config.tolerance, "max_strain": config.max_strain, "max_atoms": config.max_atoms}
-        common = nearest(config.angle, lengths, atoms, **options)
+        common = nearest(
+            config.angle,
+            lengths,
+            atoms,
+            tolerance=config.tolerance,
+            max_strain=config.max_strain,
+            max_atoms=config.max_atoms,
+        )
     else:
         common = commensurate(config.m or 1, config.r)
         size = atoms[0] * common.n_cells[0] + atoms[1] * common.n_cells[1]
@@ -83,10 +89,10 @@ def twisted_layers(lower: Structure, upper: Structure, config: TwistConfig) -> t
         common = replace(common, strain=strain if abs(strain) > 1e-12 else 0.0)
     side = lengths[0] * np.sqrt(common.n_cells[0])
     cell = np.array([[side, 0, 0], [side / 2, side * np.sqrt(3) / 2, 0], [0, 0, max(map(cell_height, (lower, upper)))]])
-    turned = (
+    below, above = (
         _in_common_cell(layer, vector, cell) for layer, vector in zip(layers, (common.lower, common.upper), strict=True)
     )
-    return stacked(cell, *turned, config.distance), common
+    return stacked(cell, below, above, config.distance), common
 
 
 @dataclass(frozen=True)

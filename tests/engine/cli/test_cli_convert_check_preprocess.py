@@ -97,3 +97,11 @@ def test_preprocess(run, tmp_path: Path, folder: Path) -> None:
     assert "a dataset stands there" in run("preprocess", config)[2]
     status, _, err = run("preprocess", config, "--overwrite")
     assert status == 1 and "1 of 1 members rejected" in err
+
+
+def test_a_folder_called_like_markup_keeps_its_name(run, tmp_path: Path, folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a[").mkdir()
+    folder.rename(tmp_path / "a[/bold]")
+    status, out, err = run("check", "a[/bold]")
+    assert (status, err) == (0, "") and "a[/bold]" in out
