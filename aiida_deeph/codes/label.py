@@ -231,7 +231,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             return None
         # Not to be taken from the cache by anyone.
         node.base.caching.is_valid_cache = False
-        report = self._retry(f"missing: {', '.join(files)}")
+        report = self._retry(node, f"missing: {', '.join(files)}")
         if report.exit_code.status == self.exit_codes.ERROR_JOB_FAILED.status:
             failed = self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(files))
             return ProcessHandlerReport(True, failed)

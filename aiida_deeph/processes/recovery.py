@@ -40,8 +40,10 @@ class ScfRecoveryMixin:
     @classmethod
     def define_recovery(cls, spec: ProcessSpec) -> None:
         """Exit codes of a job that is given up."""
-        spec.exit_code(310, "ERROR_SCF_NOT_CONVERGED", message="The SCF cycle did not converge, whatever was tried.")
-        spec.exit_code(320, "ERROR_JOB_FAILED", message="The job failed again after all retries.")
+        spec.exit_code(
+            310, "ERROR_SCF_NOT_CONVERGED", message="The SCF cycle did not converge, whatever was tried: {reason}"
+        )
+        spec.exit_code(320, "ERROR_JOB_FAILED", message="The job failed again after all retries: {reason}")
 
     def reset_recovery(self) -> None:
         """Nothing tried so far; called by `setup`."""
@@ -65,7 +67,8 @@ class ScfRecoveryMixin:
         self.ctx.scf_attempts += 1
         improved = self.improve_scf(self.ctx.inputs["parameters"].get_dict(), self.ctx.scf_attempts)
         if improved is None:
-            return ProcessHandlerReport(True, self.exit_codes.ERROR_SCF_NOT_CONVERGED)
+            failed = self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(reason=self.why(node))
+            return ProcessHandlerReport(True, failed)
         self.ctx.inputs["parameters"] = orm.Dict(improved)
         self.report(f"SCF not converged: attempt {self.ctx.scf_attempts} with changed parameters")
         return ProcessHandlerReport(True)
@@ -78,7 +81,7 @@ class ScfRecoveryMixin:
         options = self.ctx.inputs["metadata"]["options"]
         if "max_wallclock_seconds" in options:
             options["max_wallclock_seconds"] *= 2
-        return self._retry("out of walltime")
+        return self._retry(node, "out of walltime")
 
     @process_handler(priority=350)
     def handle_no_space(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
@@ -90,12 +93,12 @@ class ScfRecoveryMixin:
         """Node failure, cancelled or cut off: the same job once more."""
         if node.exit_status not in (*RETRYABLE, *self.incomplete):
             return None
-        return self._retry(f"exit status {node.exit_status}")
+        return self._retry(node, f"exit status {node.exit_status}")
 
-    def _retry(self, reason: str) -> ProcessHandlerReport:
+    def _retry(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
         self.ctx.retries += 1
         if self.ctx.retries > self.max_retries:
-            return ProcessHandlerReport(True, self.exit_codes.ERROR_JOB_FAILED)
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_JOB_FAILED.format(reason=self.why(node)))
         self.report(f"{reason}: retry {self.ctx.retries} of {self.max_retries}")
         # Plugins of others let AiiDA take a job that was cut off from the cache: the retry would fail the same way.
         self.ctx.inputs["metadata"]["disable_cache"] = True

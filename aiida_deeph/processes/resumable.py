@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.engine import Process, ProcessState, ToContext, append_
+from aiida.engine import ExitCode, Process, ProcessState, ToContext, append_
 from kiwipy.communications import UnroutableError
 from plumpy.processes import ConnectionClosed
 
@@ -156,6 +156,10 @@ class ResumableMixin:
         return super().kill(msg_text, force_kill)
 
 
+# Exit codes of BaseRestartWorkChain, which say nothing of the cause.
+UNEXPLAINED = (301, 302, 401, 402)
+
+
 class ResumableRestartMixin(ResumableMixin):
     """For subclasses of BaseRestartWorkChain: its submission made repeatable, and children that carry a label."""
 
@@ -174,22 +178,21 @@ class ResumableRestartMixin(ResumableMixin):
         self._called_names().add(name)
         return result
 
+    def inspect_process(self) -> ExitCode | None:
+        """As of every restart workchain; where that gives up, it says why the last process failed."""
+        verdict: ExitCode | None = super().inspect_process()
+        if verdict is None or verdict.status not in UNEXPLAINED:
+            return verdict
+        node = self.ctx.children[self.ctx.iteration - 1]
+        return ExitCode(verdict.status, f"{verdict.message} {node.process_label}<{node.pk}>: {self.why(node)}")
 
-# Exit codes of BaseRestartWorkChain that say nothing of the cause.
-UNEXPLAINED = (301, 401, 402)
+    def why(self, node: orm.ProcessNode) -> str:
+        """Why one of the processes failed."""
+        return reason_of(node)
 
 
 def reason_of(node: orm.ProcessNode) -> str:
-    """Why a process did not succeed, in a few words; if a workchain cannot tell, in the words of its last job."""
+    """Why a process did not succeed, in a few words."""
     if node.is_excepted:
         return f"excepted: {node.exception}"
-    if node.is_killed:
-        return "was killed"
-    reason = f"[{node.exit_status}] {node.exit_message}"
-    if node.exit_status not in UNEXPLAINED:
-        return reason
-    failed = [child for child in node.called if child.is_failed or child.is_excepted]
-    if not failed:
-        return reason
-    last = max(failed, key=lambda child: child.pk)
-    return f"{reason} {last.process_label}<{last.pk}>: {reason_of(last)}"
+    return "was killed" if node.is_killed else f"[{node.exit_status}] {node.exit_message}"

@@ -133,7 +133,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         spec.exit_code(
             310,
             "ERROR_TOO_MANY_FAILED_LABELS",
-            message="Too many labels failed: {failed} of {total}.",
+            message="Too many labels failed: {failed} of {total}, {reason}",
         )
         spec.exit_code(
             320, "ERROR_PREPROCESS_FAILED", message="The preprocess job failed with exit status {status}: {message}"
@@ -150,7 +150,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
             return None
         self.out("output_parameters", self.call_once(report_failure, "report_labels", labels=self._label_report()))
         exit_code: ExitCode = self.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.format(
-            failed=len(self.ctx.failed), total=len(self.members)
+            failed=len(self.ctx.failed), total=len(self.members), reason=self.first_failure()
         )
         return exit_code
 

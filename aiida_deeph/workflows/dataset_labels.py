@@ -159,6 +159,11 @@ class DatasetLabelsMixin(PoolMixin):
         none_left = len(self.ctx.failed) == len(self.members) and not others
         return len(self.ctx.failed) > self.limits[1] or none_left
 
+    def first_failure(self) -> str:
+        """Name of the first label that failed, and the reason."""
+        name, reason = next(iter(self.ctx.failed.items()))
+        return f"{name}: {reason}"
+
     def pool_status(self) -> str:
         """Labels done, running, failed."""
         return f"labels: {super().pool_status()}, {len(self.ctx.failed)} failed"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aiida import orm
+from aiida.common.exceptions import NotExistent
 from aiida.engine import calcfunction
 from aiida.plugins import CalculationFactory
 
@@ -83,8 +85,15 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         """CP2K before 2023.2 ends as if all were well when the SCF did not converge; only its output says so."""
         if super().is_unconverged(node):
             return True
-        name = node.get_option("output_filename")
-        return node.is_finished_ok and NOT_CONVERGED in node.outputs.retrieved.base.repository.get_object_content(name)
+        return node.is_finished_ok and NOT_CONVERGED in cls._output(node)
+
+    @classmethod
+    def _output(cls, node: orm.CalcJobNode) -> str:
+        """The main output of a job; empty if it did not come."""
+        try:
+            return str(node.outputs.retrieved.base.repository.get_object_content(node.get_option("output_filename")))
+        except (FileNotFoundError, NotExistent):
+            return ""
 
     @classmethod
     def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:
@@ -109,6 +118,11 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         if inputs.get("files"):
             job["file"] = dict(inputs["files"])
         return job
+
+    def why(self, node: orm.ProcessNode) -> str:
+        """What CP2K says when it gives up, which aiida-cp2k does not pass on."""
+        said = abort_message(self._output(node)) if isinstance(node, orm.CalcJobNode) else None
+        return f"[{node.exit_status}] {said}" if said else super().why(node)
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles with smaller density mixing at first, then Fermi smearing of 300 K as well."""
@@ -136,3 +150,14 @@ def basis_sets(parameters: Mapping[str, Any]) -> dict[str, str]:
     kinds = parameters.get("FORCE_EVAL", {}).get("SUBSYS", {}).get("KIND", [])
     kinds = [kinds] if isinstance(kinds, Mapping) else kinds
     return {kind["_"]: kind["BASIS_SET"] for kind in kinds}
+
+
+def abort_message(text: str) -> str | None:
+    """The reason in the box that CP2K draws around an abort; None if there is no such box."""
+    box = re.search(r"\[ABORT\].*?\*{20}", text, re.DOTALL)
+    if box is None:
+        return None
+    # Beside a drawing; the last line names a place in the source.
+    lines = [re.sub(r"^[\s*]*(\\___/|\||O/\||/\| ?\||/ \\)?|[\s*]*$", "", line) for line in box[0].splitlines()[1:-1]]
+    said = " ".join(line for line in lines if line and not re.search(r"\.F:\d+$", line))
+    return " ".join(said.split()) or None

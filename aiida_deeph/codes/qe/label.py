@@ -282,7 +282,7 @@ class QeLabelWorkChain(LabelWorkChain):
         if self.ctx.n_projections > self.max_retries:
             if missing:
                 return self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(missing))
-            return self.exit_codes.ERROR_JOB_FAILED
+            return self.exit_codes.ERROR_JOB_FAILED.format(reason=self.why(node))
         reason = f"missing: {', '.join(missing)}" if missing else f"exit status {node.exit_status}"
         self.report(f"HPRO, {reason}: retry {self.ctx.n_projections} of {self.max_retries}")
         self.ctx.projection["metadata"]["disable_cache"] = True

@@ -195,7 +195,7 @@ def test_mixing_ladder(name, start, step, code_of, ended_job, remote):
         before |= {weight: now[weight]}
     assert now[key] == value
     job = ended_job(f"deeph.{name}", 410, outputs={"output_parameters": results(bad), "remote_folder": remote()})
-    assert inspect(process, step, job) == process.exit_codes.ERROR_SCF_NOT_CONVERGED
+    assert inspect(process, step, job).status == process.exit_codes.ERROR_SCF_NOT_CONVERGED.status
     # A bad density is not started from.
     assert "restart_folder" not in process.ctx.inputs
 

@@ -72,6 +72,8 @@ def test_too_many_failures_end_it_and_are_named(builder_of, cells, fake_label):
     results, node = run_get_node(builder)
     assert node.exit_status == DatasetWorkChain.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.status
     assert "Too many labels failed: 2 of 6" in node.exit_message
+    # The root cause of the first, for all that stand above.
+    assert node.exit_message.endswith("[399] failed as told")
     assert sorted(results["output_parameters"]["failed"]) == ["c0", "c1"]
     # No label is begun once the verdict is clear.
     assert [name for event, name in fake_label.diary if event == "begin"] == ["label c0", "label c1"]

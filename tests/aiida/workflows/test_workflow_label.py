@@ -76,6 +76,42 @@ def test_job_that_ended_before_is_the_first_iteration(start, step, engine_code, 
     assert process.child("iteration_02") is not None and process.child("iteration_01") is None
 
 
+REFUSED = "the job refused its input: unknown basis gth-szvv; did you mean gth-szv"
+
+
+def test_root_cause_of_a_refused_job_stands_in_the_message_of_its_label(pyscf, step, ended_job):
+    job = ended_job("deeph.pyscf", 210)
+    job.set_exit_message(REFUSED)
+    verdict = run_and_inspect(pyscf, step, job)
+    assert verdict.status == 402 and verdict.message.endswith(f"<{job.pk}>: [210] {REFUSED}")
+
+
+def test_root_cause_of_an_scf_that_is_given_up_stands_in_the_message_of_its_label(pyscf, step, ended_job):
+    job = ended_job("deeph.pyscf", 410)
+    job.set_exit_message("120 cycles, gradient 3.0 Ha")
+    verdicts = [run_and_inspect(pyscf, step, job) for _ in range(3)]
+    assert verdicts[-1].status == 310 and "whatever was tried: [410] 120 cycles" in verdicts[-1].message
+
+
+def test_root_cause_of_an_abort_of_cp2k_is_what_its_box_says(cp2k, step, ended_job):
+    box = """
+ *******************************************************************************
+ *   ___                                                                       *
+ *  /   \\                                                                      *
+ * [ABORT]                                                                     *
+ *  \\___/    The requested basis set <SZVV-MOLOPT-SR-GTH> for element <H> was  *
+ *    |               not found in the basis set files <BASIS_MOLOPT>          *
+ *  O/|                                                                        *
+ * /| |                                                                        *
+ * / \\                                          aobasis/basis_set_types.F:1509 *
+ *******************************************************************************
+"""
+    job = ended_job("cp2k", 304, outputs={"retrieved": cp2k_output(box)})
+    verdict = run_and_inspect(cp2k, step, job)
+    expected = "basis set <SZVV-MOLOPT-SR-GTH> for element <H> was not found in the basis set files <BASIS_MOLOPT>"
+    assert verdict.status == 402 and verdict.message.endswith(f"[304] The requested {expected}")
+
+
 def test_pyscf_job_gets_the_common_inputs(pyscf):
     inputs = pyscf.ctx.inputs
     assert inputs["parameters"]["basis"] == "gth-szv"
@@ -121,7 +157,7 @@ def test_unconverged_pyscf_is_tried_with_more_cycles_then_smearing_then_given_up
     assert "smearing" not in pyscf.ctx.inputs["parameters"].get_dict()
     assert run_and_inspect(pyscf, step, job).status == 0
     assert pyscf.ctx.inputs["parameters"]["smearing"] == 0.05
-    assert run_and_inspect(pyscf, step, job) == pyscf.exit_codes.ERROR_SCF_NOT_CONVERGED
+    assert run_and_inspect(pyscf, step, job).status == pyscf.exit_codes.ERROR_SCF_NOT_CONVERGED.status
 
 
 def test_unconverged_cp2k_that_claims_success_is_not_believed(cp2k, step, ended_job):
@@ -152,7 +188,7 @@ def test_retryable_failures_are_retried_twice(pyscf, step, ended_job, status):
         assert pyscf.ctx.inputs["metadata"]["disable_cache"], "the failed job itself would be taken from the cache"
     assert pyscf.ctx.inputs["parameters"].get_dict() == before
     last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", status))
-    assert last == pyscf.exit_codes.ERROR_JOB_FAILED
+    assert last.status == pyscf.exit_codes.ERROR_JOB_FAILED.status
 
 
 def test_out_of_walltime_gets_twice_the_time(pyscf, step, ended_job):
@@ -168,7 +204,7 @@ def test_full_disk_makes_the_label_wait(pyscf, step, ended_job):
 
 def test_wrong_input_of_the_engine_is_not_retried(pyscf, step, ended_job):
     last = run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 210))
-    assert last == pyscf.exit_codes.ERROR_UNHANDLED_FAILURE
+    assert last.status == pyscf.exit_codes.ERROR_UNHANDLED_FAILURE.status
 
 
 def test_a_run_that_was_submitted_before_a_kill_is_taken_up(pyscf, step):

@@ -134,7 +134,7 @@ def test_a_checkpoint_that_is_gone_means_from_the_one_before_and_then_from_the_b
     assert "restart_folder" not in train.ctx.inputs
     # A fine-tuning begins with the model that it was given.
     assert train.ctx.inputs["initial_model"].uuid == train.ctx.start_model.uuid
-    assert turn(415)[0] == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE
+    assert turn(415)[0].status == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE.status
 
 
 def test_full_disk_makes_the_training_wait_with_its_checkpoint(train, turn):
@@ -145,7 +145,7 @@ def test_full_disk_makes_the_training_wait_with_its_checkpoint(train, turn):
 
 
 def test_refused_input_is_not_retried(train, turn):
-    assert turn(210)[0] == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE
+    assert turn(210)[0].status == TrainWorkChain.exit_codes.ERROR_UNHANDLED_FAILURE.status
 
 
 def test_model_is_tested_on_what_it_has_not_seen(train, turn, step, model, ended_job):
