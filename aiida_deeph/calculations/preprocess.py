@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import Bool, RemoteStashCompressedData, Str
+from aiida.orm import Bool, Data, RemoteStashCompressedData, Str, StructureData
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.folders import MEMBERS, OUTPUT, stage_dataset
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS, Staging
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData
+from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import MANIFEST_FILE
+from aiida_deeph.engine.preprocess.asked import as_asked
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
 # The reader of DeepH folders.
 DEEPH = "deeph"
 REPORT_FILE = "preprocess.json"
 EXTENDED = "extended"
+# Structures that the labels were asked for.
+ASKED = "asked.json"
 
 
 class PreprocessCalculation(EngineCalculation):
@@ -33,7 +37,12 @@ class PreprocessCalculation(EngineCalculation):
     COMMAND = "preprocess"
     CONFIG = PreprocessConfig
     FILLED = MappingProxyType(
-        {"members": ({"name": "member", "path": "members/member", "code": "any"},), "output": None, "extend": None}
+        {
+            "members": ({"name": "member", "path": "members/member", "code": "any"},),
+            "output": None,
+            "extend": None,
+            "asked": None,
+        }
     )
 
     @classmethod
@@ -111,6 +120,9 @@ class PreprocessCalculation(EngineCalculation):
             for name, node in sorted(self.inputs.get("hamiltonians", {}).items())
         ]
         fields: dict[str, Any] = {"members": members, "output": OUTPUT}
+        asked = {name: as_asked(to_engine(node)) for name, node in asked_structures(self.inputs.get("labels", {}))}
+        if asked:
+            fields["asked"] = staging.write_json(asked, ASKED)
         if "extend" in self.inputs:
             fields["extend"] = stage_dataset(staging, self.inputs.extend, self.inputs.extend_folder, EXTENDED)
         staging.retrieve(f"{OUTPUT}/{MANIFEST_FILE}", f"{OUTPUT}/{REPORT_FILE}")
@@ -118,3 +130,11 @@ class PreprocessCalculation(EngineCalculation):
             # Member by member: those that were taken over are nodes of an earlier run.
             staging.retrieve_for_parser(*(f"{OUTPUT}/{MEMBERS}/{member['name']}" for member in members))
         return fields
+
+
+def asked_structures(labels: Mapping[str, Data]) -> Iterator[tuple[str, StructureData]]:
+    """The structure that each label was asked for, as far as its folder is known to come from a job that had one."""
+    for name, folder in sorted(labels.items()):
+        if folder.creator is not None:
+            links = folder.creator.base.links.get_incoming(StructureData, link_label_filter="structure")
+            yield from ((name, node) for node in links.all_nodes())

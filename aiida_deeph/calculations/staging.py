@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
@@ -50,6 +53,11 @@ class Staging:
     def write_structure(self, node: StructureData, name: str = STRUCTURE_FILE) -> str:
         """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
         write_structure(self._path(name), to_engine(node))
+        return name
+
+    def write_json(self, values: Mapping[str, Any], name: str) -> str:
+        """Write a JSON file and return its name."""
+        self._path(name).write_text(json.dumps(values), encoding="utf-8")
         return name
 
     def copy(self, node: Data, target: str, source: str = ".") -> str:

@@ -39,7 +39,8 @@ class PreprocessConfig(Config):
     :param max_hermiticity_error: eV.
     :param min_overlap_eigenvalue: smallest eigenvalue of S(k), at Gamma and at two further k-points.
     :param gauge: `as_computed`, or `mu_removed`: H - mu S with mu = (H.S)/(S.S) over all entries.
-    :param max_failed_fraction: a larger share of rejected members is an error; duplicates do not count.
+    :param max_failed_fraction: a larger share of rejected members is an error.
+    :param asked: file of the structures that were asked for, by member name: a run of another one is rejected.
     """
 
     members: tuple[MemberSource, ...] = ()
@@ -53,6 +54,7 @@ class PreprocessConfig(Config):
     min_overlap_eigenvalue: float = 1e-6
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
     max_failed_fraction: float = Field(default=0.1, ge=0, lt=1)
+    asked: str | None = None
 
     @model_validator(mode="after")
     def _something(self) -> PreprocessConfig:

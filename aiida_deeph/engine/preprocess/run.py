@@ -40,6 +40,7 @@ from aiida_deeph.engine.io.deeph_legacy import read_legacy
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.preprocess.agreement import Agreement
+from aiida_deeph.engine.preprocess.asked import check_asked, read_asked
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
 from aiida_deeph.engine.preprocess.integrals import overlap_as_integrals
@@ -70,10 +71,6 @@ def read_gated(code: str, path: Path) -> tuple[RealSpaceHamiltonian, list[Gate]]
             raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
         gate = overlap_as_integrals(data, code, folder)
     return data, [] if gate is None else [gate]
-
-
-class _DuplicateError(DataError):
-    """A structure that the dataset already holds: left out, but no failure."""
 
 
 @dataclass
@@ -114,16 +111,17 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
     dataset = _Dataset()
     earlier = _take_all_over(dataset, config, Path(base_dir), output)
     names = {member.name for member in dataset.members} | {one.name for one in dataset.rejected}
+    asked = {} if config.asked is None else read_asked(Path(base_dir) / config.asked)
     for source in track(config.members, "Preprocessing"):
         try:
             if source.name in names:
                 raise DataError("name of a member stands twice", found=source.name)
             names.add(source.name)
-            _add(dataset, source, config, Path(base_dir), output)
+            _add(dataset, source, config, Path(base_dir), output, asked.get(source.name))
         except Exception as error:  # one broken run among thousands must not cost the others
             raise_if_machine_failed(error)
             dataset.rejected.append(Rejected(name=source.name, reason=str(as_one_line(error))))
-            dataset.n_failed += not isinstance(error, _DuplicateError)
+            dataset.n_failed += 1
     statistics = _statistics(dataset)
     if earlier is not None:
         statistics = merged_extremes(statistics, earlier.statistics)
@@ -167,7 +165,7 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
             "agreement": dataset.agreement.as_source(),
             "measured_cutoffs_Angstrom": dataset.measured,
             "band_error_of_cutoff_eV": statistics["max_band_error_of_cutoff_eV"],
-            "preprocess": config.model_dump(mode="json", exclude={"members", "output", "extend"}),
+            "preprocess": config.model_dump(mode="json", exclude={"members", "output", "extend", "asked"}),
             "version": __version__,
         },
     )
@@ -202,15 +200,25 @@ def _in_group(dataset: _Dataset, member: Member, structure: Structure) -> Member
     return member.model_copy(update={"group": "" if group == member.name else group})
 
 
-def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base_dir: Path, output: Path) -> None:
+def _add(
+    dataset: _Dataset,
+    source: MemberSource,
+    config: PreprocessConfig,
+    base_dir: Path,
+    output: Path,
+    asked: Structure | None = None,
+) -> None:
     """Read one member, gate it and write it.
 
+    :param asked: the structure that it should be of.
     :raises DeepHError: the reason of its rejection.
     """
     raw, gates = read_gated(source.code, base_dir / source.path)
     dataset.gates[source.name] = gates
     if raw.hamiltonian is None:
         raise DataError("no Hamiltonian", where=source.path)
+    if asked is not None:
+        check_asked(raw.structure, asked, source.path)
     data = raw
     limits = Limits(config.max_hermiticity_error, config.min_overlap_eigenvalue, config.max_dropped)
     sound = run_gates(raw, limits, overlap_eigenvalue=config.cutoff is None)
@@ -228,7 +236,7 @@ def _add(dataset: _Dataset, source: MemberSource, config: PreprocessConfig, base
     uuid = member_uuid(data.grouped()[0].structure, data.basis)
     twin = next((member.name for member in dataset.members if member.uuid == uuid), None)
     if twin is not None:
-        raise _DuplicateError(
+        raise DataError(
             "duplicate structure", where=source.path, found=f"the same atoms, cell and basis as member {twin}"
         )
     dataset.agreement.learn(data)

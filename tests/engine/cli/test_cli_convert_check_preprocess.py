@@ -89,7 +89,8 @@ def test_check_fails(run, folder: Path) -> None:
 
 def test_preprocess(run, tmp_path: Path, folder: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("members:\n- {name: a, path: deeph, code: deeph}\n- {name: b, path: deeph, code: deeph}\n")
+    twice = "members:\n- {name: a, path: deeph, code: deeph}\n- {name: b, path: deeph, code: deeph}\n"
+    config.write_text(f"{twice}max_failed_fraction: 0.5\n")
     status, out, _ = run("preprocess", config)
     assert status == 0 and "rejected b: duplicate structure" in out and "1 members" in out
     assert [member.name for member in read_manifest(tmp_path / "dataset").members] == ["a"]

@@ -15,10 +15,11 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.domain.transforms import gauge_of, with_common_pairs
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.dataset import load_member, read_manifest
-from aiida_deeph.engine.io.deeph import write_deeph
+from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import write_legacy
+from aiida_deeph.engine.preprocess.asked import as_asked
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
-from aiida_deeph.engine.preprocess.run import run_preprocess
+from aiida_deeph.engine.preprocess.run import read_source, run_preprocess
 
 
 def config(*members: tuple[str, str, str], **settings) -> PreprocessConfig:
@@ -111,10 +112,38 @@ def test_too_many_rejected(sources: Path) -> None:
     assert (sources / "dataset/preprocess.json").exists()
 
 
-def test_duplicates_are_no_failures(sources: Path) -> None:
+def test_duplicates_count_as_failed(sources: Path) -> None:
+    """A program that gives every label the matrices of one structure must not pass for a dataset of one member."""
     twins = [(f"twin{n}", "raw/0", "deeph") for n in range(5)]
-    manifest = run_preprocess(config(*SOUND, *twins, max_failed_fraction=0.0), sources)
+    manifest = run_preprocess(config(*SOUND, *twins, max_failed_fraction=0.7), sources)
     assert len(manifest.members) == 3 and len(manifest.rejected) == 5
+    with pytest.raises(DataError, match=r"5 of 8 members rejected.*first: twin0: duplicate structure"):
+        run_preprocess(config(*SOUND, *twins), sources, overwrite=True)
+
+
+def test_a_run_of_another_structure_than_asked_for_is_rejected_by_name(sources: Path) -> None:
+    """To the digits that programs print, up to lattice vectors and to the order of atoms of one element."""
+    read = {name: read_source(code, sources / path).structure for name, path, code in SOUND}
+    asked = {name: as_asked(structure) for name, structure in read.items()}
+    first, second, third = SOUND
+    # What differs: nothing but a lattice vector and the digits; one atom; the cell.
+    asked[first[0]]["positions"][0] = (read[first[0]].positions[0] + read[first[0]].cell[0] + 5e-5).tolist()
+    asked[second[0]]["positions"][1][0] += 0.01
+    asked[third[0]]["cell"][0][0] *= 1.01
+    (sources / "asked.json").write_text(json.dumps(asked))
+    manifest = run_preprocess(config(*SOUND, asked="asked.json", max_failed_fraction=0.7), sources)
+    assert [member.name for member in manifest.members] == [first[0]]
+    reasons = {one.name: one.reason for one in manifest.rejected}
+    assert "run of another structure" in reasons[second[0]] and "0.0100 Angstrom from where" in reasons[second[0]]
+    assert "a lattice vector" in reasons[third[0]]
+
+
+def test_a_run_of_other_elements_than_asked_for_is_rejected(sources: Path) -> None:
+    structure = read_deeph(sources / SOUND[0][1]).structure
+    asked = {**as_asked(structure), "symbols": ["He"] * len(structure)}
+    (sources / "asked.json").write_text(json.dumps({SOUND[0][0]: asked}))
+    with pytest.raises(DataError, match=r"run of another structure.*expected He"):
+        run_preprocess(config(SOUND[0], asked="asked.json"), sources)
 
 
 def test_cutoff(sources: Path) -> None:
