@@ -21,7 +21,7 @@ def full_builder(
     :param dry_run: leave no node behind.
     :raises InputError: anything that cannot run.
     """
-    from aiida_deeph.cli.imported import imported_bands
+    from aiida_deeph.cli.imported import by_member_name, imported_bands
     from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.full import FullWorkChain
 
@@ -29,13 +29,15 @@ def full_builder(
     if values.kpath is not None:
         changes["bands"] = {"kpath": values.kpath}
     groups = {
-        group: structures_of(getattr(values, group), path, dry_run) for group in ("structures", "targets", "validation")
+        group: structures_of(getattr(values, group), path, dry_run, group)
+        for group in ("structures", "targets", "validation")
     }
     reference = {
         name: imported_bands(path.parent / source.dft_bands, groups["validation"][name])
-        for name, source in values.validation.items()
+        for name, source in by_member_name(values.validation, "validation").items()
         if source.dft_bands is not None
     }
+    others = by_member_name({**values.targets, **values.validation}, "targets and validation")
     builder = FullWorkChain.get_builder_from_protocol(
         codes_of(values, path, engine=engine, dft=dft),
         **groups,
@@ -47,9 +49,7 @@ def full_builder(
         extend=extended(values, path),
         reference_bands=reference,
         basis=values.basis,
-        settings={
-            name: source.settings for name, source in {**values.targets, **values.validation}.items() if source.settings
-        },
+        settings={name: source.settings for name, source in others.items() if source.settings},
     )
     builder.metadata.label = values.title
     builder.metadata.description = values.description
@@ -75,11 +75,19 @@ def codes_of(values: schema.Inputs, path: Path, **given: Any) -> dict[str, Any]:
     return codes
 
 
-def structures_of(sources: Mapping[str, schema.StructureSource], path: Path, dry_run: bool) -> dict[str, Any]:
-    """Structures of a group by name."""
-    return {
+def structures_of(
+    sources: Mapping[str, schema.StructureSource], path: Path, dry_run: bool, where: str = "structures"
+) -> dict[str, Any]:
+    """Structures of a group, under their names as inputs; their labels are the names as they are given.
+
+    :raises InputError: two names are not told apart as inputs.
+    """
+    from aiida_deeph.cli.imported import by_member_name
+
+    nodes = {
         name: schema.structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()
     }
+    return by_member_name(nodes, where)
 
 
 def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,20 @@ def origin_of(path: Path) -> str:
 
 
 def member_name(name: str) -> str:
-    """A folder's name as that of an input: letters, digits and underscores, no digit first."""
-    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
-    return plain if plain.isidentifier() else f"cell_{plain}"
+    """A name as that of an input: letters and digits of ASCII, single underscores, no digit first."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
+    return plain if plain.isidentifier() else f"cell_{plain}".rstrip("_")
+
+
+def by_member_name(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values under the names of inputs.
+
+    :raises InputError: two names become the same.
+    """
+    names: dict[str, str] = {}
+    for name in values:
+        other = names.setdefault(member_name(name), name)
+        if other != name:
+            found = f"{other} and {name}: both are {member_name(name)}"
+            raise InputError("names are not told apart", where=where, found=found, remedy="rename one")
+    return {plain: values[name] for plain, name in names.items()}

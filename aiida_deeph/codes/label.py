@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import (
     BaseRestartWorkChain,
+    CalcJob,
     Process,
     ProcessBuilder,
     ProcessHandlerReport,
@@ -22,7 +23,7 @@ from aiida_deeph.calculations.program import with_program
 from aiida_deeph.calculations.validation import runs_engine
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
 from aiida_deeph.processes.options import scheduler_options
@@ -122,7 +123,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             required=False,
             help="UUID of the last job with these inputs that has ended: not to be run again.",
         )
-        spec.inputs.validator = cls._validate
+        spec.inputs.validator = cls.check_inputs
         spec.outline(cls.setup, while_(cls.should_run_process)(cls.run_process, cls.inspect_process), cls.results)
         spec.output("remote_folder", valid_type=orm.RemoteData, help="Where the raw output lies.")
         stashes = (orm.RemoteStashFolderData, orm.RemoteStashCompressedData)
@@ -133,6 +134,22 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         spec.default_output_node = "output_parameters"
         cls.define_recovery(spec)
         spec.exit_code(330, "ERROR_FILES_MISSING", message="The job ended well, but left no {files}.")
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any], _: Any = None) -> str | None:
+        """Message if the label cannot run: what its first job would refuse is refused here."""
+        message = cls._validate(inputs, None)
+        if message is not None or not {"code", "structure", "parameters", "kpoints"} <= set(inputs):
+            return message
+        try:
+            process, job = cls.first_job(inputs)
+        except DeepHError as error:
+            return str(error)
+        if not issubclass(process, CalcJob):
+            return None
+        ports = process.spec().inputs
+        error = ports.validate(ports.pre_process(job))
+        return None if error is None else f"{error.port}: {error.message}"
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], _: Any) -> str | None:

@@ -40,7 +40,7 @@ def parse_config(cls: type[ConfigType], values: object, where: object = "configu
             f"{len(error.errors())} wrong field(s), first: {field}",
             where=where,
             found=repr(found)[:80],
-            expected=first["msg"],
+            expected=first["msg"].removeprefix("Value error, "),
             remedy="see the fields of " + cls.__name__,
         ) from None
 

@@ -75,8 +75,11 @@ def _set_metadata(namespace: ProcessBuilderNamespace, values: Mapping[str, Any])
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(input_ports(namespace).get(key), PortNamespace):
             _set_metadata(namespace[key], value)
-        else:
+            continue
+        try:
             setattr(namespace, key, value)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"option refused: {error}", where=f"options.{key}", found=repr(value)[:60]) from None
 
 
 def job_inputs(code: orm.AbstractCode, inputs: Mapping[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:

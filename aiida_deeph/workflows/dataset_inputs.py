@@ -175,11 +175,14 @@ def validate_dataset(inputs: Mapping[str, Any], _: Any) -> str | None:
     if "label" not in inputs or "label_workchain" not in inputs or "code" not in inputs["label"]:
         return None
     workchain = label_class(inputs["label_workchain"].value)
-    common = {
-        name: inputs["label"][name] for name in ("code", "codes", "parameters", "files") if name in inputs["label"]
-    }
+    common = {name: value for name, value in inputs["label"].items() if name != "metadata"}
+    checked: set[frozenset[str]] = set()
     for name, structure in structures.items():
-        message = workchain._validate({**common, "structure": structure}, None)
+        # The job of one structure of each set of elements is made; all others differ by their positions.
+        elements = frozenset(structure.get_symbols_set())
+        check = workchain._validate if elements in checked else workchain.check_inputs
+        checked.add(elements)
+        message = check({**common, "structure": structure}, None)
         if message:
             return f"structures.{name}: {message}"
     return None

@@ -17,9 +17,12 @@ from ase import Atoms
 from ase.io import write
 from click.testing import CliRunner
 
+from aiida_deeph.cli.builders import structures_of
+from aiida_deeph.cli.inputs import DatasetInputs
 from aiida_deeph.cli.main import command
 from aiida_deeph.cli.proofs import prove
 from aiida_deeph.codes.registry import PREFIX, label_class
+from aiida_deeph.engine.config import load_config
 from aiida_deeph.engine.errors import DeepHError, InputError
 from tests.aiida.lcao_files import install_families
 
@@ -71,6 +74,37 @@ def test_what_cannot_run_is_named(run, inputs, name):
     overrides = {"parameters": {"pseudos_family": "nowhere"}}
     with pytest.raises(InputError, match=r"no such family of pseudopotentials.*found nowhere"):
         run("launch", "label", "-f", inputs(name, structure="chain.xyz", overrides=overrides), "--dry-run")
+
+
+def test_names_with_dashes_and_spaces_are_valid_and_kept_as_labels(run, inputs):
+    names = {"my cell-1": "chain.xyz", "2nd": "chain.xyz"}
+    path = inputs("abacus", structures=names)
+    assert "inputs are valid" in run("launch", "dataset", "-f", path, "--dry-run")
+    values = load_config(DatasetInputs, path)
+    nodes = structures_of(values.structures, path, dry_run=True)
+    assert {key: node.label for key, node in nodes.items()} == {"my_cell_1": "my cell-1", "cell_2nd": "2nd"}
+    path = inputs("abacus", structures={"a b": "chain.xyz", "a-b": "chain.xyz"})
+    with pytest.raises(InputError, match=r"names are not told apart; in structures; found a b and a-b: both are a_b"):
+        run("launch", "dataset", "-f", path, "--dry-run")
+
+
+@pytest.mark.parametrize("command", ["label", "dataset"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parameters": {"basis": "gth-szvv"}}, r"found 'gth-szvv'; expected a known one; did you mean gth-szv"),
+        ({"parameters": {"pseudo": "gth-pbee"}}, r"found 'gth-pbee'; expected a known one; did you mean gth-pbe"),
+        ({"options": {"max_walltime": 3}}, r"max_walltime"),
+        ({"options": {"resources": {"num_machines": -1}}}, r"num_machines"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_job_would(run, inputs, command, changes, message):
+    structure = {"structure": "chain.xyz"} if command == "label" else {"structures": {"a": "chain.xyz"}}
+    overrides = {"parameters": changes["parameters"]} if "parameters" in changes else {}
+    overrides = overrides if command == "label" else {"label": overrides}
+    path = inputs("pyscf", **structure, overrides=overrides, options=changes.get("options", {}))
+    with pytest.raises(InputError, match=message):
+        run("launch", command, "-f", path, "--dry-run")
 
 
 def test_codes_are_registered(run, aiida_localhost):

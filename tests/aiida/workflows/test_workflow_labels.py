@@ -57,6 +57,8 @@ def test_folders_become_nodes_once_and_say_where_they_are_from(folders, aiida_pr
 
 def test_names_of_members():
     assert [member_name(name) for name in ("0100", "a-b", "x.1")] == ["cell_0100", "a_b", "x_1"]
+    # Link labels of AiiDA: ASCII, no two underscores in a row.
+    assert [member_name(name) for name in ("my cell -1", "\u00e9tape", "__")] == ["my_cell_1", "tape", "cell"]
     assert origin_of(Path("/somewhere/set/0100")) == "set/0100"
 
 
