@@ -12,6 +12,7 @@ from aiida.engine import ExitCode, Process, ProcessSpec, ToContext, calcfunction
 from aiida.plugins import CalculationFactory
 from pydantic import Field
 
+from aiida_deeph.calculations.program import with_program
 from aiida_deeph.codes.label import LabelWorkChain, validate_code
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.codes.qe.hpro import HproConfig
@@ -175,7 +176,7 @@ class QeLabelWorkChain(LabelWorkChain):
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Code and metadata of pw.x's job; what concerns the raw files holds for that of HPRO."""
-        options = without_raw_files(inputs.get("options"))
+        options = with_program(without_raw_files(inputs.get("options")), inputs["code"])
         return {"code": inputs["code"], "metadata": {"options": scheduler_options(options, inputs["code"])}}
 
     @classmethod
@@ -199,7 +200,8 @@ class QeLabelWorkChain(LabelWorkChain):
         settings = settings_of(inputs)
         structure, code = inputs["structure"], inputs["codes"]["hpro"]
         orbitals, pseudos = files_of(inputs.get("files", {}), settings, structure.get_symbols_set())
-        options = scheduler_options(label_options(inputs.get("options", {}), cls.record.raw_files), code)
+        given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files), code)
+        options = scheduler_options(given, code)
         return HproCalculation, {
             "code": code,
             "structure": structure,
