@@ -214,7 +214,8 @@ def test_out_of_walltime(name, start, step, code_of, ended_job, remote, status):
 @pytest.mark.parametrize("status", [220, 310])
 def test_what_would_fail_again_is_not_tried_again(name, start, step, code_of, ended_job, status):
     process = started(start, step, code_of(name), graphene())
-    assert inspect(process, step, ended_job(f"deeph.{name}", status)) == process.exit_codes.ERROR_UNHANDLED_FAILURE
+    verdict = inspect(process, step, ended_job(f"deeph.{name}", status))
+    assert verdict.status == process.exit_codes.ERROR_UNHANDLED_FAILURE.status
 
 
 def test_bands_of_abacus_are_tried_again_and_given_up(start, step, code_of, ended_job, remote):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
@@ -80,6 +81,14 @@ def recorded(tmp_path_factory) -> Path:
     return folder
 
 
+def recorded_structure() -> orm.StructureData:
+    """The structure of that run."""
+    node = orm.StructureData(cell=np.diag([5.0, 5.0, 2.2]).tolist(), pbc=(False, False, True))
+    for z in (0.0, 0.8):
+        node.append_atom(symbols="H", position=(0.0, 0.0, z))
+    return node
+
+
 @pytest.fixture
 def stand_in(engine_code, recorded, tmp_path):
     """Function that makes a code which runs a few shell lines instead of PySCF."""
@@ -115,13 +124,13 @@ def dataset(engine_code, hydrogen_chain):
 
 
 @pytest.mark.integration
-def test_a_first_job_that_failed_is_not_run_again(stand_in, dataset, hydrogen_chain):
+def test_a_first_job_that_failed_is_not_run_again(stand_in, dataset):
     """SCF not converged: the workchain that recovers takes the failed job as its first iteration."""
     lines = """
 cp $recorded/pyscf.h5 $recorded/results.json .
 grep -q '"max_cycle": 60' config.json && sed -i 's/"converged": true/"converged": false/' results.json
 exit 0"""
-    results, node = dataset(stand_in("unconverged", lines), structures={"a": hydrogen_chain()})
+    results, node = dataset(stand_in("unconverged", lines), structures={"a": recorded_structure()})
     assert node.is_finished_ok, node.exit_message
     first, second = sorted(jobs_of(node), key=lambda job: job.pk)
     assert (first.exit_status, second.exit_status) == (410, 0)
@@ -131,6 +140,19 @@ exit 0"""
     (preprocess,) = jobs_of(node, "PreprocessCalculation")
     assert preprocess.inputs.labels["a"] == second.outputs.remote_folder
     assert results["output_parameters"]["n_members"] == 1
+
+
+@pytest.mark.integration
+def test_a_label_of_one_structure_with_the_result_of_another_fails_by_name(stand_in, dataset):
+    """A program that reads another input than it was given: its matrices are sound, but of other positions."""
+    shifted = recorded_structure()
+    shifted.set_cell(np.diag([5.0, 5.0, 2.3]).tolist())
+    code = stand_in("elsewhere", "cp $recorded/pyscf.h5 $recorded/results.json .")
+    _, node = dataset(code, structures={"first": shifted, "second": recorded_structure()}, max_failed_fraction=0.0)
+    assert node.exit_status == DatasetWorkChain.exit_codes.ERROR_PREPROCESS_FAILED.status
+    assert "1 of 2 members rejected" in node.exit_message
+    assert "first: run of another structure" in node.exit_message
+    assert "found a lattice vector 0.1000 Angstrom off" in node.exit_message
 
 
 @pytest.mark.integration
