@@ -21,7 +21,7 @@ CODES = sorted(records())
 # A version as each code prints it, and the title of the releases to which it belongs.
 VERSIONS = {
     "abacus": ("3.10.1", "3.x"),
-    "aims": ("240507", "any with `output_rs_matrices`"),
+    "aims": ("240507", "with `output_rs_matrices`"),
     "cp2k": ("2023.1", "2023.1 or later"),
     "openmx": ("3.9.9", "3.9"),
     "pyscf": ("2.14.0", "2.14"),
@@ -82,6 +82,31 @@ def test_records_need_no_heavy_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def row(name: str) -> str:
+    """A code in the table of the README."""
+    record = get_record(name)
+    spins = ", ".join(spin.value for spin in record.spins) if len(record.spins) < len(SpinMode) else "all"
+    plugins = dict.fromkeys([record.plugin, *(program.plugin for program in record.programs)])
+    labels = ", ".join(f"`{plugin}`" for plugin in plugins if plugin) or f"no: `data import --code {name}`"
+    cells = [
+        f"{record.title} {', '.join(release.title for release in record.releases)}",
+        record.spin_note or spins + (", spin-orbit" if record.spin_orbit else ""),
+        labels,
+        record.overlap,
+        record.verified,
+        record.not_supported,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_table_of_the_readme_is_that_of_the_records(name: str) -> None:
+    readme = PACKAGE.parent / "README.md"
+    if not readme.is_file():
+        pytest.skip("the package is installed without its repository")
+    assert row(name) in readme.read_text(encoding="utf-8").splitlines(), row(name)
 
 
 # Where a code may be named: its two folders.

@@ -94,7 +94,7 @@ def gaunt(l1: int, l2: int, l3: int) -> Real:
     By Gauss-Legendre times uniform quadrature, which is exact for polynomials of degree l1 + l2 + l3.
     """
     degree = l1 + l2 + l3
-    nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
+    nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)  # type: ignore[no-untyped-call]
     angles = 2 * pi * np.arange(degree + 1) / (degree + 1)
     radius = np.sqrt(1 - nodes**2)
     points = np.stack(

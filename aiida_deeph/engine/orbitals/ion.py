@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.radial import RadialShell
@@ -88,7 +89,7 @@ def _text(node: ElementTree.Element, path: str) -> str:
     return text
 
 
-def _shell(l: int, table: np.ndarray, n_points: int) -> RadialShell:
+def _shell(l: int, table: NDArray[np.float64], n_points: int) -> RadialShell:
     if table.size != 2 * n_points:
         raise ValueError(f"{table.size} numbers instead of {2 * n_points}")
     r, values = table.reshape(-1, 2).T

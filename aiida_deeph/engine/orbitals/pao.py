@@ -134,7 +134,7 @@ def describe_pao(text: str, file_name: str) -> PaoDescription:
     number, valence, radius = (_value(text, key, file_name) for key in ("AtomSpecies", "valence.electron", _RADIUS))
     l_max, count = (int(_value(text, key, file_name)) for key in ("PAO.Lmax", "PAO.Mul"))
     element = chemical_symbols[int(number)] if number.is_integer() and 0 < number < len(chemical_symbols) else None
-    if element != match["element"]:
+    if element is None or element != match["element"]:
         raise DataError(
             "orbitals of another element than the file's name says",
             where=file_name,

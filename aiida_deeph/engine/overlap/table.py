@@ -46,7 +46,7 @@ def bessel_transform(shell: RadialShell, k: Real) -> Real:
 
     :param k: shape (n_k,), 1 / Bohr.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)  # type: ignore[no-untyped-call]
     edges = np.linspace(0.0, shell.extent, PANELS + 1)
     half = np.diff(edges)[:, None] / 2
     r = (edges[:-1, None] + half + half * nodes).ravel()
@@ -95,7 +95,8 @@ class PairTable:
     def _intervals(self, distances: Real) -> tuple[Real, Real]:
         place = np.minimum(distances / STEP, len(self.coefficients) - 1)  # the last interval is zero
         interval = place.astype(np.int64)
-        return self.coefficients[interval], (place - interval)[:, None]
+        fraction: Real = np.asarray(place - interval, dtype=np.float64)
+        return self.coefficients[interval], fraction[:, None]
 
 
 def tabulate(first: Sequence[RadialShell], second: Sequence[RadialShell]) -> PairTable:

@@ -33,7 +33,7 @@ RECORD = CodeRecord(
     overlap="yes, `.orb`",
     bands=True,
     restart=True,
-    verified="its eigenvalues, with spin-orbit coupling too; signs by rotated dimers; S by integrals",
+    verified="its eigenvalues; S by integrals; see below",
     not_supported="binary and NPZ matrices, moving atoms, empty atoms",
     citation="ABACUS: Li et al., Comput. Mater. Sci. 112, 503 (2016), doi:10.1016/j.commatsci.2015.07.004",
 )

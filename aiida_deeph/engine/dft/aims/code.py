@@ -10,11 +10,11 @@ RECORD = CodeRecord(
     name="aims",
     title="FHI-aims",
     # With this Hartree it converts its own eigenvalues.
-    releases=(Release("any with `output_rs_matrices`", "", hartree=27.2113845),),
+    releases=(Release("with `output_rs_matrices`", "", hartree=27.2113845),),
     convention=OrbitalConvention(negated="odd_positive"),
     spins=(SpinMode.NONE, SpinMode.COLLINEAR),
     reader="AimsReader",
-    verified="not on a run of ours: known matrices in its format, symmetry and range on public files",
+    verified="not on a run of ours; see below",
     not_supported="spin-orbit coupling, molecules, relaxations",
     citation="FHI-aims: Blum et al., Comput. Phys. Commun. 180, 2175 (2009), doi:10.1016/j.cpc.2009.06.022",
 )

@@ -13,7 +13,11 @@ RECORD = CodeRecord(
     convention=E3NN,
     spins=(SpinMode.NONE, SpinMode.COLLINEAR),
     reader="Cp2kReader",
-    raw_files=("*-KS_SPIN_*.csr", "*-S_SPIN_*.csr", "aiida.out", "aiida.inp", "aiida.coords.xyz"),
+    # The first of each is that of R = 0, which a full disk leaves empty.
+    raw_files=(
+        *(f"*-{kind}_SPIN_{which}.csr" for kind in ("KS", "S") for which in ("1_R_1-1_0", "*")),
+        *("aiida.out", "aiida.inp", "aiida.coords.xyz"),
+    ),
     plugin="cp2k",
     programs=(Program("cp2k", "CP2K", "cp2k", "--cp2k-path"),),
     basis=BASIS_FILE,

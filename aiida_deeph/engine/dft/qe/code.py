@@ -34,7 +34,7 @@ RECORD = CodeRecord(
     convention=E3NN,
     spins=(SpinMode.NONE, SpinMode.NONCOLLINEAR),
     spin_orbit=True,
-    spin_note="none; spin-orbit from QE 7 on, not run",
+    spin_note="none; spin-orbit from 7.0 on, not run",
     reader="QeReader",
     raw_files=ARTEFACTS,
     plugin="deeph.pw",
@@ -46,7 +46,7 @@ RECORD = CodeRecord(
     overlap="yes, `.orb`, `.ion`",
     bands=True,
     restart=True,
-    verified="each label against pw.x's bands; S by integrals",
+    verified="each label against pw.x's bands (6.7); S by integrals; see below",
     not_supported="magnets, ultrasoft and PAW pseudopotentials, Hubbard",
     citation="Quantum ESPRESSO: Giannozzi et al., J. Phys.: Condens. Matter 29, 465901 (2017), "
     "doi:10.1088/1361-648X/aa8f79",

@@ -31,7 +31,7 @@ RECORD = CodeRecord(
     makes_orbitals=True,
     bands=True,
     restart=True,
-    verified="its eigenvalues, 4.1 and 5.1, spin-orbit coupling too; signs by rotated dimers; S by integrals",
+    verified="its eigenvalues, of 4.1 and 5.1; S by integrals; see below",
     not_supported="moving atoms, ghost atoms",
     citation="SIESTA: Soler et al., J. Phys.: Condens. Matter 14, 2745 (2002), doi:10.1088/0953-8984/14/11/302",
 )
