@@ -112,14 +112,6 @@ class RealSpaceHamiltonian:
         full.entries[up + n * 2 * m + m] = S.entries
         return full
 
-    @property
-    def spin_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of H of the up and of the down copy of each spatial orbital, both of shape (n_orbitals,)."""
-        counts = self.orbitals_per_atom
-        first = np.concatenate([[0], np.cumsum(counts)])[:-1]
-        up = np.arange(counts.sum()) + np.repeat(first, counts)
-        return up, up + np.repeat(counts, counts)
-
     def permuted(self, order: NDArray[np.int64]) -> RealSpaceHamiltonian:
         """The same data with atom `order[n]` at place n."""
         place = np.argsort(order)

@@ -26,6 +26,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.orbitals.harmonics import solid_harmonics
+from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[..., Path]
 H_FILE, S_FILE = "OUT.ABACUS/data-HR-sparse_SPIN0.csr", "OUT.ABACUS/data-SR-sparse_SPIN0.csr"
@@ -45,7 +46,7 @@ def errors(data: RealSpaceHamiltonian, kpoints: np.ndarray, energies: np.ndarray
         H, S = data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray()
         parts = [(H, S)]
         if data.spin is SpinMode.COLLINEAR:
-            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in data.spin_rows]
+            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in spin_rows(data)]
         for (h, s), expected in zip(parts, energies[:, n], strict=True):
             found.append(np.abs(scipy.linalg.eigvalsh(h, s)[: len(expected)] - expected).max())
     return max(found)

@@ -26,6 +26,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells
 from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
+from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[[str], Path]
 RUNS = ["bn_chain", "nh_chain_unrestricted"]
@@ -39,7 +40,7 @@ def band_error(data: RealSpaceHamiltonian, text: str) -> float:
         H, S = data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray()
         parts = [(H, S)]
         if data.spin is SpinMode.COLLINEAR:
-            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in data.spin_rows]
+            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in spin_rows(data)]
         for (h, s), energies in zip(parts, expected, strict=True):
             errors.append(np.abs(scipy.linalg.eigvalsh(h, s)[: len(energies)] - energies).max())
     return max(errors)

@@ -24,6 +24,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
+from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[[str], Path]
 RUNS = {
@@ -42,7 +43,7 @@ def band_error(data: RealSpaceHamiltonian, text: str) -> float:
         H, S = data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray()
         parts = [(H, S)]
         if data.spin is SpinMode.COLLINEAR:
-            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in data.spin_rows]
+            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in spin_rows(data)]
         for (h, s), energies in zip(parts, expected * OPENMX.hartree, strict=True):
             errors.append(np.abs(scipy.linalg.eigvalsh(h, s)[: len(energies)] - energies).max())
     return max(errors)

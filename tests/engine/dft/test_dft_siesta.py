@@ -21,6 +21,7 @@ from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.io.deeph import read_deeph
+from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[..., Path]
 # Run and layouts -> largest error of all eigenvalues on SIESTA's k-mesh, eV. Single precision costs that much where S
@@ -56,7 +57,7 @@ def errors(data: RealSpaceHamiltonian, kpoints: np.ndarray, energies: np.ndarray
         H, S = data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray()
         parts = [(H, S)]
         if data.spin is SpinMode.COLLINEAR:
-            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in data.spin_rows]
+            parts = [(H[np.ix_(rows, rows)], S[np.ix_(rows, rows)]) for rows in spin_rows(data)]
         for (h, s), expected in zip(parts, energies[:, n], strict=True):
             found.append(np.abs(scipy.linalg.eigvalsh(h, s) - expected)[expected < data.fermi_energy + window].max())
     return max(found)
