@@ -16,8 +16,8 @@ class ClosedFormConfig(NetworkConfig):
 
     :param detail: how fast H may change with the places of the atoms (see `prior.py`); None takes what the number of
         atoms in the training data supports.
-    :param lmax_environment: largest l of the surroundings of a bond; None takes what `detail` has and 2 GiB of normal
-        equations allow.
+    :param lmax_environment: largest l of the surroundings of a bond; None takes what `detail` has, less where many
+        elements make that too costly.
     :param element_channels: mixtures of the elements that the surroundings tell apart; with more elements than
         channels, they are random mixtures.
     """

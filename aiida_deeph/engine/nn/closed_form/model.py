@@ -278,12 +278,12 @@ def feature_count(a: Architecture, q: int, m: int) -> int:
     return a.bond.n_functions * (around + (m == 0 and q >= 0))
 
 
-def systems_size(a: Architecture, basis: OrbitalBasis) -> int:
-    """Bytes of the normal equations of all pairs of elements."""
+def systems_cost(a: Architecture, basis: OrbitalBasis) -> float:
+    """Sum of the cubes of the numbers of features over all systems between atoms: what solving them costs."""
     n = len(basis.elements)
     mmax = min(a.lmax_environment, 2 * max(l for shells in basis.shells.values() for l in shells) + 1)
     sectors = ((1, n), (-1, n), (0, n * (n - 1) // 2))
-    return sum(8 * count * feature_count(a, q, m) ** 2 for q, count in sectors for m in range(mmax + 1))
+    return sum(count * float(feature_count(a, q, m)) ** 3 for q, count in sectors for m in range(mmax + 1))
 
 
 def bond_name(kind: tuple[int, int], q: int, m: int) -> str:

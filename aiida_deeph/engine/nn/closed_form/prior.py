@@ -9,19 +9,20 @@ the evidence of the data tells the level of each ridge, but is blind to kinds of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig, Detail
-from aiida_deeph.engine.nn.closed_form.model import Architecture, systems_size
+from aiida_deeph.engine.nn.closed_form.model import Architecture, systems_cost
 from aiida_deeph.engine.nn.closed_form.radial import RadialSpace
 
 MARGIN = 0.9
 """Functions of a distance reach below the shortest bond of the data by this factor."""
 TOLERANCE_BOND, TOLERANCE_ENVIRONMENT, TOLERANCE_SITE = 0.01, 0.03, 0.05
 """Components with a smaller standard deviation, as a fraction of the largest, are left out of the radial functions."""
-LARGEST_SYSTEMS = 2 * 2**30
-"""Bytes of all normal equations together."""
+LARGEST_COST = 6e10
+"""Of solving all systems, see `systems_cost`: about a minute of one thread, and 2 GiB of normal equations."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,42 @@ def supported_detail(n_atoms: int) -> Detail:
 def architecture_of(
     config: ClosedFormConfig, detail: Detail, basis: OrbitalBasis, end: float, shortest: float = 1.0
 ) -> Architecture:
-    """Shapes that follow from a prior.
+    """Shapes that follow from a prior; what the configuration leaves open is made smaller until the cost is bounded.
 
     :param end: largest distance of a pair in the training data, Angstrom; `shortest` the smallest.
     """
-    prior, within, start = PRIORS[detail], RadialSpace.within, MARGIN * shortest
-    found = Architecture(
+    for candidate in _candidates(config, detail, min(config.element_channels, len(basis.elements))):
+        found = _architecture(config, *candidate, end, MARGIN * shortest)
+        if systems_cost(found, basis) <= LARGEST_COST:
+            break
+    return found
+
+
+def _candidates(config: ClosedFormConfig, detail: Detail, n_channels: int) -> Iterator[tuple[Detail, int, int]]:
+    """(prior, lmax, channels of elements), the best first: coarser priors rather than less than l = 4, then less."""
+    details = list(PRIORS)[list(PRIORS).index(detail) :] if config.detail is None else [detail]
+    fixed = config.lmax_environment
+    for prior in details:
+        for lmax in range(PRIORS[prior].lmax, 3, -1) if fixed is None else [fixed]:
+            yield prior, lmax, n_channels
+    for channels in range(n_channels, 0, -1):
+        for lmax in range(3, 0, -1) if fixed is None else [fixed]:
+            yield details[-1], lmax, channels
+
+
+def _architecture(
+    config: ClosedFormConfig, detail: Detail, lmax: int, n_channels: int, end: float, start: float
+) -> Architecture:
+    prior, within = PRIORS[detail], RadialSpace.within
+    return Architecture(
         bond=within(start, end, prior.bond, None, TOLERANCE_BOND),
         environment=within(start, end, prior.environment, prior.decay, TOLERANCE_ENVIRONMENT),
         site=within(start, end, prior.site, prior.site_decay, TOLERANCE_SITE),
-        lmax_environment=prior.lmax if config.lmax_environment is None else config.lmax_environment,
+        lmax_environment=lmax,
         site_lmax=prior.site_lmax,
         angular_decay=prior.angular_decay,
-        element_channels=min(config.element_channels, len(basis.elements)),
+        element_channels=n_channels,
         detail=detail,
         choose=config.detail is None,
         choose_lmax=config.lmax_environment is None,
     )
-    while config.lmax_environment is None and systems_size(found, basis) > LARGEST_SYSTEMS and found.lmax_environment:
-        found = found.model_copy(update={"lmax_environment": found.lmax_environment - 1})
-    return found
