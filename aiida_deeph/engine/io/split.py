@@ -116,11 +116,8 @@ def split(
     lacking = dict(zip(parts, counts, strict=True))
     for group in (group for group in order if len(group) > 1):
         seen = min(rank.get(shuffled[n].uuid, 2) for n in group)
-        part = (
-            ("train", "validation")[seen]
-            if seen < 2
-            else max(("train", "test", "validation"), key=lambda name: lacking[name])
-        )
+        lacking_most = max(("train", "test", "validation"), key=lambda name: lacking[name])
+        part = ("train", "validation", lacking_most)[seen]
         chosen[part] += group
         lacking[part] -= len(group)
     alone = iter([group[0] for group in order if len(group) == 1])

@@ -79,7 +79,6 @@ class _Dataset:
 
     members: list[Member] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    n_failed: int = 0
     gates: dict[str, list[Gate]] = field(default_factory=dict)
     basis: OrbitalBasis = field(default_factory=lambda: OrbitalBasis({}))
     spin: SpinMode | None = None
@@ -121,7 +120,6 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
         except Exception as error:  # one broken run among thousands must not cost the others
             raise_if_machine_failed(error)
             dataset.rejected.append(Rejected(name=source.name, reason=str(as_one_line(error))))
-            dataset.n_failed += 1
     statistics = _statistics(dataset)
     if earlier is not None:
         statistics = merged_extremes(statistics, earlier.statistics)
@@ -136,10 +134,10 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
     }
     write_text_atomic(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     n_given = len(config.members) + (len(earlier.members) if earlier is not None else 0)
-    if not dataset.members or dataset.n_failed / n_given > config.max_failed_fraction:
+    if not dataset.members or len(dataset.rejected) / n_given > config.max_failed_fraction:
         first = dataset.rejected[0]
         raise DataError(
-            f"{dataset.n_failed} of {n_given} members rejected",
+            f"{len(dataset.rejected)} of {n_given} members rejected",
             where=output / REPORT_FILE,
             found=f"first: {first.name}: {first.reason}",
             expected=f"at most a share of {config.max_failed_fraction:g}",
@@ -186,7 +184,6 @@ def _take_all_over(dataset: _Dataset, config: PreprocessConfig, base_dir: Path, 
             dataset.members.append(_in_group(dataset, member, structure))
         except DataError as error:
             dataset.rejected.append(Rejected(name=member.name, reason=str(error)))
-            dataset.n_failed += 1
     dataset.basis, dataset.spin = manifest.orbital_basis, manifest.spin
     dataset.cutoffs.update(manifest.pair_cutoffs)
     dataset.agreement = Agreement.of(manifest.source)

@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 from aiida import orm
@@ -131,3 +132,31 @@ def test_what_the_engine_writes_twice_is_equal(tmp_path, hamiltonian):
         write_structure(tmp_path / name / "structure.xyz", hamiltonian.structure)
         hashes.add(HamiltonianData(run_overlap(config, tmp_path / name)).store().base.caching.get_hash())
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("nan", "matrix holds NaN or infinite entries"),
+        ("no pairs", "matrix without entries"),
+        ("folder", "file cannot be read.*found a folder"),
+        ("pbc", "info.json has a missing or wrong field.*pbc"),
+    ],
+)
+def test_what_cannot_be_a_hamiltonian_is_refused_at_the_door(deeph_folder, damage, message):
+    path = deeph_folder / "hamiltonian.h5"
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "pbc":
+        info = deeph_folder / "info.json"
+        info.write_text(json.dumps({**json.loads(info.read_text()), "pbc": ["False", "True", "True"]}))
+    else:
+        with h5py.File(path, "r+") as file:
+            if damage == "nan":
+                file["entries"][0] = float("nan")
+            else:
+                del file["atom_pairs"]
+                file["atom_pairs"] = np.zeros((0, 5), dtype=int)
+    with pytest.raises(DataError, match=message):
+        HamiltonianData(deeph_folder)

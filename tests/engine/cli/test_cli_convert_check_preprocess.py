@@ -12,6 +12,8 @@ import pytest
 from aiida_deeph.engine.cli import main as cli
 from aiida_deeph.engine.io.dataset import read_manifest
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
+from aiida_deeph.engine.io.deeph_legacy import write_legacy
+from tests.engine.chain import gaussian_chain
 
 
 @pytest.fixture
@@ -106,3 +108,16 @@ def test_a_folder_called_like_markup_keeps_its_name(run, tmp_path: Path, folder:
     folder.rename(tmp_path / "a[/bold]")
     status, out, err = run("check", "a[/bold]")
     assert (status, err) == (0, "") and "a[/bold]" in out
+
+
+def test_legacy_folders_are_taken_like_new_ones_predictions_of_deeph_too(run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_deeph(tmp_path / "new", gaussian_chain())
+    write_legacy(tmp_path / "old", gaussian_chain())
+    write_legacy(tmp_path / "predicted", gaussian_chain(), hamiltonian_file="hamiltonians_pred.h5")
+    energies = []
+    for folder in ("new", "old", "predicted"):
+        status, _, err = run("bands", folder, "--mesh", 3, 1, 1, "--output", "bands.json")
+        assert (status, err) == (0, ""), err
+        energies.append(json.loads((tmp_path / "bands.json").read_text())["energies"])
+    np.testing.assert_allclose(energies[1:], energies[:1] * 2, atol=1e-10)
