@@ -58,7 +58,7 @@ def imported_node(folder: Path, code: str) -> Any:
     from aiida.plugins import DataFactory
 
     from aiida_deeph.engine.io.deeph import write_deeph
-    from aiida_deeph.engine.preprocess.run import read_source
+    from aiida_deeph.engine.preprocess.source import read_source
 
     kind = DataFactory("deeph.hamiltonian")
     if code == "deeph":

@@ -36,7 +36,7 @@ def command(
     from aiida_deeph.engine.domain.gate import failures
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.io.folders import is_legacy
-    from aiida_deeph.engine.preprocess.run import read_source
+    from aiida_deeph.engine.preprocess.source import read_source
 
     if cutoff is not None and cutoff <= 0:
         raise InputError("cutoff is wrong", where="--cutoff", found=cutoff, expected="a distance > 0 in Angstrom")

@@ -33,7 +33,7 @@ def command(code: str, target: str, source_dir: Path, output_dir: Path) -> None:
     from aiida_deeph.engine.errors import DataError
     from aiida_deeph.engine.io.deeph import write_deeph
     from aiida_deeph.engine.io.deeph_legacy import write_legacy
-    from aiida_deeph.engine.preprocess.run import read_source
+    from aiida_deeph.engine.preprocess.source import read_source
 
     data = read_source(code, source_dir)
     failed = failures(run_gates(data, overlap_eigenvalue=False))

@@ -12,7 +12,6 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from aiida_deeph import __version__
-from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.checks import Limits, one_basis, positive_overlap, run_gates
 from aiida_deeph.engine.domain.cutoff import Cutoffs, bands_with_cutoff, measured_cutoffs, within_cutoff
@@ -23,7 +22,6 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
 from aiida_deeph.engine.errors import DataError, InputError, as_one_line, raise_if_machine_failed
-from aiida_deeph.engine.io.archive import as_folder
 from aiida_deeph.engine.io.dataset import (
     MANIFEST_FILE,
     MEMBERS,
@@ -35,15 +33,14 @@ from aiida_deeph.engine.io.dataset import (
     merged_source,
     write_manifest,
 )
-from aiida_deeph.engine.io.deeph import read_deeph, read_deeph_structure, write_deeph
-from aiida_deeph.engine.io.deeph_legacy import read_legacy
+from aiida_deeph.engine.io.deeph import read_deeph_structure, write_deeph
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.preprocess.agreement import Agreement
 from aiida_deeph.engine.preprocess.asked import check_asked, read_asked
 from aiida_deeph.engine.preprocess.config import MemberSource, PreprocessConfig
 from aiida_deeph.engine.preprocess.extend import merged_extremes, merged_labels, read_earlier, take_over
-from aiida_deeph.engine.preprocess.integrals import overlap_as_integrals
+from aiida_deeph.engine.preprocess.source import read_gated
 from aiida_deeph.engine.system import track
 
 REPORT_FILE = "preprocess.json"
@@ -51,26 +48,6 @@ REPORT_FILE = "preprocess.json"
 
 # Bands with and without a cutoff are compared in so many members.
 BAND_MEMBERS = 3
-
-
-def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
-    """Read raw output of a code of the registry, or a DeepH folder (`deeph`, `deeph_legacy`), packed or not.
-
-    :raises InputError: no such reader, or nothing of that kind there.
-    :raises DataError: the run did not converge, or a file is damaged or holds neither H nor S.
-    """
-    return read_gated(code, path)[0]
-
-
-def read_gated(code: str, path: Path) -> tuple[RealSpaceHamiltonian, list[Gate]]:
-    """The same, and how S compares with integrals, where the run tells its basis."""
-    readers = {"deeph": read_deeph, "deeph_legacy": read_legacy}
-    with as_folder(path) as folder:
-        data = readers[code](folder) if code in readers else get_reader(code).read(folder)
-        if data.hamiltonian is None and data.overlap is None:
-            raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
-        gate = overlap_as_integrals(data, code, folder)
-    return data, [] if gate is None else [gate]
 
 
 @dataclass

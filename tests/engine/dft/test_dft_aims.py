@@ -18,7 +18,7 @@ from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.preprocess.run import read_source
+from aiida_deeph.engine.preprocess.source import read_source
 from tests.engine.dft.aims_files import known_hamiltonian, write_run
 
 

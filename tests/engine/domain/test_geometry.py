@@ -16,7 +16,7 @@ from aiida_deeph.engine.domain.geometry import geometry_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.preprocess.run import read_gated, read_source
+from aiida_deeph.engine.preprocess.source import read_gated, read_source
 from tests.engine.chain import gaussian_chain
 
 BOHR = 0.529177

@@ -20,7 +20,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.io.deeph_legacy import write_legacy
-from aiida_deeph.engine.preprocess.run import read_source
+from aiida_deeph.engine.preprocess.source import read_source
 from tests.engine.chain import gaussian_chain
 
 TRIALS = 200

@@ -19,7 +19,8 @@ from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 from aiida_deeph.engine.io.deeph_legacy import write_legacy
 from aiida_deeph.engine.preprocess.asked import as_asked
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
-from aiida_deeph.engine.preprocess.run import read_source, run_preprocess
+from aiida_deeph.engine.preprocess.run import run_preprocess
+from aiida_deeph.engine.preprocess.source import read_source
 
 
 def config(*members: tuple[str, str, str], **settings) -> PreprocessConfig:
