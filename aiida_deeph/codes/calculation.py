@@ -1,4 +1,4 @@
-"""What the jobs of all DFT programs with plugins of our own share: ports, checks, exit codes."""
+"""What the SCF jobs of all DFT programs with numerical orbitals share: ports and checks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from aiida.common.datastructures import CalcInfo, CodeInfo
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import (
-    AbstractCode,
     BandsData,
     Bool,
     Dict,
@@ -23,8 +20,8 @@ from aiida.orm import (
 )
 
 from aiida_deeph.calculations.kpoints import check_list, check_mesh, labels_of, mesh_of
-from aiida_deeph.calculations.program import ProgramCalcJob
-from aiida_deeph.calculations.validation import check_remote_folders, check_structure
+from aiida_deeph.calculations.validation import check_structure
+from aiida_deeph.codes.job import ProgramCalculation
 from aiida_deeph.data.structure import atom_symbols, to_engine
 from aiida_deeph.engine.dft.keywords import KeywordTable
 from aiida_deeph.engine.domain.basis import SpinMode
@@ -33,18 +30,13 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 MOMENTS = "Initial spin moment by kind of atom in Bohr magnetons: a number along z, or [x, y, z] if noncollinear."
 
 
-class DftCalculation(ProgramCalcJob):
+class DftCalculation(ProgramCalculation):
     """One SCF of one structure; H(R) and S(R) stay in the remote folder, numbers and bands return.
 
     A subclass names the program, its files, its keywords and its kinds of pseudopotentials, adds the ports of its basis
     in `define`, says what the input files say (`run_of`), and writes the job in `prepare_for_submission`.
     """
 
-    PROGRAM: ClassVar[str]
-    PLUGIN: ClassVar[str]
-    INPUT_FILE: ClassVar[str]
-    STDOUT_FILE: ClassVar[str]
-    STDERR_FILE: ClassVar[str]
     KEYWORDS: ClassVar[KeywordTable]
     EXAMPLE: ClassVar[str]
     PSEUDOS: ClassVar[tuple[type, ...]]
@@ -54,8 +46,6 @@ class DftCalculation(ProgramCalcJob):
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
-        spec.inputs.validator = cls._validate
-        spec.inputs["code"].validator = code_validator(cls.PLUGIN, cls.PROGRAM)
         spec.input("structure", valid_type=StructureData, validator=check_structure, help="The structure.")
         spec.input(
             "parameters",
@@ -90,34 +80,7 @@ class DftCalculation(ProgramCalcJob):
             required=False,
             help="Folder of an earlier run of the same atoms, whose density the run starts from.",
         )
-        options = spec.inputs["metadata"]["options"]
-        options["parser_name"].default = cls.PLUGIN
-        options["input_filename"].default = cls.INPUT_FILE
-        options["output_filename"].default = cls.STDOUT_FILE
-        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        options["withmpi"].default = True
-        spec.output(
-            "output_parameters", valid_type=Dict, required=False, help="Energy, Fermi level, SCF, moments, times."
-        )
         spec.output("output_band", valid_type=BandsData, required=False, help="Eigenvalues at `bands_kpoints`, eV.")
-        spec.default_output_node = "output_parameters"
-        cls._define_exit_codes(spec)
-
-    @classmethod
-    def _define_exit_codes(cls, spec) -> None:
-        """As those of the engine's jobs, with some of DFT's own."""
-        for status, label, message in (
-            (210, "ERROR_INPUT_REFUSED", f"{cls.PROGRAM} refused its input: {{message}}"),
-            (220, "ERROR_WRONG_ORBITALS", "The basis asks for orbitals that are not there: {message}"),
-            (230, "ERROR_DATA_FILE_MISSING", "Orbitals or pseudopotential did not arrive: {message}"),
-            (310, "ERROR_CRASHED", f"{cls.PROGRAM} crashed: {{message}}"),
-            (320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}"),
-            (400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}"),
-            (420, "ERROR_OUT_OF_WALLTIME", "The job ran out of walltime: {message}"),
-            (430, "ERROR_OUT_OF_MEMORY", f"{cls.PROGRAM} ran out of memory: {{message}}"),
-            (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
-        ):
-            spec.exit_code(status, label, message, invalidates_cache=True)
         spec.exit_code(410, "ERROR_SCF_NOT_CONVERGED", "The SCF cycle did not converge: {message}")
 
     @classmethod
@@ -128,17 +91,6 @@ class DftCalculation(ProgramCalcJob):
         except DeepHError as error:
             return str(error)
         return None
-
-    @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
-        message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
-        if message is None and set(cls.spec().inputs) <= set(namespace):
-            try:
-                cls.check_run(inputs)
-            except DeepHError as error:
-                message = str(error)
-        return message
 
     @classmethod
     def run_of(cls, inputs: Mapping[str, Any]) -> Any:
@@ -174,24 +126,6 @@ class DftCalculation(ProgramCalcJob):
             "band_labels": () if bands is None else labels_of(bands) or (),
             "restart": "restart_folder" in inputs,
         }
-
-    def calc_info(self, arguments: list[str], files: list[tuple[SinglefileData, str]], retrieve: list[str]) -> CalcInfo:
-        """One run of the program.
-
-        :param files: nodes, and where their files go.
-        """
-        run = CodeInfo()
-        run.code_uuid = self.inputs.code.uuid
-        run.cmdline_params = arguments
-        run.stdout_name = self.STDOUT_FILE
-        run.stderr_name = self.STDERR_FILE
-        info = CalcInfo()
-        info.codes_info = [run]
-        info.local_copy_list = [(node.uuid, node.filename, target) for node, target in files]
-        info.remote_copy_list = []
-        info.remote_symlink_list = []
-        info.retrieve_list = [self.STDOUT_FILE, self.STDERR_FILE, *retrieve]
-        return info
 
     def files_of(self, name: str) -> list[SinglefileData]:
         """Files of a namespace for the elements of the structure, by element."""
@@ -266,19 +200,6 @@ def _moments(inputs: Mapping[str, Any]) -> np.ndarray | None:
                 expected="a number, or noncollinear spins",
             )
     return moments
-
-
-def code_validator(plugin: str, program: str) -> Callable[..., str | None]:
-    """A check that a code is this program."""
-
-    def check(code: AbstractCode, _: Any = None) -> str | None:
-        if code.default_calc_job_plugin in (None, plugin):
-            return None
-        found = f"default plugin {code.default_calc_job_plugin}"
-        where = f"code `{code.label}`"
-        return str(InputError(f"code is not {program}", where=where, found=found, expected=plugin))
-
-    return check
 
 
 def check_spin(node: Str, _: Any = None) -> str | None:

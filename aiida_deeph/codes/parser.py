@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from aiida.engine import ExitCode
+from aiida.orm import KpointsData
 from numpy.typing import NDArray
 
-from aiida_deeph.codes.calculation import DftCalculation
+from aiida_deeph.codes.job import ProgramCalculation
+from aiida_deeph.engine.dft.record import RESULT_UNITS
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.base import EngineParser
 
@@ -29,60 +31,56 @@ CRASHED: Messages = (
 )
 
 
-class DftParser(EngineParser):
-    """Attaches the numbers also of an SCF that did not converge, and as much as is there of a run that was cut off.
+class ProgramParser(EngineParser):
+    """Programs end with exit status 0 whatever happened: `failure` goes by what they and the system say."""
 
-    Programs end with exit status 0 whatever happened: `failure` goes by what they and the system say.
-    """
-
-    UNITS: Mapping[str, str] = {
-        "energy": "eV",
-        "energy_contributions": "eV",
-        "fermi_energy": "eV",
-        "scf_criterion": "eV",
-        "electrons": "elementary charge",
-        "n_electrons": "elementary charge",
-        "total_spin_moment": "bohr magneton",
-        "spin_moments": "bohr magneton",
-        "spin_angles": "degree",
-        "orbital_moments": "bohr magneton",
-        "dipole": "debye",
-        "forces": "eV/angstrom",
-        "grid_cutoffs": "Ry",
-        "seconds": "s",
-        "seconds_of_parts": "s",
-    }
-    CALCULATION: ClassVar[type[DftCalculation]]
+    CALCULATION: ClassVar[type[ProgramCalculation]]
     # What the program itself says -> exit code, after CUT_OFF and before CRASHED.
     MESSAGES: Messages = ()
-    # Retrieved files in which it says so, besides the standard error of the job.
+    # Retrieved files with errors alone, besides the standard error of the job.
+    ERRORS: Sequence[str] = ()
+    # Further ones in which the program tells of errors among other things.
     TALKATIVE: Sequence[str] = ()
 
     def failure(self, missing: str) -> ExitCode:
         """The exit code of a run that did not come to its end."""
-        errors = [name for name in (self.node.get_option("scheduler_stderr"),) if name]
-        texts = [self._text(name) or "" for name in (self.CALCULATION.STDERR_FILE, *errors)]
-        said = [self._text(name) or "" for name in self.TALKATIVE]
-        text = "\n".join([*texts, *said])
+        names = [self.CALCULATION.STDERR_FILE, *self.ERRORS, self.node.get_option("scheduler_stderr")]
+        said = "\n".join(self._text(name) or "" for name in names if name)
+        text = "\n".join([said, *(self._text(name) or "" for name in self.TALKATIVE)])
         for pattern, label in (*CUT_OFF, *self.MESSAGES, *CRASHED):
             match = re.search(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)
             if match:
-                return self.exit_codes[label].format(message=match[0].strip())
-        lines = [line.strip() for line in "\n".join(texts).splitlines() if line.strip()]
+                return self.exit_codes[label].format(message=self.reason(text, match))
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
         message = f"{missing}; last on stderr: {lines[-1]}" if lines else f"{missing} and stderr is silent"
         return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)
 
     def out_band(
-        self, energies: NDArray[np.float64], fermi_energy: float | None, kpoints: NDArray[np.float64] | None = None
+        self,
+        energies: NDArray[np.float64],
+        fermi_energy: float | None,
+        kpoints: NDArray[np.float64] | None = None,
+        like: KpointsData | None = None,
     ) -> None:
-        """Register the bands at `bands_kpoints`.
+        """Register the bands.
 
         :param energies: eV, shape (n_spins, n_k, n_bands).
+        :param like: the k-points that were asked for, by default `bands_kpoints`.
         """
-        like = self.node.inputs.bands_kpoints
+        like = self.node.inputs.bands_kpoints if like is None else like
         points = np.array(like.get_kpoints(), dtype=np.float64) if kpoints is None else kpoints
         cell = self.node.inputs.structure.cell
         self.out("output_band", make_bands(energies, points, cell=cell, like=like, fermi_energy=fermi_energy))
+
+    def reason(self, text: str, match: re.Match[str]) -> str:
+        """What a message comes to."""
+        return match[0].strip()
+
+
+class DftParser(ProgramParser):
+    """Attaches the numbers also of an SCF that did not converge, and as much as is there of a run that was cut off."""
+
+    UNITS = RESULT_UNITS
 
     def not_converged(self, cycles: int, last: str) -> ExitCode:
         """The exit code of an SCF that did not converge.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from aiida.engine import ExitCode
 
 from aiida_deeph.codes.pyscf.calculation import RESULTS_FILE
+from aiida_deeph.engine.dft.record import RESULT_UNITS
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
 
@@ -18,15 +21,7 @@ class PyscfParser(EngineParser):
             "ERROR_INPUT_REFUSED",
         ),
     )
-    UNITS = {
-        "energy": "eV",
-        "fermi_energy": "eV",
-        "homo": "eV",
-        "lumo": "eV",
-        "orbital_gradient": "hartree",
-        "seconds": "s",
-        "cpu_seconds": "s",
-    }
+    UNITS = MappingProxyType({**RESULT_UNITS, "orbital_gradient": "hartree", "cpu_seconds": "s"})
 
     def attach(self) -> ExitCode | None:
         results = self.read_json(RESULTS_FILE)

@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import AbstractCode, Dict, RemoteData, StructureData
 from aiida_pseudo.data.pseudo.upf import UpfData
 from pydantic import Field
 
-from aiida_deeph.calculations.program import ProgramCalcJob
-from aiida_deeph.calculations.validation import check_parameters, check_remote_folders, check_structure
+from aiida_deeph.calculations.validation import check_parameters, check_structure
+from aiida_deeph.codes.job import ProgramCalculation
 from aiida_deeph.codes.qe.pw import POTENTIAL_PATH, XML_PATH
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.data.structure import atom_symbols
@@ -35,11 +34,9 @@ from aiida_deeph.engine.dft.qe.code import (
 )
 from aiida_deeph.engine.dft.qe.hpro_files import hpro_ion, read_shells
 from aiida_deeph.engine.dft.qe.upf import hpro_upf, read_upf
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError
 
-PLUGIN = "deeph.hpro"
-DRIVER_FILE, CONFIG_FILE = "hpro_driver.py", "hpro.json"
-STDOUT_FILE, STDERR_FILE = "hpro.out", "hpro.err"
+DRIVER_FILE = "hpro_driver.py"
 
 
 class HproConfig(Config):
@@ -59,51 +56,36 @@ class HproConfig(Config):
     warn_error: float = Field(default=0.05, gt=0)
 
 
-class HproCalculation(ProgramCalcJob):
+class HproCalculation(ProgramCalculation):
     """Project a run of pw.x and pw2bgw.x; a DeepH folder stays beside pw.x's XML, the errors of the bands return."""
+
+    PROGRAM = "HPRO"
+    PLUGIN = "deeph.hpro"
+    INPUT_FILE = "hpro.json"
+    STDOUT_FILE = "hpro.out"
+    STDERR_FILE = "hpro.err"
+    WITH_MPI = False
 
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
-        spec.inputs.validator = cls._validate
         spec.inputs["code"].validator = check_hpro_code
         spec.input("structure", valid_type=StructureData, validator=check_structure, help="That of pw.x.")
         spec.input("parameters", valid_type=Dict, validator=check_config, help="Fields of HproConfig.")
         spec.input("pw_folder", valid_type=RemoteData, help="Folder of the run of pw.x and pw2bgw.x.")
         spec.input_namespace("pseudos", valid_type=UpfData, dynamic=True, help="Pseudopotential of each element.")
         spec.input_namespace("orbitals", valid_type=PaoData, dynamic=True, help="File of orbitals of each element.")
-        options = spec.inputs["metadata"]["options"]
-        options["parser_name"].default = PLUGIN
-        options["input_filename"].default = CONFIG_FILE
-        options["output_filename"].default = STDOUT_FILE
-        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        options["withmpi"].default = False
-        spec.output("output_parameters", valid_type=Dict, required=False, help="Errors of the bands, version, times.")
-        spec.default_output_node = "output_parameters"
         for status, label, message in (
-            (210, "ERROR_INPUT_REFUSED", "HPRO refused its input: {message}"),
-            (230, "ERROR_POTENTIAL_MISSING", "Files of the run of pw.x are missing: {message}"),
             (240, "ERROR_ENVIRONMENT", "The Python of the code lacks what HPRO needs: {message}"),
-            (310, "ERROR_CRASHED", "HPRO crashed: {message}"),
-            (320, "ERROR_OUTPUT_INVALID", "An output file is damaged: {message}"),
             (330, "ERROR_PROJECTION", "The orbitals do not span the occupied bands: {message}"),
-            (400, "ERROR_OUTPUT_MISSING", "The job ended without its results: {message}"),
-            (430, "ERROR_OUT_OF_MEMORY", "HPRO ran out of memory: {message}"),
-            (440, "ERROR_NO_SPACE", "The working directory is full: {message}"),
         ):
             spec.exit_code(status, label, message, invalidates_cache=True)
 
     @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        """All inputs together; a workflow that exposes only some of them is checked when it submits the job."""
-        message = validate_calc_job(inputs, namespace) or check_remote_folders(inputs)
-        if message is None and set(cls.spec().inputs) <= set(namespace):
-            try:
-                spin_orbit = bool(inputs["parameters"].get_dict().get("spin_orbit", False))
-                hpro_files(atom_symbols(inputs["structure"]), inputs["pseudos"], inputs["orbitals"], spin_orbit)
-            except DeepHError as error:
-                message = str(error)
-        return message
+    def check_run(cls, inputs: Mapping[str, Any]) -> None:
+        """Every element has its projectors and orbitals, which belong together and fit the spins."""
+        spin_orbit = bool(inputs["parameters"].get_dict().get("spin_orbit", False))
+        hpro_files(atom_symbols(inputs["structure"]), inputs["pseudos"], inputs["orbitals"], spin_orbit)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         config = HproConfig.model_validate(self.inputs.parameters.get_dict())
@@ -122,25 +104,16 @@ class HproCalculation(ProgramCalcJob):
             "n_kpoints": config.n_kpoints,
             "names": {symbol: node.name for symbol, node in sorted(self.inputs.orbitals.items())},
         }
-        files[CONFIG_FILE] = json.dumps(values, indent=2) + "\n"
-        for name, text in files.items():
-            path = Path(folder.get_abs_path(name))
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        run = CodeInfo()
-        run.code_uuid = self.inputs.code.uuid
-        run.cmdline_params = [DRIVER_FILE, CONFIG_FILE]
-        run.stdout_name, run.stderr_name = STDOUT_FILE, STDERR_FILE
+        files[self.INPUT_FILE] = json.dumps(values, indent=2) + "\n"
+        self.write_files(folder, files)
+        info = self.calc_info([DRIVER_FILE, self.INPUT_FILE], [], [RESULT_FILE])
+        # Copies: the label of the potential is changed, and the XML belongs to what a later reader needs.
         remote = self.inputs.pw_folder
         base = PurePosixPath(remote.get_remote_path())
-        info = CalcInfo()
-        info.codes_info = [run]
-        # Copies: the label of the potential is changed, and the XML belongs to what a later reader needs.
-        info.remote_copy_list = [
+        info.remote_copy_list += [
             (remote.computer.uuid, str(base / source), target)
             for source, target in ((POTENTIAL_PATH, POTENTIAL_FILE), (XML_PATH, XML_FILE))
         ]
-        info.retrieve_list = [RESULT_FILE, STDOUT_FILE, STDERR_FILE]
         return info
 
 
@@ -183,16 +156,15 @@ def hpro_files(
 
 
 def check_hpro_code(code: AbstractCode, _: Any = None) -> str | None:
-    """The code has to be the Python of HPRO's environment."""
-    plugin = code.default_calc_job_plugin
-    if plugin == PLUGIN:
+    """The code has to be the Python of HPRO's environment, and say so."""
+    if code.default_calc_job_plugin == HproCalculation.PLUGIN:
         return None
     return str(
         InputError(
             "code is not the Python of HPRO",
             where=f"code `{code.label}`",
-            found=f"default plugin {plugin}",
-            expected=PLUGIN,
+            found=f"default plugin {code.default_calc_job_plugin}",
+            expected=HproCalculation.PLUGIN,
             remedy="`aiida-deeph setup codes --hpro-python PATH` registers one",
         )
     )

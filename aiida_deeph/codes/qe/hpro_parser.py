@@ -6,23 +6,25 @@ import re
 
 from aiida.engine import ExitCode
 
-from aiida_deeph.codes.qe.hpro import STDERR_FILE, HproConfig
+from aiida_deeph.codes.parser import ProgramParser
+from aiida_deeph.codes.qe.hpro import HproCalculation, HproConfig
 from aiida_deeph.engine.dft.qe.code import RESULT_FILE
-from aiida_deeph.parsers.base import EngineParser, InvalidOutputError
+from aiida_deeph.parsers.base import InvalidOutputError
 
 DRIVER_LINE = re.compile(r"^hpro-driver: (?P<kind>\w+): (?P<message>.+)$", re.MULTILINE)
-KINDS = {"missing": "ERROR_POTENTIAL_MISSING", "environment": "ERROR_ENVIRONMENT", "potential": "ERROR_INPUT_REFUSED"}
-MESSAGES: tuple[tuple[str, str], ...] = (
-    (r"MemoryError|out of memory|oom.kill|Cannot allocate memory|Unable to allocate", "ERROR_OUT_OF_MEMORY"),
-    (r"No space left on device|Disk quota exceeded|errno = 28|errno = 122", "ERROR_NO_SPACE"),
-    (r"No module named|command not found|Permission denied|No such file or directory", "ERROR_ENVIRONMENT"),
-    (r"^\w*(Error|Exception)\b", "ERROR_CRASHED"),
-)
+KINDS = {"missing": "ERROR_DATA_FILE_MISSING", "environment": "ERROR_ENVIRONMENT", "potential": "ERROR_INPUT_REFUSED"}
 
 
-class HproParser(EngineParser):
+class HproParser(ProgramParser):
     """Attaches the errors of the bands also of a projection that is refused for them."""
 
+    CALCULATION = HproCalculation
+    MESSAGES = (
+        (r"MemoryError", "ERROR_OUT_OF_MEMORY"),
+        (r"errno = 28|errno = 122", "ERROR_NO_SPACE"),
+        (r"No module named|command not found|Permission denied|No such file or directory", "ERROR_ENVIRONMENT"),
+        (r"^\w*(Error|Exception)\b", "ERROR_CRASHED"),
+    )
     UNITS = {
         "mean_error": "eV",
         "max_error": "eV",
@@ -49,17 +51,14 @@ class HproParser(EngineParser):
         return None
 
     def failure(self, missing: str) -> ExitCode:
-        """The exit code of a job without its result."""
-        names = (STDERR_FILE, self.node.get_option("scheduler_stderr"))
-        text = "\n".join(self._text(name) or "" for name in names if name)
-        driver = DRIVER_LINE.search(text)
-        if driver is not None:
-            label = KINDS.get(driver["kind"], "ERROR_CRASHED")
-            return self.exit_codes[label].format(message=driver["message"])
-        for pattern, label in MESSAGES:
-            lines = [match[0].strip() for match in re.finditer(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)]
-            if lines:
-                return self.exit_codes[label].format(message=lines[-1])
-        said = text.strip().splitlines()
-        message = f"{missing}; last on stderr: {said[-1].strip()}" if said else f"{missing} and stderr is silent"
-        return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)
+        """What the script of ours said, or else the program or the system."""
+        driver = DRIVER_LINE.search(self._text(self.CALCULATION.STDERR_FILE) or "")
+        if driver is None:
+            return super().failure(missing)
+        label = KINDS.get(driver["kind"], "ERROR_CRASHED")
+        return self.exit_codes[label].format(message=driver["message"])
+
+    def reason(self, text: str, match: re.Match[str]) -> str:
+        """The last of the lines alike: a traceback says at its end what was wrong."""
+        error = [line.strip() for line in text.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
+        return error[-1] if error else super().reason(text, match)

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.common.exceptions import NotExistent
 from aiida.engine import ExitCode, Process, ProcessSpec, ToContext, calcfunction, while_
 from aiida.plugins import CalculationFactory
 from pydantic import Field
 
 from aiida_deeph.calculations.program import with_program
-from aiida_deeph.codes.label import LabelWorkChain, validate_code
+from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.codes.qe.hpro import HproConfig
+from aiida_deeph.codes.qe.programs import PROGRAMS, check_codes, find_code
 from aiida_deeph.codes.qe.proof import prove
-from aiida_deeph.codes.qe.pw import ALIASES
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.dft.qe.code import RECORD
@@ -32,9 +31,6 @@ from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE
 
 # Inputs `files` are called so, followed by the element.
 ORBITALS, PSEUDO = "orb_", "upf_"
-# Inputs `codes`, and the option of `aiida-deeph setup codes` that registers each.
-PROGRAMS = {program.name: program.option for program in RECORD.programs[1:]}
-HPRO_PLUGIN = "deeph.hpro"
 # Of a family that has several files of an element, by number of orbitals: which of them.
 SIZES = {"quick": 0.0, "standard": 0.5, "precise": 1.0}
 
@@ -78,7 +74,7 @@ class QeLabelWorkChain(LabelWorkChain):
 
     _process_class = PwCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
-    record, aliases = RECORD, ALIASES
+    record, aliases = RECORD, PwCalculation.ALIASES
     not_converged = (410,)
     out_of_walltime = (420,)
     incomplete = (400,)
@@ -277,9 +273,9 @@ class QeLabelWorkChain(LabelWorkChain):
         if missing:
             # Not to be taken from the cache by anyone.
             node.base.caching.is_valid_cache = False
-        elif node.exit_status == OUT_OF_WALLTIME and "max_wallclock_seconds" in options:
+        elif node.exit_status in (OUT_OF_WALLTIME, *self.out_of_walltime) and "max_wallclock_seconds" in options:
             options["max_wallclock_seconds"] *= 2
-        elif node.exit_status not in (OUT_OF_WALLTIME, *RETRYABLE, *self.incomplete):
+        elif node.exit_status not in (OUT_OF_WALLTIME, *self.out_of_walltime, *RETRYABLE, *self.incomplete):
             return self.exit_codes.ERROR_PROJECTION_FAILED.format(status=node.exit_status, message=node.exit_message)
         if self.ctx.n_projections > self.max_retries:
             if missing:
@@ -327,58 +323,3 @@ def files_of(
             where = f"files.{ORBITALS}{symbol}"
             raise InputError("orbitals are not those of the basis", where=where, found=node.filename, expected=name)
     return tuple({s: files[f"{prefix}{s}"] for s in sorted(symbols)} for prefix in (ORBITALS, PSEUDO))  # type: ignore
-
-
-def find_code(name: str, pw: orm.AbstractCode, given: Any = None) -> orm.AbstractCode:
-    """One of the other programs on the computer of pw.x: the given one, or the only one that is registered there.
-
-    pw2bgw.x has no plugin of its own: it is told by its executable.
-
-    :param given: a code, or its label, PK or UUID.
-    :raises InputError: there is none, or several.
-    """
-    if isinstance(given, orm.AbstractCode):
-        return given
-    if given is not None:
-        try:
-            return orm.load_code(given)
-        except (NotExistent, ValueError) as error:
-            raise InputError("no such code", where=f"codes.{name}", found=given, expected=str(error)) from None
-    query = orm.QueryBuilder().append(orm.Computer, filters={"id": pw.computer.pk}, tag="computer")
-    query.append(orm.InstalledCode, with_computer="computer")
-    codes = [code for code in query.all(flat=True) if not code.is_hidden and _is(code, name)]
-    if len(codes) != 1:
-        raise InputError(
-            f"several codes could be {name}" if codes else f"no code of {name}",
-            where=f"computer {pw.computer.label}",
-            found=", ".join(code.full_label for code in codes) or None,
-            remedy=f"name one in the overrides: `codes: {{{name}: LABEL}}`"
-            if codes
-            else f"`aiida-deeph setup codes --computer {pw.computer.label} {PROGRAMS[name]} PATH`",
-        )
-    return codes[0]
-
-
-def _is(code: orm.InstalledCode, name: str) -> bool:
-    if name == "hpro":
-        return code.default_calc_job_plugin == HPRO_PLUGIN
-    return str(code.filepath_executable).rpartition("/")[2].startswith("pw2bgw")
-
-
-def check_codes(pw: orm.AbstractCode, codes: Mapping[str, orm.AbstractCode]) -> None:
-    """All programs are there, on one computer.
-
-    :raises InputError: one is missing, is another program, or elsewhere.
-    """
-    for name in PROGRAMS:
-        if name not in codes:
-            raise InputError("program is missing", where="codes", found=f"no {name}", expected="a code")
-        code = codes[name]
-        if code.computer.uuid != pw.computer.uuid:
-            expected = f"one on {pw.computer.label}, as {pw.full_label}"
-            raise InputError(
-                "codes of different computers", where=f"codes.{name}", found=code.full_label, expected=expected
-            )
-    message = validate_code(codes["hpro"], HPRO_PLUGIN)
-    if message:
-        raise InputError(message)

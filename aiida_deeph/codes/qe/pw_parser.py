@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 
 import numpy as np
 from aiida.engine import ExitCode
 
 from aiida_deeph.calculations.kpoints import mesh_of
-from aiida_deeph.codes.qe.pw import POTENTIAL_STDERR, POTENTIAL_STDOUT, STDERR_FILE, STDOUT_FILE
+from aiida_deeph.codes.parser import ProgramParser
+from aiida_deeph.codes.qe.pw import POTENTIAL_STDERR, POTENTIAL_STDOUT, PwCalculation
 from aiida_deeph.engine.dft.qe.code import XML_FILE
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, parse_pw_xml
-from aiida_deeph.parsers.bandsdata import make_bands
-from aiida_deeph.parsers.base import EngineParser, InvalidOutputError, MissingOutputError
+from aiida_deeph.engine.dft.record import RESULT_UNITS
+from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
 
+STDOUT_FILE = PwCalculation.STDOUT_FILE
 DONE = "JOB DONE."
-# Messages of pw.x, MPI, the system and the schedulers -> exit code; the first that is found counts.
-MESSAGES: tuple[tuple[str, str], ...] = (
-    (r"Maximum CPU time exceeded|DUE TO TIME LIMIT|walltime .*exceeded|TERM_RUNLIMIT", "ERROR_OUT_OF_WALLTIME"),
-    (r"out of memory|oom.kill|Cannot allocate memory|problem allocating|Insufficient memory", "ERROR_OUT_OF_MEMORY"),
-    (r"No space left on device|Disk quota exceeded|error writing to file", "ERROR_NO_SPACE"),
-    (r"convergence NOT achieved", "ERROR_SCF_NOT_CONVERGED"),
-    (r"Error in routine +(read_namelists|card_|iosys|set_cutoff|readpp|read_upf|upf|setup|input|checkallsym)", "INPUT"),
-    # pw2bgw.x up to 6.7 cannot write the potential of a run with spin-orbit coupling.
-    (r"BGW cannot use spinors", "INPUT"),
-    (r"bad line in namelist|from read_namelists|Error in routine .*(psp|pseudo|species)", "INPUT"),
-    (r"Error in routine", "ERROR_CRASHED"),
-    (r"Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|SIGSEGV", "ERROR_CRASHED"),
-    (r"command not found|error while loading shared libraries|Permission denied|No such file", "ERROR_CRASHED"),
-)
 _CYCLE = re.compile(r"estimated scf accuracy\s+<\s+(\S+)")
 
 
-class PwParser(EngineParser):
+class PwParser(ProgramParser):
     """Attaches the numbers also of an SCF that did not converge."""
 
-    UNITS = {
-        "energy": "eV",
-        "fermi_energy": "eV",
-        "scf_error": "eV",
-        "n_electrons": "elementary charge",
-        "cutoffs": "Ry",
-        "seconds": "s",
-        "absolute_magnetization": "bohr magneton",
-    }
+    CALCULATION = PwCalculation
+    UNITS = MappingProxyType({**RESULT_UNITS, "cutoffs": "Ry", "absolute_magnetization": "bohr magneton"})
+    MESSAGES = (
+        (r"Maximum CPU time exceeded", "ERROR_OUT_OF_WALLTIME"),
+        (r"problem allocating|Insufficient memory", "ERROR_OUT_OF_MEMORY"),
+        (r"error writing to file", "ERROR_NO_SPACE"),
+        (r"convergence NOT achieved", "ERROR_SCF_NOT_CONVERGED"),
+        (
+            r"Error in routine +(read_namelists|card_|iosys|set_cutoff|readpp|read_upf|upf|setup|input|checkallsym)",
+            "ERROR_INPUT_REFUSED",
+        ),
+        # pw2bgw.x up to 6.7 cannot write the potential of a run with spin-orbit coupling.
+        (r"BGW cannot use spinors", "ERROR_INPUT_REFUSED"),
+        (r"bad line in namelist|from read_namelists|Error in routine .*(psp|pseudo|species)", "ERROR_INPUT_REFUSED"),
+        (r"Error in routine|No such file", "ERROR_CRASHED"),
+    )
+    ERRORS = (POTENTIAL_STDERR,)
+    TALKATIVE = (STDOUT_FILE, POTENTIAL_STDOUT)
 
     def attach(self) -> ExitCode | None:
         stdout = self._text(STDOUT_FILE)
@@ -94,28 +92,19 @@ class PwParser(EngineParser):
         kpoints = np.array(like.get_kpoints(), dtype=np.float64)
         if kpoints.shape != output.kpoints.shape or np.abs(kpoints - output.kpoints).max() > 1e-5:
             raise InvalidOutputError(f"{XML_FILE}: found other k-points than those asked for")
-        node = make_bands(output.energies, kpoints, cell=self.node.inputs.structure.cell, like=like)
-        self.out("output_band", node)
+        self.out_band(output.energies, self._fermi_energy(), kpoints, like)
 
-    def failure(self, missing: str) -> ExitCode:
-        """The exit code of a run that did not come to its end."""
-        errors = (STDERR_FILE, POTENTIAL_STDERR, self.node.get_option("scheduler_stderr"))
-        said = "\n".join(self._text(name) or "" for name in errors if name)
-        text = "\n".join([said, *(self._text(name) or "" for name in (STDOUT_FILE, POTENTIAL_STDOUT))])
-        for pattern, label in MESSAGES:
-            match = re.search(rf"^.*?(?:{pattern}).*$", text, re.MULTILINE)
-            if match:
-                label = "ERROR_INPUT_REFUSED" if label == "INPUT" else label
-                return self.exit_codes[label].format(message=_with_reason(text, match))
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        message = f"{missing}; last on stderr: {lines[-1]}" if lines else f"{missing} and stderr is silent"
-        return self.exit_codes.ERROR_OUTPUT_MISSING.format(message=message)
+    def reason(self, text: str, match: re.Match[str]) -> str:
+        """The line, and the one below a line `Error in routine`, which says what was wrong."""
+        line = match[0].strip(" %")
+        if "Error in routine" in line:
+            after = text[match.end() :].strip().splitlines()
+            line = f"{line} {after[0].strip(' %')}" if after else line
+        return line
 
-
-def _with_reason(text: str, match: re.Match[str]) -> str:
-    """The line, and the one below a line `Error in routine`, which says what was wrong."""
-    line = match[0].strip(" %")
-    if "Error in routine" in line:
-        after = text[match.end() :].strip().splitlines()
-        line = f"{line} {after[0].strip(' %')}" if after else line
-    return line
+    def _fermi_energy(self) -> float | None:
+        """That of the SCF: the one of these k-points means nothing."""
+        parent = self.node.inputs.parent_folder.creator if "parent_folder" in self.node.inputs else None
+        if parent is None or "output_parameters" not in parent.outputs:
+            return None
+        return parent.outputs.output_parameters.get("fermi_energy", None)

@@ -12,7 +12,8 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
-from aiida_deeph.codes.qe.label import QeLabelWorkChain, find_code
+from aiida_deeph.codes.qe.label import QeLabelWorkChain
+from aiida_deeph.codes.qe.programs import find_code
 from aiida_deeph.engine.dft.qe.code import ARTEFACTS
 from aiida_deeph.engine.dft.qe.reader import QeReader
 from aiida_deeph.engine.dft.qe.xml_output import read_pw_xml
