@@ -5,7 +5,8 @@
 
 The DFT is a stand-in that copies the recorded output of one PySCF run, so that only the engine is measured. One daemon
 worker first runs the trivial jobs (`core.arithmetic.add`), then one DatasetWorkChain; both with the same number in
-flight, on the same computer. CPU seconds are those of the worker, children (bash, ps) left out.
+flight, on the same computer. CPU seconds are those of the worker, children (bash, ps) left out. The dataset refuses its
+labels in the end, since all hold the matrices of one structure.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ def test_pyscf(parse, chain):
     assert "bands" not in values
     band = outputs["output_band"]
     np.testing.assert_array_equal(band.get_bands(), bands["energies"])
+    assert band.base.attributes.get("fermi_energy") == PYSCF["fermi_energy"]
     assert band.units == "eV" and band.labels == [(0, "G"), (1, "Z")]
     np.testing.assert_allclose(band.cell, chain.cell)
 

@@ -191,6 +191,8 @@ def test_label(programs, recorded):
     assert values["energy"] == pytest.approx(-340.829510, abs=1e-5)
     assert values["projection"]["mean_error"] == pytest.approx(0.0755, abs=1e-4)
     assert np.array_equal(outputs["output_band"].get_bands(), expected.energies[0])
+    # On the same zero as the bands of every code, under the same key.
+    assert outputs["output_band"].base.attributes.get("fermi_energy") == values["fermi_energy"]
     folder = Path(outputs["remote_folder"].get_remote_path())
     assert all((folder / name).is_file() for name in ARTEFACTS)
     data = QeReader().read(folder)
