@@ -119,9 +119,11 @@ def test_every_field_of_this_kind_is_known():
     assert {"threads", "device", "loader_workers"} <= program.RUNTIME & fields
 
 
-def test_wrong_threads_are_refused(job):
+def test_wrong_threads_are_refused(job, code):
+    inputs = job().get_builder_restart()
+    inputs.runtime.threads = 0
     with pytest.raises(ValueError, match="threads"):
-        job({**PARAMETERS, "threads": 0})
+        instantiate_process(get_manager().get_runner(), inputs)
 
 
 def test_a_program_that_is_not_there_hides_nothing(code, install, tmp_path):
