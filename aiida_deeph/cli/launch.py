@@ -71,6 +71,8 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
     if refused is not None:
         message, port = refused
         raise InputError(message, where=f"{title}: {port}")
+    if not dry_run:
+        ask_programs(builder)
     if dry_run:
         echo.echo(str(builder))
         echo.echo_success("the inputs are valid; nothing was submitted")
@@ -99,6 +101,21 @@ def start(builder: Any, values: schema.Inputs, title: str, *, run: bool, dry_run
 
     if not get_daemon_client().is_daemon_running:
         echo.echo_warning("the daemon is not running; start it with `verdi daemon start`")
+
+
+def ask_programs(builder: Any) -> None:
+    """Look at the programs behind the codes, so that no result of another version is taken from the cache."""
+    from aiida.orm import AbstractCode
+
+    from aiida_deeph.calculations.program import ask_program
+    from aiida_deeph.processes.aiida_internals import flat_inputs
+
+    codes = {value.pk: value for value in flat_inputs(builder).values() if isinstance(value, AbstractCode)}
+    for code in codes.values():
+        try:
+            ask_program(code)
+        except Exception as error:  # Whatever transports raise: jobs will be submitted when the machine is reached.
+            echo.echo_warning(f"{code.full_label} not looked at, the cache may hold another version's results: {error}")
 
 
 @click.group("launch", cls=VerdiCommandGroup)

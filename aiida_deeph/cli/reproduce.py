@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +27,13 @@ def tolerance(name: str, text: str, default: float) -> Any:
 @click.option("--against", metavar="PROCESS", help="Run nothing: compare with this other finished process.")
 @click.option("--use-cache", is_flag=True, help="Let AiiDA take finished jobs from its cache, if the profile does so.")
 @click.option("--submit", is_flag=True, help="Submit and return; compare later with --against.")
+@click.option(
+    "--code",
+    "replaced",
+    multiple=True,
+    metavar="NAME=LABEL",
+    help="Run code LABEL of this profile in place of the recorded code NAME; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @tolerance("hamiltonian", "Largest difference of an element of H, meV.", 1.0)
 @tolerance("bands", "Largest difference of an eigenvalue, meV.", 1.0)
@@ -35,6 +44,7 @@ def command(
     against: str | None,
     use_cache: bool,
     submit: bool,
+    replaced: tuple[str, ...],
     as_json: bool,
     hamiltonian: float,
     bands: float,
@@ -55,7 +65,7 @@ def command(
             found, expected = second.process_label, process.process_label
             raise InputError("processes of different kinds", where="--against", found=found, expected=expected)
     else:
-        builder = restarted(process, use_cache)
+        builder = restarted(process, use_cache, replaced)
         second = submitted(process, builder) if submit or can_submit() else run_here(builder)
         second.base.extras.set(REPRODUCES, process.uuid)
         if submit:
@@ -103,14 +113,17 @@ def finished_process(identifier: str) -> Any:
     return node
 
 
-def restarted(process: Any, use_cache: bool) -> Any:
+def restarted(process: Any, use_cache: bool, replaced: Sequence[str] = ()) -> Any:
     """Builder with the recorded inputs.
 
-    :raises InputError: they are no longer valid, e.g. a folder was cleaned.
+    :param replaced: `NAME=LABEL` of codes that stand in for recorded ones.
+    :raises InputError: they are no longer valid, e.g. a folder was cleaned, or a code cannot run in this profile.
     """
     from aiida_deeph.processes.aiida_internals import refusal
 
     builder = process.get_builder_restart()
+    replace_codes(builder, replaced)
+    check_codes(builder)
     builder.metadata.label = f"again: {process.label or process.process_label}"
     builder.metadata.description = f"reproduces {process.process_label} {process.uuid}"
     builder.metadata.disable_cache = not use_cache
@@ -119,6 +132,68 @@ def restarted(process: Any, use_cache: bool) -> Any:
         message, port = refused
         raise InputError(message, where=f"recorded inputs of {process.process_label}<{process.pk}>: {port}")
     return builder
+
+
+def codes_of(builder: Any) -> dict[str, Any]:
+    """Codes among the inputs, by the dotted name of their port."""
+    from aiida.orm import AbstractCode
+
+    from aiida_deeph.processes.aiida_internals import flat_inputs
+
+    return {port: value for port, value in flat_inputs(builder).items() if isinstance(value, AbstractCode)}
+
+
+def replace_codes(builder: Any, replaced: Sequence[str]) -> None:
+    """Put codes of this profile in the place of recorded ones.
+
+    :raises InputError: a NAME that no recorded code has, or a LABEL that names no code here.
+    """
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import load_code
+
+    for pair in replaced:
+        name, _, label = pair.partition("=")
+        codes = codes_of(builder)
+        ports = [port for port, code in codes.items() if name in (code.label, code.full_label, code.uuid, str(code.pk))]
+        if not (ports and label):
+            known = ", ".join(sorted({code.full_label for code in codes.values()}))
+            expected = f"NAME=LABEL, NAME of {known}"
+            raise InputError("no such recorded code", where="--code", found=pair, expected=expected)
+        try:
+            code = load_code(label)
+        except (NotExistent, MultipleObjectsError, ValueError) as error:
+            remedy = "see `verdi code list`"
+            raise InputError("no such code here", where="--code", found=f"{label}: {error}", remedy=remedy) from None
+        for port in ports:
+            *above, last = port.split(".")
+            namespace = builder
+            for part in above:
+                namespace = namespace[part]
+            setattr(namespace, last, code)
+
+
+def check_codes(builder: Any) -> None:
+    """Every code can run in this profile: an archive brings codes and computers, but not how they are reached.
+
+    :raises InputError: some cannot; all are named.
+    """
+    unready: dict[str, str] = {}
+    for code in codes_of(builder).values():
+        computer = code.computer
+        if computer is not None and not computer.is_configured:
+            unready[code.full_label] = f"code {code.full_label}: computer {computer.label} is not configured"
+        elif computer is not None and computer.transport_type == "core.local":
+            path = getattr(code, "filepath_executable", None)
+            if path is not None and path.is_absolute() and not Path(path).is_file():
+                unready[code.full_label] = f"code {code.full_label}: no program {path}"
+    if unready:
+        names = " ".join(f"--code {name}=LABEL" for name in sorted(unready))
+        raise InputError(
+            "codes cannot run here",
+            where="recorded inputs",
+            found="; ".join(unready[name] for name in sorted(unready)),
+            remedy=f"name codes of this profile ({names}), or configure the computers (`verdi computer configure`)",
+        )
 
 
 def can_submit() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class DatasetProtocolMixin(ProtocolMixin):
             settings = workchain.get_protocol_inputs(protocol, overrides.get("label"), f"{where}.label")
             preprocess["parameters"] = {"cutoff": settings.get("pair_cutoff"), **preprocess.get("parameters", {})}
             design = design_of(inputs.get("perturbation"))
+            check_sizes(structures, design)
             values["label_workchain"] = label
             values["label"] = workchain.label_inputs(
                 dft,
@@ -103,6 +105,31 @@ class DatasetProtocolMixin(ProtocolMixin):
 def design_of(perturbation: Mapping[str, Any] | None) -> DesignConfig | None:
     """How cells are drawn; None if structures are labelled as they are."""
     return parse_config(DesignConfig, dict(perturbation), "perturbation") if perturbation else None
+
+
+# More cells than any data set of labels so far, and larger cells than DFT labels: mistyped, not meant.
+MOST_CELLS = 200_000
+MOST_ATOMS = 20_000
+
+
+def check_sizes(structures: Mapping[str, orm.StructureData], design: DesignConfig | None) -> None:
+    """What is drawn and labelled has a size that can be meant; nothing is built to find out.
+
+    :raises InputError: too many cells, or too many atoms in one.
+    """
+    if design is None:
+        return
+    where = "dataset.perturbation"
+    if design.n > MOST_CELLS:
+        raise InputError("too many cells", where=f"{where}.n", found=design.n, expected=f"at most {MOST_CELLS}")
+    repetitions = math.prod(design.supercell)
+    for name, structure in structures.items():
+        n_atoms = repetitions * len(structure.sites)
+        if n_atoms > MOST_ATOMS:
+            found = f"{n_atoms} atoms in {name} x {repetitions}"
+            raise InputError(
+                "cell too large for a label", where=f"{where}.supercell", found=found, expected=f"at most {MOST_ATOMS}"
+            )
 
 
 def elements_of(
@@ -163,6 +190,10 @@ def validate_dataset(inputs: Mapping[str, Any], _: Any) -> str | None:
         return "`perturbation` without `structures` to draw cells around"
     if structures and "label_workchain" not in inputs:
         return "`structures` without the `label_workchain` that labels them"
+    try:
+        check_sizes(structures, design_of(inputs["perturbation"].get_dict()) if "perturbation" in inputs else None)
+    except DeepHError as error:
+        return str(error)
     if ("extend" in inputs) != ("extend_folder" in inputs):
         return "`extend` and `extend_folder` belong together: give both, or none"
     twice = set(cell_names(structures, inputs.get("perturbation"))) & set(labels)

@@ -122,3 +122,53 @@ def test_what_cannot_be_reproduced(run, process, make_model_folder):
     for node, message in ((failed, "process failed"), (alive, "process has no result"), (orphan, "no process made it")):
         result = run("reproduce", node.pk)
         assert isinstance(result.exception, InputError) and message in str(result.exception)
+
+
+@pytest.fixture
+def imported(aiida_profile_clean, chain, tmp_path):
+    """A label as an archive brings it: its computer is known, but not how it is reached."""
+    computer = orm.Computer(
+        label="far", hostname="far", transport_type="core.ssh", scheduler_type="core.slurm", workdir="/scratch"
+    ).store()
+    plugin = {"default_calc_job_plugin": "deeph.pyscf", "filepath_executable": "/opt/deeph-engine"}
+    code = orm.InstalledCode(label="deeph-engine", computer=computer, **plugin).store()
+    mesh = orm.KpointsData()
+    mesh.set_kpoints_mesh([1, 1, 1])
+    node = orm.WorkChainNode(process_type="aiida.workflows:deeph.label.pyscf")
+    parameters = orm.Dict({"basis": "gth-szv"})
+    for name, value in {"structure": chain, "code": code, "parameters": parameters, "kpoints": mesh}.items():
+        node.base.links.add_incoming(value if value.is_stored else value.store(), LinkType.INPUT_WORK, name)
+    node.store()
+    node.set_process_label("PyscfLabelWorkChain")
+    node.set_process_state("finished")
+    node.set_exit_status(0)
+    return node
+
+
+def test_codes_that_cannot_run_here_are_named_before_anything_starts(run, imported):
+    result = run("reproduce", imported.pk)
+    assert isinstance(result.exception, InputError)
+    text = str(result.exception)
+    assert "code deeph-engine@far: computer far is not configured" in text
+    assert "--code deeph-engine@far=LABEL" in text
+    assert not orm.QueryBuilder().append(orm.CalcJobNode).count()
+
+
+def test_codes_of_this_profile_stand_in_for_those_of_an_archive(imported, aiida_localhost, tmp_path):
+    from aiida_deeph.cli.reproduce import restarted
+
+    program = tmp_path / "deeph-engine"
+    plugin = {"default_calc_job_plugin": "deeph.pyscf", "filepath_executable": str(program)}
+    here = orm.InstalledCode(label="mine", computer=aiida_localhost, **plugin).store()
+    with pytest.raises(InputError, match=r"no program .*deeph-engine"):
+        restarted(imported, False, [f"deeph-engine={here.full_label}"])
+    program.touch()
+    for name in ("deeph-engine", "deeph-engine@far"):
+        assert restarted(imported, False, [f"{name}={here.full_label}"]).code.pk == here.pk
+    for pair, message in (
+        ("other=mine", "no such recorded code.*NAME of deeph-engine@far"),
+        ("deeph-engine", "no such recorded code"),
+        ("deeph-engine=nowhere", "no such code here"),
+    ):
+        with pytest.raises(InputError, match=message):
+            restarted(imported, False, [pair])

@@ -157,6 +157,8 @@ def test_pair_cutoff_of_the_protocol_reaches_preprocess(engine_code, hydrogen_ch
     [
         ({"perturbation": {"n": 0}}, "wrong field.*first: n; in perturbation"),
         ({"perturbation": {"n": 3, "amplitud": 0.1}}, "first: amplitud"),
+        ({"perturbation": {"n": 10**9}}, "too many cells; in dataset.perturbation.n; found 1000000000"),
+        ({"perturbation": {"n": 3, "supercell": [10**9, 1, 1]}}, "cell too large for a label.*4000000000 atoms in a"),
         ({"preprocess": {"parameters": {"cutoff": -1.0}}}, "cutoff"),
         ({"max_concurrent": 0}, "found 0, expected at least 1"),
         ({"max_failed_fraction": 1.5}, "found 1.5"),
@@ -174,6 +176,14 @@ def test_wrong_input_is_refused_before_submission(engine_code, hydrogen_chain, o
         return
     with pytest.raises(InputError, match=message):
         build()
+
+
+def test_sizes_that_explode_are_refused_at_submission_too(start, engine_code, hydrogen_chain):
+    builder = DatasetWorkChain.get_builder_from_protocol({"engine": engine_code}, {"a": hydrogen_chain()}, "fast")
+    for perturbation, message in (({"n": 10**9}, "too many cells"), ({"n": 1, "supercell": [1, 99, 99]}, "too large")):
+        builder.perturbation = orm.Dict(perturbation)
+        with pytest.raises(ValueError, match=message):
+            start(builder)
 
 
 def test_element_without_basis_names_the_structure(start, engine_code, hydrogen_chain):
