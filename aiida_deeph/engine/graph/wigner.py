@@ -1,7 +1,10 @@
 """Wigner 3j symbols and Wigner D matrices of real spherical harmonics, m = -l..l (l = 1 is y, z, x).
 
 Both follow from the spherical harmonics alone and do not depend on the version of any library. The global sign of a
-3j symbol is a convention; ours is that of e3nn from 0.5 on (`nn/reference.py` folds the older one into the weights).
+3j symbol is a convention; ours is that of e3nn from 0.5 on (`nn/reference.py` folds the older one into the weights),
+and the tests compare with e3nn. They are made here because every prediction needs them: all up to l = 4 take 0.03 CPU
+seconds, by e3nn 1.5 and 70 MiB, for torch's compiler comes along. Rotations are made without angles, which would cost
+digits near the poles.
 """
 
 from __future__ import annotations
