@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
-from aiida_deeph.engine.nn.closed_form.network import ClosedForm
+from aiida_deeph.engine.nn.config import network_config
 from aiida_deeph.engine.nn.deephe3.config import DeepHE3Config, ResidualDeepHE3Config
 from aiida_deeph.engine.nn.deephe3.network import DeepHE3
 from aiida_deeph.engine.nn.deephe3.two_centre import Bonds, TwoCentre
 from aiida_deeph.engine.nn.deephe3.two_centre_fit import fit_on_site, fit_scale, fit_two_centre
-from aiida_deeph.engine.nn.network import AddUp, Network, entry_index
+from aiida_deeph.engine.nn.network import AddUp, Network, entry_index, get_network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep
+
+CLOSED_FORM = "closed-form"
+"""Its name in the registry: networks do not import each other."""
 
 
 class ResidualDeepHE3(Network):
@@ -32,7 +34,7 @@ class ResidualDeepHE3(Network):
     :param two_centre: with its coefficients fitted, or of its scale alone where there is a closed form.
     """
 
-    def __init__(self, network: DeepHE3, two_centre: TwoCentre, closed_form: ClosedForm | None = None) -> None:
+    def __init__(self, network: DeepHE3, two_centre: TwoCentre, closed_form: Network | None = None) -> None:
         super().__init__()
         self.network, self.two_centre, self.closed_form = network, two_centre, closed_form
         self.layout, self.lmax, self.hermitian = network.layout, network.lmax, network.hermitian
@@ -45,8 +47,9 @@ class ResidualDeepHE3(Network):
         """Architecture of the network, and the range of the two-centre part in Angstrom."""
         end = max(pair_cutoffs.values())
         found = {"network": DeepHE3.describe(config, basis, spin, pair_cutoffs), "two_centre_end": end}
-        if isinstance(config, ResidualDeepHE3Config) and config.start == "closed-form":
-            found["closed_form"] = ClosedForm.describe(ClosedFormConfig(), basis, spin, pair_cutoffs)
+        if isinstance(config, ResidualDeepHE3Config) and config.start == CLOSED_FORM:
+            start = network_config(CLOSED_FORM).model_validate({})
+            found["closed_form"] = get_network(CLOSED_FORM).describe(start, basis, spin, pair_cutoffs)
         return found
 
     @classmethod
@@ -54,7 +57,7 @@ class ResidualDeepHE3(Network):
         """Build from a model's description."""
         network = DeepHE3.from_architecture(architecture["network"], basis, spin)
         below = architecture.get("closed_form")
-        closed_form = None if below is None else ClosedForm.from_architecture(below, basis, spin)
+        closed_form = None if below is None else get_network(CLOSED_FORM).from_architecture(below, basis, spin)
         return cls(network, TwoCentre(network.layout, architecture["two_centre_end"]), closed_form)
 
     def fit(self, graphs: Sequence[Any], add_up: AddUp = lambda tensors: None) -> dict[str, Any] | None:
