@@ -50,6 +50,13 @@ def command(config: Path | None, **options: Any) -> None:
         f"peak memory {report['peak_memory_GiB']:.2f} GiB"
     )
     outside = report["largest_overlap_outside"]
+    distances = report.get("outside_trained_distances", {"n_pairs": 0})
+    if distances["n_pairs"]:
+        worst = distances["pairs"][0]
+        click.echo(
+            f"{distances['n_pairs']} pairs at distances that the model was not trained on, "
+            f"first {worst['elements']} at {worst['distance_A']:.3f} A"
+        )
     if outside is not None and outside > 0:
         click.echo(f"overlap outside the model's pairs: at most {outside:.2e}; H is zero there")
     if not report["overlap"]:

@@ -37,6 +37,7 @@ class Network(EngineModule, ABC):
     :cvar lmax: largest l of the rotations that its graphs hold.
     :cvar hermitian: average both directions of every pair.
     :cvar message_cutoff: atoms further apart send each other no messages, Angstrom; None: all pairs carry them.
+    :cvar adam_eps: of the optimiser, as small as the gradients that are to count.
     :cvar all_pairs: blocks of all pairs of a molecule are predicted, whatever their distance.
     """
 
@@ -45,6 +46,7 @@ class Network(EngineModule, ABC):
     hermitian: bool = False
     message_cutoff: float | None = None
     all_pairs: bool = False
+    adam_eps: float = 1e-8
 
     @classmethod
     @abstractmethod

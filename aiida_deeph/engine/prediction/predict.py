@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from aiida_deeph.engine.domain.checks import finite
 from aiida_deeph.engine.domain.decay import as_curves
 from aiida_deeph.engine.domain.geometry import overlap_by_distance
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.ranges import outside_ranges
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, read_deeph, write_deeph
@@ -118,6 +120,14 @@ def outside_overlap(overlap: BlockSparseMatrix | None, atom_pairs: NDArray[np.in
     return float(overlap.norms()[outside].max(initial=0.0))
 
 
+def outside_training(
+    description: ModelDescription, structure: Structure, atom_pairs: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Pairs at distances that the model was not trained on; nothing if the model does not know which it was."""
+    ranges = description.training.get("distances_A")
+    return {} if ranges is None else {"outside_trained_distances": outside_ranges(ranges, structure, atom_pairs)}
+
+
 def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path | None:
     """Write the predicted H(R), with the overlap if the structure came with one, as a DeepH folder.
 
@@ -202,6 +212,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "peak_memory_GiB": peak_memory(device),
         "overlap": target.overlap is not None,
         "largest_overlap_outside": outside_overlap(target.overlap, pairs),
+        **outside_training(description, structure, pairs),
         "hermiticity_error_eV": hermiticity_error,
         **trust.summary(pairs, rows),
         "gauge": description.gauge,

@@ -81,10 +81,15 @@ class LossConfig(Config):
 
 
 class OptimizerConfig(Config):
-    """Adam, or AdamW with its decay of the weights; the learning rate is a field of the training."""
+    """Adam, or AdamW with its decay of the weights; the learning rate is a field of the training.
+
+    :param eps: added to the root of the mean square of a gradient; None takes 1e-8, and 1e-12 for a network that learns
+        what a fitted part leaves over, whose gradients are as small.
+    """
 
     name: Literal["adam", "adamw"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch.utils.data import Dataset
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.build import HamiltonianGraph, attach_labels, build_graph
 from aiida_deeph.engine.graph.layout import EntryLayout
@@ -89,6 +90,23 @@ def labelled_graph(data: RealSpaceHamiltonian, settings: GraphSettings) -> Hamil
         layout=settings.layout,
     )
     return attach_labels(graph, matrix, dtype=settings.dtype)
+
+
+def distances_of(graph: HamiltonianGraph, elements: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Distances of the pairs of two atoms by pair of elements, Angstrom.
+
+    :param elements: in the order of the species.
+    """
+    kinds = graph.species.numpy()[graph.edge_index.numpy()]
+    distances = graph.edge_vec.norm(dim=1).numpy()
+    kinds[:, graph.loops.numpy()] = -1
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for a, first in enumerate(elements):
+        for b, second in enumerate(elements):
+            own = distances[(kinds[0] == a) & (kinds[1] == b)]
+            if len(own):
+                found.setdefault(pair_key(first, second), []).append(own)
+    return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
 class GraphSet(Dataset[HamiltonianGraph]):

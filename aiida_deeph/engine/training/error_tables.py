@@ -38,7 +38,7 @@ class ErrorTables:
         self._sum, self._count, self._max = np.zeros(n * n), np.zeros(n * n, dtype=np.int64), np.zeros(n * n)
         # Bin 0 holds the on-site blocks, bin b > 0 distances in ((b - 1) w, b w].
         n_bins = 1 + max(1, int(np.ceil(largest_distance / BIN_WIDTH - 1e-9)))
-        self._bin_sum, self._bin_count, self._bin_max, self._bin_size = (np.zeros(n_bins) for _ in range(4))
+        self._bin_sum, self._bin_square, self._bin_count, self._bin_max, self._bin_size = np.zeros((5, n_bins))
         self.members: dict[str, dict[str, float | int]] = {}
 
     def add(self, name: str, structure: Structure, predicted: BlockSparseMatrix, label: BlockSparseMatrix) -> None:
@@ -63,6 +63,7 @@ class ErrorTables:
         place = np.where(self_pair, 0, bins)[pair]
         n = len(self._bin_sum)
         self._bin_sum += np.bincount(place, weights=error, minlength=n)
+        self._bin_square += np.bincount(place, weights=error**2, minlength=n)
         self._bin_count += np.bincount(place, minlength=n)
         self._bin_size += np.bincount(place, weights=np.abs(label.entries), minlength=n)
         np.maximum.at(self._bin_max, place, error)
@@ -83,6 +84,8 @@ class ErrorTables:
             "rmse_eV": float(np.sqrt(squared / n_entries)),
             "max_eV": float(self._max.max()),
             "n_entries": n_entries,
+            "on_site": self._summary(slice(0, 1)),
+            "bonds": self._summary(slice(1, None)),
             "elements": list(self._elements),
             "members": self.members,
             "element_pairs": self._by_elements(),
@@ -140,6 +143,18 @@ class ErrorTables:
         ends = np.cumsum([0, *(2 * l + 1 for l in self._basis.shells_of(symbol))]).tolist()
         return [slice(first, last) for first, last in itertools.pairwise(ends)]
 
+    def _summary(self, bins: slice) -> dict[str, float | int] | None:
+        """Mean, root mean square and largest error of some bins; None without entries."""
+        count = int(self._bin_count[bins].sum())
+        if not count:
+            return None
+        return {
+            "mae_eV": float(self._bin_sum[bins].sum() / count),
+            "rmse_eV": float(np.sqrt(self._bin_square[bins].sum() / count)),
+            "max_eV": float(self._bin_max[bins].max()),
+            "n_entries": count,
+        }
+
     def _by_distance(self) -> list[Mapping[str, float | int | None]]:
         table: list[Mapping[str, float | int | None]] = []
         for b, count in enumerate(self._bin_count):
@@ -150,6 +165,7 @@ class ErrorTables:
                         "to_A": b * BIN_WIDTH,
                         "n_entries": int(count),
                         "mae_eV": float(self._bin_sum[b] / count),
+                        "rmse_eV": float(np.sqrt(self._bin_square[b] / count)),
                         "max_eV": float(self._bin_max[b]),
                         "mean_abs_label_eV": float(self._bin_size[b] / count),
                     }

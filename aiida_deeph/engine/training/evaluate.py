@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from aiida_deeph.engine.domain.ranges import outside_ranges
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
 from aiida_deeph.engine.io.model import ModelDescription
@@ -112,6 +113,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
     tables = ErrorTables(description.orbital_basis, max(description.pair_cutoffs.values(), default=0.0))
     network.eval()
     bands: dict[str, dict[str, Any]] = {}
+    outside: dict[str, dict[str, Any]] = {}
     for member in track(members, "evaluation", show=show_progress):
         data = load_member(dataset, member)
         graph = labelled_graph(data, settings).to(device)
@@ -121,6 +123,8 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
         if not config.strict:
             predicted = predicted.hermitian_part()
         tables.add(member.name, data.structure, predicted, label)
+        if "distances_A" in description.training:
+            outside[member.name] = outside_ranges(description.training["distances_A"], data.structure, label.atom_pairs)
         if config.bands is not None:
             found = replace(data, hamiltonian=predicted.hermitian_part())
             names = (f"prediction of {member.name}", member.name)
@@ -131,6 +135,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
     report = {
         **tables.as_json(),
         **({"bands": bands, **bands_summary(bands)} if bands else {}),
+        "outside_trained_distances": {name: found for name, found in outside.items() if found["n_pairs"]},
         "members_of": config.members,
         "n_members": len(members),
         "strict": config.strict,

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning_fabric.strategies import DDPStrategy
 from torch.utils.data import Subset
 
+from aiida_deeph.engine.domain.ranges import trained_ranges
 from aiida_deeph.engine.errors import DivergenceError, Interrupted
 from aiida_deeph.engine.io.dataset import read_manifest
 from aiida_deeph.engine.nn.network import build_network
@@ -23,7 +24,7 @@ from aiida_deeph.engine.system_torch import find_device
 from aiida_deeph.engine.training.batches import BatchSource
 from aiida_deeph.engine.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
 from aiida_deeph.engine.training.config import TrainConfig
-from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
+from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings, distances_of
 from aiida_deeph.engine.training.launch import StopRequest
 from aiida_deeph.engine.training.loop import TrainingLoop
 from aiida_deeph.engine.training.loss import orbital_weights, weigh_structure, weigher
@@ -119,6 +120,8 @@ class _Run:
             if fitted is not None:
                 architecture = {**self.description.architecture, **fitted}
                 self.description = self.description.model_copy(update={"architecture": architecture})
+        elements = self.network.layout.basis.elements
+        self.ranges = trained_ranges(distances_of(sets[0][n], elements) for n in range(len(sets[0])))
         for graphs in sets:
             graphs.prepare(self.network.prepare)
         if config.orbital_weighting:
@@ -213,6 +216,7 @@ class _Run:
             "best_epoch": best.epoch,
             "seconds": self.loop.seconds,
             "parameters": self.n_parameters,
+            "distances_A": self.ranges,
             **self.network.extras(),
             **self._hardware(),
         }

@@ -177,6 +177,7 @@ def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Opti
         parameters,
         lr=config.learning_rate,
         betas=config.optimizer.betas,
+        eps=config.optimizer.eps or network.adam_eps,
         weight_decay=config.optimizer.weight_decay,
         fused=True,
     )

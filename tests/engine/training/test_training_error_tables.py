@@ -56,3 +56,9 @@ def test_tables(spin: SpinMode) -> None:
     assert [row["to_A"] for row in report["distances"]] == sorted(near)
     for row in report["distances"]:
         assert row["mae_eV"] == pytest.approx(np.mean(near[int(row["to_A"])]))
+        assert row["rmse_eV"] == pytest.approx(np.sqrt(np.mean(np.square(near[int(row["to_A"])]))))
+    for name, values in (("on_site", near[0]), ("bonds", np.concatenate([near[b] for b in near if b]))):
+        assert report[name]["mae_eV"] == pytest.approx(np.mean(values))
+        assert report[name]["rmse_eV"] == pytest.approx(np.sqrt(np.mean(np.square(values))))
+        assert report[name]["max_eV"] == pytest.approx(np.max(values))
+        assert report[name]["n_entries"] == len(values)

@@ -21,14 +21,17 @@ from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DataError, DivergenceError, InputError, Interrupted
 from aiida_deeph.engine.io.dataset import load_member, read_manifest
 from aiida_deeph.engine.io.model import read_description
+from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.nn.storage import load_model
+from aiida_deeph.engine.prediction.config import PredictConfig
+from aiida_deeph.engine.prediction.predict import predict
 from aiida_deeph.engine.training import loop
 from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from aiida_deeph.engine.training.config import EvaluateConfig, TrainConfig
 from aiida_deeph.engine.training.evaluate import evaluate
 from aiida_deeph.engine.training.loss import summed_loss
 from aiida_deeph.engine.training.run import train
-from tests.engine.training.toy import write_toy_dataset
+from tests.engine.training.toy import toy_member, write_toy_dataset
 
 SMALL = {"irreps_embed": "8x0e", "irreps_mid": "8x0e+4x1o", "lmax": 1, "n_blocks": 1, "n_gaussians": 16}
 
@@ -105,6 +108,32 @@ def test_two_centre_part_is_fitted_once_and_continued_exactly(toy_dataset: Path,
     report = evaluate(EvaluateConfig(**values, members="validation", strict=True))
     best = min(rows, key=lambda row: row["validation_loss"])
     assert report["mae_eV"] == pytest.approx(best["validation_mae"], rel=1e-4)
+
+
+def test_bonds_outside_the_training_are_named(toy_dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """The model knows the distances of its training members; evaluation and prediction name what lies outside."""
+    ranges = read_description(trained / "model").training["distances_A"]
+    assert set(ranges) == {"C-C", "C-H"}
+    values = {"dataset": str(toy_dataset), "model": str(trained / "model"), "device": "cpu"}
+    report = evaluate(EvaluateConfig(**values, members="train", output=str(tmp_path / "train.json")))
+    assert report["outside_trained_distances"] == {}
+    stretched = dataclasses.replace(toy_member(0).structure, positions=1.3 * toy_member(0).structure.positions)
+    write_structure(tmp_path / "far.xyz", stretched)
+    options = {"model": str(trained / "model"), "structure": str(tmp_path / "far.xyz"), "device": "cpu"}
+    folder = predict(PredictConfig(**options, output=str(tmp_path / "out")))
+    found = json.loads((folder / "prediction.json").read_text())["outside_trained_distances"]
+    assert found["n_pairs"] > 0 and found["largest_excess_A"] > 0.1
+    assert {row["elements"] for row in found["pairs"]} <= {"C-C", "C-H"}
+
+
+@pytest.mark.parametrize(("network", "eps"), [({"name": "tiny"}, 1e-8), ({**SMALL, "name": "deephe3-residual"}, 1e-12)])
+def test_adams_eps_is_as_small_as_the_gradients_that_count(
+    toy_dataset: Path, tmp_path: Path, network: dict[str, Any], eps: float
+) -> None:
+    for given, expected in ((None, eps), (1e-10, 1e-10)):
+        train(config(toy_dataset, network=network, optimizer={"eps": given}, epochs=1), tmp_path, quiet=True)
+        (group,) = load_checkpoint(tmp_path / "checkpoint")["optimizer"]["param_groups"]
+        assert group["eps"] == expected
 
 
 def test_finished_training_can_go_on(toy_dataset: Path, trained: Path, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class ResidualDeepHE3(Network):
     :param two_centre: with its coefficients fitted, or of its scale alone where there is a closed form.
     """
 
+    adam_eps = 1e-12
+
     def __init__(self, network: DeepHE3, two_centre: TwoCentre, closed_form: Network | None = None) -> None:
         super().__init__()
         self.network, self.two_centre, self.closed_form = network, two_centre, closed_form
