@@ -14,7 +14,7 @@ from aiida.engine import calcfunction
 from aiida.plugins import CalculationFactory
 
 from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.lcao_tables import elements_without_basis
+from aiida_deeph.codes.lcao_tables import elements_without_basis, misspelt, misspelt_basis
 from aiida_deeph.codes.proof import MESH, Run, gamma, hydrogen_molecule
 from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.dft.cp2k.band_structure import parse_band_structure
@@ -26,6 +26,22 @@ from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.protocol import merge
 
 NOT_CONVERGED = "SCF run NOT converged"
+# What XC_FUNCTIONAL can be short for.
+FUNCTIONALS = [
+    "B3LYP",
+    "BEEFVDW",
+    "BLYP",
+    "BP",
+    "HCTH120",
+    "LDA",
+    "NONE",
+    "NO_SHORTCUT",
+    "OLYP",
+    "PADE",
+    "PBE",
+    "PBE0",
+    "TPSS",
+]
 
 Cp2kCalculation = CalculationFactory("cp2k")
 
@@ -58,6 +74,20 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     quickstart = ({"basis_set": "SZV-MOLOPT-SR-GTH"}, {})
     not_converged = (450,)
     incomplete = (210, 303)
+
+    @classmethod
+    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
+        message = super()._validate(inputs, namespace)
+        if message is not None or "parameters" not in inputs:
+            return message
+        parameters = inputs["parameters"].get_dict()
+        for basis in basis_sets(parameters).values():
+            if known := misspelt_basis(basis):
+                return f"unknown basis set {basis}; did you mean {known.upper()}"
+        xc = parameters.get("FORCE_EVAL", {}).get("DFT", {}).get("XC", {}).get("XC_FUNCTIONAL", {})
+        functional = str(xc.get("_", "NONE") if isinstance(xc, Mapping) else xc)
+        known = misspelt(functional.upper(), FUNCTIONALS)
+        return f"unknown functional {functional}; did you mean {known}" if known else None
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

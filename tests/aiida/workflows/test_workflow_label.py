@@ -142,6 +142,23 @@ def test_cp2k_bands_are_asked_for_and_brought_back(start, step, cp2k_code, hydro
     assert "BAND_STRUCTURE" in process.ctx.inputs["parameters"]["FORCE_EVAL"]["DFT"]["PRINT"]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"basis_set": "SZVV-MOLOPT-SR-GTH"}, "unknown basis set SZVV-MOLOPT-SR-GTH; did you mean SZV-MOLOPT-SR-GTH"),
+        (
+            {"FORCE_EVAL": {"DFT": {"XC": {"XC_FUNCTIONAL": {"_": "PBEE"}}}}},
+            "unknown functional PBEE; did you mean PBE",
+        ),
+    ],
+)
+def test_a_misspelt_name_is_told_before_cp2k_runs(start, cp2k_code, hydrogen_chain, parameters, message):
+    overrides = {"parameters": parameters}
+    builder = Cp2kLabelWorkChain.get_builder_from_protocol(cp2k_code, hydrogen_chain(), "fast", overrides)
+    with pytest.raises(ValueError, match=message):
+        start(builder)
+
+
 def test_a_kind_that_is_given_stays(cp2k_code, hydrogen_chain):
     kind = {"_": "H", "BASIS_SET": "DZVP-MOLOPT-SR-GTH", "POTENTIAL": "GTH-PBE-q1"}
     overrides = {"parameters": {"FORCE_EVAL": {"SUBSYS": {"KIND": [kind]}}}}
