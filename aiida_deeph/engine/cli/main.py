@@ -20,6 +20,7 @@ from aiida_deeph.engine.ranks import leave
 COMMANDS = {
     "bench": "Measure the network: speed, memory, build time.",
     "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
+    "codes": "DFT codes that are read: versions, spins, what was verified.",
     "convert": "Turn raw DFT output into a DeepH folder.",
     "cube": "A wavefunction on a grid, for plotting.",
     "evaluate": "Compare a model's predictions with the labels of a dataset.",

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from aiida_deeph.engine.cli.convert import command
 from aiida_deeph.engine.dft.abacus.csr import read_csr
-from aiida_deeph.engine.dft.abacus.eigenvalues import parse_bands, parse_kpoints, parse_states
+from aiida_deeph.engine.dft.abacus.eigenvalues import parse_bands
 from aiida_deeph.engine.dft.abacus.numbers import parse_integers, parse_reals
 from aiida_deeph.engine.dft.abacus.output import read_output
 from aiida_deeph.engine.dft.abacus.reader import AbacusReader
@@ -26,6 +26,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, DeepHError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.orbitals.harmonics import solid_harmonics
+from tests.engine.dft.printed_energies import istate_info, kpt_list
 from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[..., Path]
@@ -55,7 +56,7 @@ def errors(data: RealSpaceHamiltonian, kpoints: np.ndarray, energies: np.ndarray
 def off_mesh(run: Path, data: RealSpaceHamiltonian) -> float:
     folder = next(run.parent.glob("*/nscf"))
     energies = np.array([parse_bands(path.read_text()) for path in sorted(folder.glob("BANDS_*.dat"))])
-    return errors(data, parse_kpoints((folder / "KPT").read_text()), energies)
+    return errors(data, kpt_list((folder / "KPT").read_text()), energies)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -63,7 +64,7 @@ def test_eigenvalues(abacus_run: Unpack, name: str) -> None:
     run = abacus_run(name, "scf")
     data = get_reader("abacus").read(run)
     spin, shells, n_pairs, n_electrons, on_mesh, off = RUNS[name]
-    kpoints, energies = parse_states((run / "OUT.ABACUS" / "istate.info").read_text())
+    kpoints, energies = istate_info((run / "OUT.ABACUS" / "istate.info").read_text())
     assert errors(data, kpoints[::7], energies[:, ::7]) < on_mesh
     assert off_mesh(run, data) < off
     assert not failures(run_gates(data))
@@ -396,9 +397,3 @@ def test_eigenvalue_files() -> None:
     for wrong in ("", "1 0.0 x\n", "2 0.0 1.0\n"):
         with pytest.raises(DataError, match="band energies are damaged"):
             parse_bands(wrong)
-    for wrong in ("", "BAND Energy Kpoint = 1\n 1 2 3\n", "BAND (0 0 0)\n 1 x 3\n"):
-        with pytest.raises(DataError, match="eigenvalues are damaged"):
-            parse_states(wrong)
-    for wrong in ("", "K_POINTS\n0\nGamma\n9 9 1\n"):
-        with pytest.raises(DataError, match="k-points are damaged"):
-            parse_kpoints(wrong)

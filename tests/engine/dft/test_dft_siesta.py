@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from aiida_deeph.engine.cli.convert import command
 from aiida_deeph.engine.dft.base import get_reader
 from aiida_deeph.engine.dft.siesta.code import SIESTA_4
-from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
+from aiida_deeph.engine.dft.siesta.energy_files import parse_bands
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.reader import SiestaReader
 from aiida_deeph.engine.domain.basis import SpinMode
@@ -21,6 +21,7 @@ from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.io.deeph import read_deeph
+from tests.engine.dft.printed_energies import eig, kp
 from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[..., Path]
@@ -66,11 +67,11 @@ def errors(data: RealSpaceHamiltonian, kpoints: np.ndarray, energies: np.ndarray
 def on_mesh(folder: Path, data: RealSpaceHamiltonian, window: float) -> float:
     """The same for the k-points of the SCF, whose energies have nine digits."""
     label = data.metadata["settings"]["label"]
-    eigenvalues = parse_eigenvalues((folder / f"{label}.EIG").read_text())
-    kpoints = parse_kpoints((folder / f"{label}.KP").read_text())
+    _, energies = eig((folder / f"{label}.EIG").read_text())
+    kpoints = kp((folder / f"{label}.KP").read_text())
     # The file has six digits; all the meshes are fractions of 72.
     fractional = np.rint(kpoints @ (data.structure.cell / SIESTA_4.bohr).T / (2 * np.pi) * 72) / 72
-    return errors(data, fractional[::2], eigenvalues.energies[:, ::2], window)
+    return errors(data, fractional[::2], energies[:, ::2], window)
 
 
 @pytest.mark.parametrize("run", RUNS)

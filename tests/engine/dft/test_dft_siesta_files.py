@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.dft.siesta.code import RECORD, SIESTA_4, SIESTA_5
-from aiida_deeph.engine.dft.siesta.energy_files import parse_bands, parse_eigenvalues, parse_kpoints
+from aiida_deeph.engine.dft.siesta.energy_files import parse_bands
 from aiida_deeph.engine.dft.siesta.geometry_files import read_orbital_index, read_xv
 from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.output import read_output
@@ -189,7 +189,3 @@ def test_text_files(siesta_run: Unpack, tmp_path: Path) -> None:
     for wrong in ("", text[: len(text) // 2], "text"):
         with pytest.raises(DataError, match="band energies are damaged"):
             parse_bands(wrong)
-        with pytest.raises(DataError, match="eigenvalues are damaged"):
-            parse_eigenvalues(wrong)
-        with pytest.raises(DataError, match="k-points are damaged"):
-            parse_kpoints(wrong)

@@ -26,6 +26,8 @@ from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 SPINS = {1: SpinMode.NONE, 2: SpinMode.COLLINEAR, 4: SpinMode.NONCOLLINEAR}
 # The log has six digits of the cell.
 CELL_DIGITS = 1e-5
+# Ten digits of the positions, lattice vectors; where STRU has them in Angstrom, those of a constant count.
+POSITION_DIGITS = 5e-6
 # Names up to release 3.10, then later ones.
 HAMILTONIANS = (("data-HR-sparse_SPIN0.csr", "data-HR-sparse_SPIN1.csr"), ("hrs1_nao.csr", "hrs2_nao.csr"))
 OVERLAPS = ("data-SR-sparse_SPIN0.csr", "srs1_nao.csr", "sr_nao.csr", "SR.csr")
@@ -175,7 +177,7 @@ def _wrapped_by(stru: Stru, log: AbacusOutput, matrix: AbacusMatrix, path: Path)
         )
     difference = stru.fractional - wrapped
     shift = np.rint(difference).astype(np.int64)
-    if np.abs(difference - shift).max(initial=0.0) > 1e-4:
+    if np.abs(difference - shift).max(initial=0.0) > POSITION_DIGITS:
         raise DataError(
             "structure is not that of the matrices",
             where=stru.path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from aiida_deeph.engine.dft.keywords import Check, KeywordTable, integer, lines, logical, number, one_of, several
 
@@ -87,11 +86,6 @@ KEYWORDS: Mapping[str, Check] = {
     "level.of.fileout": integer(0),
 }
 TABLE = KeywordTable(KEYWORDS, OWNED)
-
-
-def checked_keywords(values: Mapping[str, Any], where: str = "parameters") -> dict[str, str]:
-    """Keywords as they are written to the input, see `KeywordTable.checked`."""
-    return TABLE.checked(values, where)
 
 
 def is_block(name: str) -> bool:

@@ -46,38 +46,6 @@ def parse_bands(text: str) -> SiestaEigenvalues:
         raise DataError("band energies are damaged", where=".bands file", found=error or "its end") from None
 
 
-def parse_eigenvalues(text: str) -> SiestaEigenvalues:
-    """Parse a `.EIG`.
-
-    The header of a noncollinear run says 4 or 8 spins and half the bands: it holds one set per k-point all the same.
-
-    :raises DataError: the text is no `.EIG` file, or is cut off.
-    """
-    words = iter(text.split())
-    try:
-        fermi, (n_bands, n_spins, n_kpoints) = float(next(words)), (int(next(words)) for _ in range(3))
-        n_sets = n_spins if n_spins <= 2 else 1
-        values = np.array([_take(words, 1 + n_bands * n_sets) for _ in range(n_kpoints)])[:, 1:]
-        return SiestaEigenvalues(fermi, values.reshape(n_kpoints, n_sets, n_bands).transpose(1, 0, 2))
-    except (ValueError, IndexError, StopIteration, RuntimeError) as error:
-        raise DataError("eigenvalues are damaged", where=".EIG file", found=error or "its end") from None
-
-
-def parse_kpoints(text: str) -> NDArray[np.float64]:
-    """Parse a `.KP`: k-points in 1 / Bohr, shape (n_kpoints, 3).
-
-    :raises DataError: the text is no `.KP` file, or is cut off.
-    """
-    lines = [line.split() for line in text.splitlines() if line.strip()]
-    try:
-        kpoints = np.array([row[1:4] for row in lines[1:]], dtype=np.float64)
-        if len(kpoints) != int(lines[0][0]):
-            raise ValueError(f"{len(kpoints)} points")
-        return kpoints
-    except (ValueError, IndexError) as error:
-        raise DataError("k-points are damaged", where=".KP file", found=error) from None
-
-
 def read_fermi_energy(path: Path) -> float | None:
     """Fermi level on the first line of a `.EIG` or `.bands`, eV; None if there is no such file."""
     try:
