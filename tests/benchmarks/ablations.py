@@ -37,10 +37,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "on-site": ({"name": "deephe3-on-site"}, {}),
     "weighting": ({}, {"orbital_weighting": 0.5}),
     "average": ({}, {"ema_decay": 0.99}),
-    "residual": ({"name": "deephe3-residual"}, {}),
-    "residual, hermitian": ({"name": "deephe3-residual", "hermitian": True}, {}),
-    "residual, weighting": ({"name": "deephe3-residual"}, {"orbital_weighting": 0.5}),
-    "residual, average": ({"name": "deephe3-residual"}, {"ema_decay": 0.99}),
+    "residual": ({"name": "deephe3-residual", "start": "two-centre"}, {}),
+    "residual, hermitian": ({"name": "deephe3-residual", "start": "two-centre", "hermitian": True}, {}),
+    "residual, weighting": ({"name": "deephe3-residual", "start": "two-centre"}, {"orbital_weighting": 0.5}),
+    "residual, average": ({"name": "deephe3-residual", "start": "two-centre"}, {"ema_decay": 0.99}),
 }
 """Name -> changes of the network, changes of the training."""
 
