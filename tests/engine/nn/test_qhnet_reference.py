@@ -221,6 +221,7 @@ def test_start_weights_without_tables(files: Path, tmp_path: Path) -> None:
         ({"elements": ["H", "Li"]}, "Li"),
         ({"elements": ["Ne"]}, "Ne"),
         ({"elements": []}, "found none"),
+        ({"e3nn": "0.3"}, "0.4 or later"),
     ],
 )
 def test_refuses_what_contradicts_the_file(options: dict[str, Any], message: str, files: Path, tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.graph.wigner import wigner_3j
 from aiida_deeph.engine.nn.equivariant.linear import TypeGroups
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.module import EngineModule, Modules
 from aiida_deeph.engine.nn.qhnet.layers import ChannelLinear, by_l, mlp
 
 
@@ -36,7 +36,9 @@ class Expansion(EngineModule):
         super().__init__()
         self.layout = layout
         kinds = range(1 if ignore_parity else 2)
-        self.bottlenecks = nn.ModuleList(ChannelLinear(n_channels, bottleneck, lmax, bias=False) for _ in kinds)
+        self.bottlenecks: Modules[ChannelLinear] = Modules(
+            ChannelLinear(n_channels, bottleneck, lmax, bias=False) for _ in kinds
+        )
         # By parity relative to (-1)^L and by L: targets of each class that has it.
         counts: dict[tuple[int, int], list[int]] = {(kind, L): [] for kind in kinds for L in range(lmax + 1)}
         self.classes: list[tuple[int, list[tuple[int, int]]]] = []  # targets, and the features that make their blocks

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.module import EngineModule, Modules
 from aiida_deeph.engine.nn.qhnet.products import EdgeProduct, PairProduct
 
 SOFTPLUS_FACTOR = 1.878204668541552
@@ -38,7 +38,8 @@ class ChannelLinear(nn.Module):
 
 def by_l(x: Tensor) -> tuple[Tensor, ...]:
     """The components of each l, shape (n_items, 2 l + 1, n_channels)."""
-    return x.split([2 * l + 1 for l in range(round(sqrt(x.shape[1])))], dim=1)
+    parts: tuple[Tensor, ...] = x.split([2 * l + 1 for l in range(round(sqrt(x.shape[1])))], dim=1)
+    return parts
 
 
 def mlp(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
@@ -97,6 +98,9 @@ class BernsteinBasis(EngineModule):
     :param cutoff: c, Angstrom.
     :param alpha: a, 1/Angstrom; `learned`: only where it starts.
     """
+
+    log_binomial: Tensor
+    order: Tensor
 
     def __init__(self, n: int, cutoff: float, alpha: float, *, learned: bool) -> None:
         super().__init__()
@@ -167,11 +171,13 @@ class Convolution(nn.Module):
         :param couplings: see `EdgeProduct.couplings`.
         """
         weights = self.radial(radial) * self.invariant(pair_scalars(p, source, target, both=self.both))
-        return self.product(g, weights.unflatten(1, (-1, g.shape[2])), source, target, couplings)
+        sums: Tensor = self.product(g, weights.unflatten(1, (-1, g.shape[2])), source, target, couplings)
+        return sums
 
     def update(self, x: Tensor, g: Tensor, messages: Tensor) -> Tensor:
         """New features."""
-        return self.after(messages) if self.is_first else x + self.after(messages + g)
+        new: Tensor = self.after(messages) if self.is_first else x + self.after(messages + g)
+        return new
 
 
 class BlockFeatures(nn.Module):
@@ -185,10 +191,10 @@ class BlockFeatures(nn.Module):
     def __init__(self, n_channels: int, lmax: int, *, ignore_parity: bool) -> None:
         super().__init__()
         parities = (None,) if ignore_parity else (0, 1)
-        self.products = nn.ModuleList(PairProduct(lmax, parity) for parity in parities)
+        self.products: Modules[PairProduct] = Modules(PairProduct(lmax, parity) for parity in parities)
         self.n_paths = [product.n_paths for product in self.products]
         self.gate = NormGate(n_channels, lmax)
-        self.after = nn.ModuleList(
+        self.after: Modules[ChannelLinear] = Modules(
             ChannelLinear(n_channels, n_channels, lmax, bias=not n) for n in range(len(parities))
         )
 
@@ -211,8 +217,8 @@ class AtomFeatures(BlockFeatures):
 
     def __init__(self, n_channels: int, lmax: int, *, ignore_parity: bool) -> None:
         super().__init__(n_channels, lmax, ignore_parity=ignore_parity)
-        self.gates = nn.ModuleList(NormGate(n_channels, lmax) for _ in range(2))
-        self.before = nn.ModuleList(ChannelLinear(n_channels, n_channels, lmax) for _ in range(2))
+        self.gates: Modules[NormGate] = Modules(NormGate(n_channels, lmax) for _ in range(2))
+        self.before: Modules[ChannelLinear] = Modules(ChannelLinear(n_channels, n_channels, lmax) for _ in range(2))
         self.weight = nn.Parameter(torch.randn(sum(self.n_paths), n_channels))
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.equivariant.module import Modules
 from aiida_deeph.engine.nn.network import Network
 from aiida_deeph.engine.nn.passes import Output, Part, Sweep
 from aiida_deeph.engine.nn.qhnet.config import QHNetConfig
@@ -78,18 +79,20 @@ class QHNet(Network):
         self.n_species = len(layout.basis.elements)
         self.embedding = nn.Embedding(self.n_species, a.channels)
         self.radial_basis = BernsteinBasis(a.n_radial, a.message_cutoff, a.alpha, learned=a.learned_alpha)
-        both, options = a.invariants == "both", {"ignore_parity": a.ignore_parity}
-        self.convolutions = nn.ModuleList(
+        both = a.invariants == "both"
+        self.convolutions: Modules[Convolution] = Modules(
             Convolution(a.channels, a.lmax, a.n_radial, is_first=k == 0, both=both) for k in range(a.n_layers)
         )
         n_last = a.n_layers - a.first_pair_layer
-        self.atoms = nn.ModuleList(AtomFeatures(a.channels, a.lmax, **options) for _ in range(n_last))
-        self.pairs_of_atoms = nn.ModuleList(
-            PairFeatures(a.channels, a.lmax, a.n_radial, **options) for _ in range(n_last)
+        self.atoms: Modules[AtomFeatures] = Modules(
+            AtomFeatures(a.channels, a.lmax, ignore_parity=a.ignore_parity) for _ in range(n_last)
+        )
+        self.pairs_of_atoms: Modules[PairFeatures] = Modules(
+            PairFeatures(a.channels, a.lmax, a.n_radial, ignore_parity=a.ignore_parity) for _ in range(n_last)
         )
         sizes = (layout, a.channels, a.bottleneck, a.lmax)
-        self.expand_atoms = Expansion(*sizes, a.channels, **options)
-        self.expand_pairs = Expansion(*sizes, 2 * a.channels, **options)
+        self.expand_atoms = Expansion(*sizes, a.channels, ignore_parity=a.ignore_parity)
+        self.expand_pairs = Expansion(*sizes, 2 * a.channels, ignore_parity=a.ignore_parity)
         self.unit = 2 * a.energy_unit / a.bottleneck
 
     @classmethod
@@ -119,10 +122,10 @@ class QHNet(Network):
                 )
         layout = EntryLayout.of(basis, spin)
         cutoff = config.message_cutoff or (CUTOFF_OF_MOLECULES if config.all_pairs else max(pair_cutoffs.values()))
-        chosen = config.model_dump(exclude={"name", "message_cutoff"})
-        return Architecture(
-            **chosen, message_cutoff=cutoff, targets=tuple(target.as_json() for target in layout.targets)
-        ).model_dump(mode="json")
+        chosen = config.model_dump(exclude={"name"})
+        targets = [target.as_json() for target in layout.targets]
+        architecture = Architecture.model_validate({**chosen, "message_cutoff": cutoff, "targets": targets})
+        return architecture.model_dump(mode="json")
 
     @classmethod
     def from_architecture(cls, architecture: dict[str, Any], basis: OrbitalBasis, spin: SpinMode) -> QHNet:
@@ -141,10 +144,10 @@ class QHNet(Network):
         harmonics = sweep.once(
             lambda part: spherical_harmonics(-edges(part).vectors, self.architecture.lmax).to(self.embedding.weight)
         )
-        couplings = [
-            sweep.once(lambda part, k=k: self.convolutions[k].product.couplings(harmonics(part)))
-            for k in range(min(2, len(self.convolutions)))
-        ]
+        # The products of all convolutions but the first couple alike.
+        products = [convolution.product for convolution in self.convolutions]
+        first = sweep.once(lambda part: products[0].couplings(harmonics(part)))
+        later = sweep.once(lambda part: products[-1].couplings(harmonics(part)))
         x = self.embedding(sweep.species)[:, None]
         on_atoms, for_pairs = [], []
         for k, convolution in enumerate(self.convolutions):
@@ -152,7 +155,7 @@ class QHNet(Network):
 
             def messages(part: Part, k: int = k, p: Tensor = p, g: Tensor = g) -> list[Tensor]:
                 own, (p_part, g_part) = edges(part), part.of_atoms([p, g])
-                tables = couplings[min(k, 1)](part)
+                tables = later(part) if k else first(part)
                 return [self.convolutions[k].messages(p_part, g_part, own.source, own.target, own.radial, tables)]
 
             total = sweep.sum_at_atoms(f"layer {k + 1} of {len(self.convolutions)}", messages)[0]
@@ -199,7 +202,8 @@ class QHNet(Network):
         )
         types = species.index_select(0, edges.source) * n + species.index_select(0, edges.target)
         columns = self.expand_pairs(_sums(terms), torch.cat([table[first], table[second]], dim=1), types)
-        return columns.new_zeros(n_edges, columns.shape[1]).index_copy(0, edges.rows, columns * self.unit)
+        everywhere: Tensor = columns.new_zeros(n_edges, columns.shape[1])
+        return everywhere.index_copy(0, edges.rows, columns * self.unit)
 
     def _atom_columns(self, part: Part, sites: list[Tensor]) -> Tensor:
         """Columns of a part's loops, shape (n_part_loops, n_columns), eV."""

@@ -96,6 +96,8 @@ class EdgeProduct(EngineModule):
     :param lmax_in: of the features; `lmax` of harmonics and result. All have parity (-1)^l.
     """
 
+    table: Tensor
+
     def __init__(self, lmax_in: int, lmax: int) -> None:
         super().__init__()
         paths = coupling_paths(lmax_in, lmax, lmax, 0)

@@ -83,6 +83,10 @@ def import_qhnet(
         state = with_biases(state, checkpoint)
     network = QHNet(*_structure(state, kind, elements, checkpoint))
     candidates = detect_versions(state, checkpoint) if e3nn == "auto" else (e3nn,)
+    if candidates[-1] == "0.3":
+        raise InputError(
+            "checkpoint of an e3nn that normalises otherwise", where=checkpoint, found="0.3", expected="0.4 or later"
+        )
     fill(network, state, CONVENTIONS[candidates[-1]], checkpoint)
     description = ModelDescription(
         network="qhnet",
@@ -149,7 +153,7 @@ def _structure(
         invariants=kind.invariants,
         ignore_parity=True,
         all_pairs=True,
-        targets=tuple(target.as_json() for target in layout.targets),
+        targets=tuple({pair: (a, b) for pair, (a, b) in t.as_json().items()} for t in layout.targets),
     )
     return architecture, layout
 
@@ -198,7 +202,11 @@ def export_qhnet(model_folder: Path, target: Path, *, e3nn: str = "auto") -> str
     network, description = load_model(model_folder, dtype=torch.float64)
     variant = variant_of(network.architecture) if isinstance(network, QHNet) else None
     shells = {symbol: SHELLS.get(int(atomic_numbers[symbol])) for symbol in description.basis}
-    if variant is None or shells != {symbol: tuple(ls) for symbol, ls in description.basis.items()}:
+    if (
+        not isinstance(network, QHNet)
+        or variant is None
+        or shells != {symbol: tuple(ls) for symbol, ls in description.basis.items()}
+    ):
         raise InputError(
             "network has no counterpart in the reference code",
             where=model_folder,
