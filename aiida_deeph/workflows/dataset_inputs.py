@@ -11,13 +11,17 @@ from aiida import orm
 from aiida.engine import ProcessBuilder
 
 from aiida_deeph.codes.registry import DEFAULT_LABEL, checked_label_class, label_class
+from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.errors import DeepHError, InputError
-from aiida_deeph.engine.structures.design import DesignConfig
+from aiida_deeph.engine.structures.design import DesignConfig, draw
 from aiida_deeph.processes.builder import codes_of, filled_builder, job_inputs
 from aiida_deeph.processes.folders import dataset_stash, folder_of, without_stash
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.workflows.draw import cell_name
+
+# Cells of a design that are drawn before it is submitted.
+TRIED = 32
 
 
 class DatasetProtocolMixin(ProtocolMixin):
@@ -83,6 +87,8 @@ class DatasetProtocolMixin(ProtocolMixin):
             preprocess["parameters"] = {"cutoff": settings.get("pair_cutoff"), **preprocess.get("parameters", {})}
             design = design_of(inputs.get("perturbation"))
             check_sizes(structures, design)
+            if design is not None:
+                try_design(design, structures)
             values["label_workchain"] = label
             values["label"] = workchain.label_inputs(
                 dft,
@@ -130,6 +136,16 @@ def check_sizes(structures: Mapping[str, orm.StructureData], design: DesignConfi
             raise InputError(
                 "cell too large for a label", where=f"{where}.supercell", found=found, expected=f"at most {MOST_ATOMS}"
             )
+
+
+def try_design(design: DesignConfig, parents: Mapping[str, orm.StructureData]) -> None:
+    """Draw some of the cells now: what is too close or too large is known before anything is submitted.
+
+    :raises InputError: a cell cannot be drawn.
+    """
+    known = [to_engine(parents[name]) for name in sorted(parents)]
+    for index in range(min(design.n, TRIED) if known else 0):
+        draw(known[index % len(known)], design, index)
 
 
 def elements_of(

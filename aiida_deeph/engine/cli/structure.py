@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aiida_deeph.engine.domain.structure import Structure
 
 RECORD_FILE = "design.json"
+# More files than a folder can hold are a slip of the pen.
+MOST_CELLS = 200_000
 
 
 class LayerType(click.Path):
@@ -103,6 +105,8 @@ def draw_cells(parent: Path, design: Path | None, output: Path, **options: Any) 
 
     given = {name: value for name, value in options.items() if value is not None}
     config = parse_config(DesignConfig, {**_design(design), **given}, design or "options")
+    if config.n > MOST_CELLS:
+        raise InputError("too many cells", where="n", found=config.n, expected=f"at most {MOST_CELLS}")
     structure = read_structure(parent)
     for index in range(config.n):
         write_structure(output / f"cell_{index:04d}.xyz", draw(structure, config, index))

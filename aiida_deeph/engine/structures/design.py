@@ -150,7 +150,7 @@ class DesignConfig(Config):
     :param seed: cell i draws from its own stream (seed, i): more cells leave the first ones as they are.
     """
 
-    n: int = Field(ge=1, le=1_000_000)
+    n: int = Field(ge=1)
     amplitude: float = Field(default=0.05, ge=0)
     distribution: Distribution = "uniform"
     strain: float = Field(default=0.0, ge=0, lt=0.5)

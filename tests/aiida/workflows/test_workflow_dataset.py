@@ -214,3 +214,19 @@ def test_unknown_labelling_workchain(engine_code, hydrogen_chain):
         DatasetWorkChain.get_builder_from_protocol(
             {"engine": engine_code}, {"a": hydrogen_chain()}, label="deeph.train"
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"amplitude": 2.0}, "amplitude is larger than a bond"),
+        ({"amplitude": 0.2}, "two atoms are too close; in cell"),
+        ({"supercell": [100000, 1000, 1]}, "cell too large for a label"),
+    ],
+)
+def test_cells_that_cannot_be_meant_are_refused_before_submission(engine_code, hydrogen_chain, changes, message):
+    overrides = {"perturbation": {"n": 20, "seed": 1, **changes}}
+    with pytest.raises(InputError, match=message):
+        DatasetWorkChain.get_builder_from_protocol(
+            {"engine": engine_code}, {"a": hydrogen_chain(symbol="C")}, overrides=overrides
+        )
