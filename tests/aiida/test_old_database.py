@@ -31,7 +31,8 @@ def one(cls: type[orm.Node], **filters: object) -> orm.Node:
 
 @pytest.fixture(scope="module")
 def full(aiida_profile):
-    """The workchain of everything, of which all others descend."""
+    """The workchain of everything, of which all others descend; nothing else is in the profile."""
+    aiida_profile.reset_storage()
     import_archive(ARCHIVE)
     (node,) = (
         orm.QueryBuilder().append(orm.WorkChainNode, filters={"process_type": "aiida.workflows:deeph.full"}).first()

@@ -25,7 +25,6 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.kpoints import ChosenKPoints
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.files import write_text_atomic
-from aiida_deeph.engine.io.folders import read_hamiltonian
 from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.linalg.kpoint_loop import Loop
@@ -194,6 +193,8 @@ class Observable(ABC):
         :returns: the file written.
         :raises DeepHError: one line about what is wrong; nothing is written then.
         """
+        from aiida_deeph.engine.io.folders import read_hamiltonian  # loads h5py: configurations do without
+
         started = time.perf_counter()
         path = Path(config.output)
         check_output(path, folder=False)

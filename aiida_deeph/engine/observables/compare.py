@@ -16,7 +16,6 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.kpoints import choose_kpoints
 from aiida_deeph.engine.domain.transforms import gauge_of, shifted
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.io.folders import read_hamiltonian
 from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
 from aiida_deeph.engine.linalg.dense import Eigenstates, solve_dense
 from aiida_deeph.engine.linalg.kpoint_loop import Arrays, Loop
@@ -94,6 +93,8 @@ class Comparison(Observable):
     config: CompareConfig
 
     def __init__(self, config: CompareConfig, data: RealSpaceHamiltonian) -> None:
+        from aiida_deeph.engine.io.folders import read_hamiltonian
+
         self.reference = read_hamiltonian(Path(config.reference))
         self._prepare(config, data, (config.folder, config.reference))
 
