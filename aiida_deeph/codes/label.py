@@ -25,10 +25,10 @@ from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.builder import filled_builder
-from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
+from aiida_deeph.processes.folders import found_no_space, label_options, missing_files, validate_stash
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
-from aiida_deeph.processes.recovery import ScfRecoveryMixin
+from aiida_deeph.processes.recovery import ScfRecoveryMixin, wait_for_space
 from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 
@@ -223,7 +223,8 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     @classmethod
     def has_succeeded(cls, node: orm.CalcJobNode) -> bool:
         """Whether a job leaves nothing to recover from."""
-        return node.is_finished_ok and not cls.is_unconverged(node) and not missing_files(node)
+        left = not missing_files(node) and not found_no_space(node)
+        return node.is_finished_ok and not cls.is_unconverged(node) and left
 
     def run_process(self) -> Any:
         """Run the next job; a first one that ended before this process began counts as run."""
@@ -243,6 +244,8 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         """Ended well without what the reader needs (a full disk, another output setting): again, then given up."""
         if not node.is_finished_ok or self.is_unconverged(node):
             return None
+        if found_no_space(node):
+            return wait_for_space(self, node)
         files = missing_files(node)
         if not files:
             return None

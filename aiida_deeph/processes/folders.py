@@ -16,6 +16,9 @@ from aiida_deeph.engine.errors import InputError
 
 STASH, RETRIEVE = "stash", "additional_retrieve_list"
 MISSING = "missing file: "
+NO_SPACE = "no space left for files"
+# Bytes that a job holds from its beginning: given back at its end, they let it say that the disk is full.
+RESERVED, RESERVE, PROBE = 65536, ".reserve", ".probe"
 
 
 class Keep(StrEnum):
@@ -91,8 +94,9 @@ def label_options(options: Mapping[str, Any], files: Sequence[str]) -> dict[str,
     """
     result = {**options, **stash_of(options, files)}
     if files:
-        given = result.get("append_text")
-        result["append_text"] = f"{given}\n{checking(files)}" if given else checking(files)
+        for name, text in (("append_text", checking(files)), ("prepend_text", reserving())):
+            given = result.get(name)
+            result[name] = f"{given}\n{text}" if given else text
     return result
 
 
@@ -101,13 +105,24 @@ def without_raw_files(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (options or {}).items() if key not in (STASH, RETRIEVE)}
 
 
+def reserving() -> str:
+    """Shell line at the beginning of a job script that keeps some bytes of the disk."""
+    return f"head -c {RESERVED} /dev/zero > {RESERVE}"
+
+
+def room() -> str:
+    """Shell lines that say so if the disk is full: some programs end as if all were well."""
+    probe = f"head -c {4 * RESERVED} /dev/zero > {PROBE}"
+    return f'rm -f {RESERVE}\n{{ {probe}; }} 2>/dev/null || full=1\nrm -f {PROBE}\n[ -z "$full" ] || echo "{NO_SPACE}"'
+
+
 def checking(files: Iterable[str]) -> str:
     """Shell lines at the end of a job script that name each file that is missing or empty.
 
     They write to the standard output of the job script, which every scheduler keeps and AiiDA always retrieves; nothing
     is asked of the cluster afterwards, and nothing is written if all is well.
     """
-    lines = []
+    lines = [room()]
     for pattern in files:
         path = PurePosixPath(pattern)
         found = f"find ./{shlex.quote(str(path.parent))} -maxdepth 1 -name {shlex.quote(path.name)} -size +0c"
@@ -119,6 +134,11 @@ def missing_files(node: orm.CalcJobNode) -> list[str]:
     """Files that a job did not leave, by its own last words; none if it was cut off before it could say so."""
     text = node.get_scheduler_stdout() or ""
     return [line.removeprefix(MISSING) for line in text.splitlines() if line.startswith(MISSING)]
+
+
+def found_no_space(node: orm.CalcJobNode) -> bool:
+    """Whether a job ended on a full disk, by its own last words."""
+    return NO_SPACE in (node.get_scheduler_stdout() or "").splitlines()
 
 
 def lasting_folder(outputs: Any) -> orm.Data:

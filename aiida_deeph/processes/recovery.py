@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, ProcessSpec, process_handler
+from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, ProcessSpec, WorkChain, process_handler
+
+from aiida_deeph.processes.folders import found_no_space
 
 # Verdicts of the scheduler that say nothing about the input: the same job may well succeed at the next try. A cancelled
 # SLURM job has no verdict at all, only missing output, which each code's plugin reports in its own way.
@@ -13,13 +15,20 @@ OUT_OF_WALLTIME = 120
 RETRYABLE = (100, 140)
 
 
-def wait_for_space(process: BaseRestartWorkChain, node: orm.CalcJobNode) -> ProcessHandlerReport:
+def pause_for_space(process: WorkChain, node: orm.CalcJobNode) -> None:
     """Pause a process whose job found its disk full: what would be submitted next would only fail too."""
     process.report(
         f"no space left for {node.process_label}<{node.pk}> on {node.computer.label}: make room there, then "
         f"`verdi process play {process.node.pk}`"
     )
     process.pause(f"no space left on {node.computer.label}")
+
+
+def wait_for_space(process: BaseRestartWorkChain, node: orm.CalcJobNode) -> ProcessHandlerReport:
+    """The same as the verdict of a handler: once there is room, the job runs again."""
+    # Not to be taken from the cache by anyone.
+    node.base.caching.is_valid_cache = False
+    pause_for_space(process, node)
     return ProcessHandlerReport(True)
 
 
@@ -86,7 +95,8 @@ class ScfRecoveryMixin:
     @process_handler(priority=350)
     def handle_no_space(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Disk full: wait until somebody has made room."""
-        return wait_for_space(self, node) if node.exit_status in self.no_space else None
+        full = node.exit_status in self.no_space or found_no_space(node)
+        return wait_for_space(self, node) if full else None
 
     @process_handler(priority=300)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:

@@ -11,6 +11,7 @@ from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.registry import DEFAULT_LABEL, label_class, validate_label_workchain
 from aiida_deeph.processes.folders import Keep, lasting_folder, validate_keep
 from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.recovery import pause_for_space
 from aiida_deeph.workflows.dataset_inputs import (
     DatasetProtocolMixin,
     validate_dataset,
@@ -24,6 +25,7 @@ from aiida_deeph.workflows.dataset_report import report_dataset, report_failure
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
 HamiltonianData, DatasetData = DataFactory("deeph.hamiltonian"), DataFactory("deeph.dataset")
 
+NO_SPACE = PreprocessCalculation.exit_codes.ERROR_NO_SPACE.status
 WARNING = 700
 
 
@@ -115,7 +117,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
             cls.start_pool,
             while_(cls.pool_open)(cls.fill_pool),
             cls.inspect_labels,
-            cls.run_preprocess,
+            while_(cls.preprocess_open)(cls.run_preprocess, cls.inspect_preprocess),
             cls.results,
         )
         spec.output("dataset", valid_type=orm.Data, help="The manifest of the dataset.")
@@ -154,8 +156,13 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         )
         return exit_code
 
+    def preprocess_open(self) -> bool:
+        """Whether the labels are still to be converted: not yet, or the disk was full."""
+        return "preprocess" not in self.ctx or self.ctx.preprocess.exit_status == NO_SPACE
+
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
+        number = self.ctx.n_preprocess = self.ctx.get("n_preprocess", 0) + 1
         inputs = self.exposed_inputs(PreprocessCalculation, namespace="preprocess")
         inputs["labels"] = self.label_folders()
         inputs["hamiltonians"] = dict(self.inputs.get("labels", {}))
@@ -168,11 +175,16 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         node = self.submit_once(
             PreprocessCalculation,
             inputs,
-            name="preprocess",
+            name="preprocess" if number == 1 else f"preprocess_{number:02d}",
             label="preprocess",
             description=f"gate and convert {len(inputs['labels']) + len(inputs['hamiltonians'])} labels into a dataset",
         )
         return ToContext(preprocess=node)
+
+    def inspect_preprocess(self) -> None:
+        """Wait where the disk is full; all else is said with the results."""
+        if self.ctx.preprocess.exit_status == NO_SPACE:
+            pause_for_space(self, self.ctx.preprocess)
 
     def results(self) -> ExitCode | None:
         """Attach the dataset."""

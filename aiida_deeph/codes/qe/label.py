@@ -23,11 +23,11 @@ from aiida_deeph.engine.dft.qe.code import RECORD
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
-from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
+from aiida_deeph.processes.folders import found_no_space, label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
 from aiida_deeph.processes.protocol import merge
-from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE
+from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_space
 
 # Inputs `files` are called so, followed by the element.
 ORBITALS, PSEUDO = "orb_", "upf_"
@@ -266,8 +266,14 @@ class QeLabelWorkChain(LabelWorkChain):
         if bands is not None and not bands.is_finished_ok:
             return self.exit_codes.ERROR_BANDS_FAILED.format(status=bands.exit_status, message=bands.exit_message)
         missing = missing_files(node) if node.is_finished_ok else []
-        if node.is_finished_ok and not missing:
+        if node.is_finished_ok and not missing and not found_no_space(node):
             self.ctx.projected = True
+            return None
+        if node.exit_status in self.no_space or found_no_space(node):
+            # Waiting is no failure: the try does not count.
+            self.ctx.n_waited = self.ctx.get("n_waited", 0) + 1
+            node.base.caching.is_valid_cache = False
+            pause_for_space(self, node)
             return None
         options = self.ctx.projection["metadata"]["options"]
         if missing:
@@ -277,7 +283,7 @@ class QeLabelWorkChain(LabelWorkChain):
             options["max_wallclock_seconds"] *= 2
         elif node.exit_status not in (OUT_OF_WALLTIME, *self.out_of_walltime, *RETRYABLE, *self.incomplete):
             return self.exit_codes.ERROR_PROJECTION_FAILED.format(status=node.exit_status, message=node.exit_message)
-        if self.ctx.n_projections > self.max_retries:
+        if self.ctx.n_projections - self.ctx.get("n_waited", 0) > self.max_retries:
             if missing:
                 return self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(missing))
             return self.exit_codes.ERROR_JOB_FAILED.format(reason=self.why(node))

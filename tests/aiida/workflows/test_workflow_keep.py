@@ -15,7 +15,7 @@ from aiida.engine import run_get_node
 
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.processes.folders import MISSING, Keep, checking, kept_options, label_options, stash_of
+from aiida_deeph.processes.folders import MISSING, NO_SPACE, Keep, checking, kept_options, label_options, stash_of
 from aiida_deeph.processes.pool import at_most
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 
@@ -56,6 +56,29 @@ def test_shell_names_what_is_missing_or_empty(tmp_path):
     script = checking(("*-1.csr", "empty.h5", "no such.out"))
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{MISSING}empty.h5", f"{MISSING}no such.out"]
+
+
+def test_shell_says_that_the_disk_is_full_to_the_last_byte(tmp_path):
+    """A disk of one MiB that the program fills: neither it nor its exit status says a word."""
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", tmp_path], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("file systems cannot be mounted here")
+    options = label_options({}, ("a.csr",))
+    fill = "head -c 2000000 /dev/zero > big 2>/dev/null; : > a.csr"
+    try:
+        for program, expected in (
+            ("echo 1 > a.csr", []),
+            (fill, [NO_SPACE, f"{MISSING}a.csr"]),
+            ("rm -f big; echo 1 > a.csr", []),
+        ):
+            # As a scheduler does: what the script says goes to a file on the same disk.
+            script = f"{options['prepend_text']}\n{program}\n{options['append_text']}"
+            subprocess.run(["bash", "-c", f"({script}\n) > said"], cwd=tmp_path, check=True)
+            assert (tmp_path / "said").read_text().splitlines() == expected
+            assert not (tmp_path / ".reserve").exists() and not (tmp_path / ".probe").exists()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.mark.parametrize(("slots", "wanted", "fits"), [(200, 8, 8), (200, 500, 95), (12, 50, 4), (1, 5, 1)])

@@ -12,6 +12,7 @@ from aiida_deeph.codes.cp2k.label import Cp2kLabelWorkChain, bands_of_cp2k
 from aiida_deeph.codes.label import kmesh_for
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.folders import NO_SPACE
 
 
 @pytest.fixture
@@ -217,6 +218,16 @@ def test_full_disk_makes_the_label_wait(pyscf, step, ended_job):
     assert run_and_inspect(pyscf, step, ended_job("deeph.pyscf", 440)).status == 0
     assert pyscf.paused and "no space left" in pyscf.node.process_status
     assert pyscf.ctx.retries == 0
+
+
+@pytest.mark.parametrize("status", [0, 303])
+def test_full_disk_that_only_the_job_script_saw_makes_the_label_wait(pyscf, step, ended_job, monkeypatch, status):
+    job = ended_job("deeph.pyscf", status)
+    monkeypatch.setattr(type(job), "get_scheduler_stdout", lambda self: f"missing file: pyscf.h5\n{NO_SPACE}\n")
+    assert not pyscf.has_succeeded(job)
+    assert run_and_inspect(pyscf, step, job).status == 0
+    assert pyscf.paused and "no space left" in pyscf.node.process_status
+    assert pyscf.ctx.retries == 0 and not job.base.caching.is_valid_cache
 
 
 def test_wrong_input_of_the_engine_is_not_retried(pyscf, step, ended_job):

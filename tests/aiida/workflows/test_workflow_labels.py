@@ -98,6 +98,21 @@ def test_dataset_of_labels_alone(start, step, engine_code, label):
     assert "reader" not in job.inputs and "labels" not in job.inputs
 
 
+def test_full_disk_makes_the_preprocessing_wait_and_run_again(start, step, engine_code, label, ended_job):
+    builder = DatasetWorkChain.get_builder_from_protocol({"engine": engine_code}, {}, "fast", labels={"known": label})
+    process = start(builder)
+    step(process, process.setup, process.start_pool)
+    first = step(process, process.run_preprocess)["preprocess"]
+    process.ctx.preprocess = ended_job("deeph.preprocess", 440)
+    step(process, process.inspect_preprocess)
+    assert process.paused and "no space left" in process.node.process_status and process.preprocess_open()
+    second = step(process, process.run_preprocess)["preprocess"]
+    assert second.pk != first.pk
+    process.ctx.preprocess = ended_job("deeph.preprocess", 0)
+    step(process, process.inspect_preprocess)
+    assert not process.preprocess_open()
+
+
 def test_datasets_that_cannot_be(start, engine_code, label, hydrogen_chain):
     def make(structures, **arguments):
         return start(
