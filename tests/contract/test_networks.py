@@ -81,7 +81,9 @@ def _made(
             raise
         pytest.skip(f"{name}: {error}")
     architecture = network.fit(labelled_graphs(spin, dtype))
-    return network, description.model_copy(update={"architecture": architecture or description.architecture})
+    return network, description.model_copy(
+        update={"architecture": {**description.architecture, **(architecture or {})}}
+    )
 
 
 def some_set(spin: SpinMode, dtype: torch.dtype, **config: Any) -> tuple[Network, ModelDescription]:
