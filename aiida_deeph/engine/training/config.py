@@ -66,12 +66,15 @@ class LossConfig(Config):
     :param unit: of dH in it. As in the publications: mean |dH|^2 in eV^2 for DeepH-E3, `{squared: 1, absolute: 1, unit:
         Hartree, mean: structures}` for QHNet.
     :param mean: over all entries of a batch, or first over those of each structure: small ones count as much as large.
+    :param on_site: share of the blocks on the atoms in the mean; None counts their entries like all others, among which
+        they are few.
     """
 
     squared: float = Field(default=1.0, ge=0)
     absolute: float = Field(default=0.0, ge=0)
     unit: Literal["eV", "Hartree"] = "eV"
     mean: Literal["entries", "structures"] = "entries"
+    on_site: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _is_something(self) -> LossConfig:

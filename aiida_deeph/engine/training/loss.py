@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.build import HamiltonianGraph
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.training.config import LossConfig
@@ -116,9 +117,43 @@ def weigher(weights: Tensor) -> Callable[[HamiltonianGraph], HamiltonianGraph]:
     return weigh
 
 
+def site_weigher(graphs: Iterable[HamiltonianGraph], share: float) -> Callable[[HamiltonianGraph], HamiltonianGraph]:
+    """A function that scales the weights of a graph's entries, so that those on site have a share of the whole.
+
+    :param graphs: for training, with the weights that they have already; gone through once.
+    :param share: of the sum of all weights that falls on the blocks on the atoms, in (0, 1).
+    :raises DataError: no entry is on site, or all are.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    for graph in graphs:
+        on_site, weight = _on_site(graph), _weight(graph).double()
+        sums += torch.stack([weight[on_site].sum(), weight[~on_site].sum()])
+    if not sums.all():
+        raise DataError("nothing to share the loss with", where="loss.on_site", expected="blocks on and between atoms")
+    of_sites, of_bonds = (sums.sum() * torch.tensor([share, 1 - share]) / sums).tolist()
+
+    def weigh(graph: HamiltonianGraph) -> HamiltonianGraph:
+        weight = _weight(graph)
+        graph.loss_weight = torch.where(_on_site(graph), weight * of_sites, weight * of_bonds)
+        return graph
+
+    return weigh
+
+
+def _on_site(graph: HamiltonianGraph) -> Tensor:
+    """Which entries belong to an atom's own block, shape (n_entries,)."""
+    is_loop = torch.zeros(graph.edge_index.shape[1], dtype=torch.bool)
+    is_loop[graph.loops] = True
+    return is_loop[graph.entry_index // graph.n_columns]
+
+
+def _weight(graph: HamiltonianGraph) -> Tensor:
+    """Weight of each entry so far, shape (n_entries,)."""
+    real = graph.label.real if graph.label.is_complex() else graph.label
+    return graph.loss_weight if "loss_weight" in graph else torch.ones_like(real)
+
+
 def weigh_structure(graph: HamiltonianGraph) -> HamiltonianGraph:
     """Divide the weight of each entry by their number, so that every structure counts alike."""
-    real = graph.label.real if graph.label.is_complex() else graph.label
-    weight = graph.loss_weight if "loss_weight" in graph else torch.ones_like(real)
-    graph.loss_weight = weight / len(real)
+    graph.loss_weight = _weight(graph) / len(graph.label)
     return graph

@@ -27,7 +27,7 @@ from aiida_deeph.engine.training.config import TrainConfig
 from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings, distances_of
 from aiida_deeph.engine.training.launch import StopRequest
 from aiida_deeph.engine.training.loop import TrainingLoop
-from aiida_deeph.engine.training.loss import orbital_weights, weigh_structure, weigher
+from aiida_deeph.engine.training.loss import orbital_weights, site_weigher, weigh_structure, weigher
 from aiida_deeph.engine.training.report import (
     METRICS_FILE,
     REPORT_FILE,
@@ -127,6 +127,8 @@ class _Run:
         if config.orbital_weighting:
             weights = orbital_weights(self.network.layout, sets[0], config.orbital_weighting)
             sets[0].prepare(weigher(weights))
+        if config.loss.on_site is not None:
+            sets[0].prepare(site_weigher(sets[0], config.loss.on_site))
         if config.loss.mean == "structures":
             sets[0].prepare(weigh_structure)
         train_source, validation_source = (

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.training.checkpoint import load_checkpoint, save_checkpoint
-from aiida_deeph.engine.training.config import LossConfig, TrainConfig
+from aiida_deeph.engine.training.config import EvaluateConfig, LossConfig, TrainConfig
 from aiida_deeph.engine.training.data import GraphSettings, labelled_graph
-from aiida_deeph.engine.training.loss import orbital_weights, summed_loss, weigh_structure, weigher
+from aiida_deeph.engine.training.evaluate import evaluate
+from aiida_deeph.engine.training.loss import orbital_weights, site_weigher, summed_loss, weigh_structure, weigher
 from aiida_deeph.engine.training.run import train
 from aiida_deeph.engine.units import HARTREE_TO_EV
 from tests.engine.training.test_training_run import SMALL, metrics
@@ -41,6 +43,45 @@ def test_every_pair_of_shells_counts_alike(spin: SpinMode) -> None:
             terms.append(float(squares.mean() ** power * weight[0]))
         assert terms == pytest.approx([terms[0]] * len(terms))
         assert terms[0] > 0
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_blocks_on_the_atoms_have_their_share(toy_dataset: Path, power: float) -> None:
+    """Of what the entries weigh already; the mean of all weights stays."""
+    layout = EntryLayout.of(BASIS, SpinMode.NONE)
+    graphs = [toy_sets(toy_dataset, 3, 0)[0][n] for n in range(3)]
+    if power:
+        graphs = [weigher(orbital_weights(layout, graphs, power))(graph) for graph in graphs]
+    before = [graph.loss_weight.clone() if power else torch.ones_like(graph.label) for graph in graphs]
+    function = site_weigher(graphs, 0.4)
+    total, of_sites = 0.0, 0.0
+    for graph, weight in zip([function(graph) for graph in graphs], before, strict=True):
+        loops = set(graph.loops.tolist())
+        on_site = torch.tensor([int(n) in loops for n in graph.entry_index // layout.n_columns])
+        for rows in (on_site, ~on_site):
+            ratio = graph.loss_weight[rows] / weight[rows]
+            torch.testing.assert_close(ratio, torch.full_like(ratio, float(ratio[0])))
+        total += float(graph.loss_weight.sum())
+        of_sites += float(graph.loss_weight[on_site].sum())
+    assert of_sites / total == pytest.approx(0.4, rel=1e-5)
+    assert total == pytest.approx(sum(float(weight.sum()) for weight in before), rel=1e-5)
+    for graph in graphs:
+        graph.entry_index = torch.full_like(graph.entry_index, int(graph.loops[0]) * layout.n_columns)
+    with pytest.raises(DataError, match="nothing to share the loss with"):
+        site_weigher(graphs, 0.4)
+
+
+def test_a_share_of_the_loss_makes_blocks_on_the_atoms_better(toy_dataset: Path, tmp_path: Path) -> None:
+    found = {}
+    for share in (0.01, 0.9):
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        values = {"network": SMALL, "device": "cpu", "threads": 1, "epochs": 15, "learning_rate": 0.02}
+        settings = TrainConfig.model_validate({"dataset": str(toy_dataset), **values, "loss": {"on_site": share}})
+        train(settings, folder, quiet=True)
+        evaluation = {"dataset": str(toy_dataset), "model": str(folder / "model"), "output": str(folder / "e.json")}
+        found[share] = evaluate(EvaluateConfig(**evaluation, members="train", device="cpu"))["on_site"]["rmse_eV"]
+    assert found[0.9] < 0.5 * found[0.01], found
 
 
 def test_what_a_graph_holds_as_base_is_not_learned(toy_dataset: Path) -> None:
