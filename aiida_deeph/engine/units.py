@@ -4,5 +4,4 @@ Constants that a code's own files imply live in that code's reader, not here.
 """
 
 HARTREE_TO_EV = 27.211386245988
-RYDBERG_TO_EV = HARTREE_TO_EV / 2
 BOHR_TO_ANGSTROM = 0.529177210903

@@ -15,7 +15,6 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 if TYPE_CHECKING:
     from aiida.orm import Computer, InstalledCode
 
-DEFAULT_NAME = "deeph-quickstart"
 ENGINE_LABEL = "deeph-engine"
 # Patterns with a wildcard need not be installed: plugins of others are extras.
 PLUGINS = [record.plugin for record in records().values() if record.plugin is not None]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
+from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, equal_kinds, match_pairs
 from aiida_deeph.engine.domain.convention import OrbitalConvention
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -86,16 +85,6 @@ def reorder(data: RealSpaceHamiltonian, permutations_by_l: Permutations, signs_b
     )
 
 
-def orbital_major_to_spin_major(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
-    """Rows 2 * orbital + spin of each atom of H -> all up, then all down; S is left alone."""
-    return _spin_layout(data, lambda n: np.arange(2 * n).reshape(n, 2).T.ravel())
-
-
-def spin_major_to_orbital_major(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
-    """The inverse of `orbital_major_to_spin_major`."""
-    return _spin_layout(data, lambda n: np.arange(2 * n).reshape(2, n).T.ravel())
-
-
 def with_common_pairs(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
     """H and S on the same atom pairs: those of H, then those that S alone has; a missing block is zero.
 
@@ -146,14 +135,6 @@ def without_gauge(data: RealSpaceHamiltonian) -> tuple[RealSpaceHamiltonian, flo
 
 def _angular_momenta(data: RealSpaceHamiltonian) -> list[int]:
     return sorted({l for ls in data.basis.shells.values() for l in ls})
-
-
-def _spin_layout(data: RealSpaceHamiltonian, order: Any) -> RealSpaceHamiltonian:
-    if data.spin is SpinMode.NONE:
-        return data
-    orders = {symbol: order(data.basis.n_orbitals(symbol)) for symbol in data.basis.elements}
-    factors = {symbol: np.ones(len(rows)) for symbol, rows in orders.items()}
-    return replace(data, hamiltonian=_permuted_rows(data, data.hamiltonian, orders, factors))
 
 
 def _permuted_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ Difference = Literal[
     "code", "version", "functional", "basis", "pseudopotential", "cutoff", "k_mesh", "spin_orbit", "smearing", "pbc",
     "size", "zero_of_energy",
 ]  # fmt: skip
-DIFFERENCES: tuple[str, ...] = get_args(Difference)
 # Difference -> keys of `settings` in which the readers record it.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "functional": ("xc", "functional"),

@@ -16,11 +16,9 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import (
     from_convention,
     gauge_of,
-    orbital_major_to_spin_major,
     orbital_map,
     reorder,
     shifted,
-    spin_major_to_orbital_major,
     to_convention,
     with_common_pairs,
     without_gauge,
@@ -126,18 +124,6 @@ def test_reorder_of_every_block(make_hamiltonian) -> None:
 def test_wrong_tables(make_hamiltonian, table: dict) -> None:
     with pytest.raises(InputError, match="orbital table is wrong; in l = "):
         reorder(make_hamiltonian(), table, {l: (1,) * (2 * l + 1) for l in range(4)})
-
-
-def test_spin_layouts() -> None:
-    """Rows (up 0, down 0, up 1, down 1) -> (up 0, up 1, down 0, down 1)."""
-    label = np.array([1, 10, 2, 20], dtype=complex)
-    H = BlockSparseMatrix.from_pairs(np.zeros((1, 5), dtype=int), np.array([4]), np.outer(label, label).ravel())
-    structure = Structure(("H",), np.zeros((1, 3)), 9 * np.eye(3))
-    data = RealSpaceHamiltonian(structure, OrbitalBasis({"H": (0, 0)}), SpinMode.NONCOLLINEAR, H)
-    spin_major = orbital_major_to_spin_major(data)
-    expected = np.outer([1, 2, 10, 20], [1, 2, 10, 20])
-    np.testing.assert_array_equal(spin_major.hamiltonian.block((0, 0, 0), 0, 0), expected)
-    np.testing.assert_array_equal(spin_major_to_orbital_major(spin_major).hamiltonian.entries, H.entries)
 
 
 def test_common_pairs(make_hamiltonian) -> None:

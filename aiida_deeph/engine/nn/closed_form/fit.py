@@ -90,7 +90,7 @@ class System:
         rest = self.squares - (2 * shrunk * projected).sum(dim=0) + (shrunk.square() * values[:, None]).sum(dim=0)
         freedom = (values[:, None] / (values[:, None] + chosen)).sum(dim=0)
         variance = rest.clamp(min=floor) / (n - freedom).clamp(min=0.1 * max(n, 1.0))
-        return Solution(vectors @ shrunk, variance, chosen, values, vectors, -0.5 * float(best.sum()))
+        return Solution(vectors @ shrunk, variance, chosen, values, vectors)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,6 @@ class Solution:
     :param variance: of the rest, by output.
     :param ridges: by output.
     :param values, vectors: eigenvalues and eigenvectors of X^T X.
-    :param evidence: logarithm of the marginal likelihood of all outputs, up to a constant of the data.
     """
 
     coefficients: Tensor
@@ -109,7 +108,6 @@ class Solution:
     ridges: Tensor
     values: Tensor
     vectors: Tensor
-    evidence: float
 
 
 Solved = Callable[[str, Solution], None]
