@@ -9,11 +9,11 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent, NotExistentAttributeError
 
 from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.nn.config import NETWORKS, network_config
 
-# Besides those of the DFT codes, which stand in their records.
+# Besides those of networks and DFT codes, which stand with these.
 CITATIONS = {
     "deeph": "DeepH: Li et al., Nat. Comput. Sci. 2, 367 (2022), doi:10.1038/s43588-022-00265-6",
-    "deephe3": "DeepH-E3: Gong et al., Nat. Commun. 14, 2848 (2023), doi:10.1038/s41467-023-38468-8",
     "aiida": "AiiDA: Huber et al., Sci. Data 7, 300 (2020), doi:10.1038/s41597-020-00638-4",
 }
 
@@ -75,7 +75,7 @@ def model_card(model: Any) -> dict[str, Any]:
             "aiida-deeph": description.data.get("version"),
             **_versions(model),
         },
-        "cite": {str(n): text for n, text in enumerate(citations(["deephe3", "deeph", "aiida", *names]), 1)},
+        "cite": {str(n): text for n, text in enumerate(citations([description.network, "deeph", "aiida", *names]), 1)},
     }
     return {
         title: {key: value for key, value in section.items() if value not in (None, {}, [])}
@@ -85,8 +85,9 @@ def model_card(model: Any) -> dict[str, Any]:
 
 def citations(names: list[str]) -> list[str]:
     """What a method or DFT code asks to be cited by; nothing of those that are not known."""
-    known = {**CITATIONS, **{name: record.citation for name, record in records().items()}}
-    return [known[name] for name in names if name in known]
+    known = {name: network_config(name).citation for name in NETWORKS}
+    known |= {**CITATIONS, **{name: record.citation for name, record in records().items()}}
+    return [known[name] for name in names if known.get(name)]
 
 
 def preprocess_of(model: Any) -> orm.CalcJobNode | None:

@@ -20,10 +20,12 @@ class NetworkConfig(Config):
     """Base of the networks' configurations: validating plain values gives that of their `name`.
 
     :cvar implementation: `module:Class` of the `Network`, imported when a network is built.
+    :cvar citation: for model cards; empty if there is no paper.
     :param name: entry in the registry of networks.
     """
 
     implementation: ClassVar[str]
+    citation: ClassVar[str] = ""
 
     name: str
 

@@ -24,6 +24,8 @@ class _Settings(NetworkConfig):
     :param hermitian: average both directions of every pair inside the network (see `nn/hermitian.py`).
     """
 
+    citation: ClassVar[str] = "DeepH-E3: Gong et al., Nat. Commun. 14, 2848 (2023), doi:10.1038/s41467-023-38468-8"
+
     irreps_embed: str = "64x0e"
     irreps_mid: str = "64x0e+32x1o+16x2e+8x3o+8x4e"
     lmax: int = Field(default=4, ge=0, le=8)

@@ -31,6 +31,7 @@ class QHNetConfig(NetworkConfig):
     """
 
     implementation: ClassVar[str] = "aiida_deeph.engine.nn.qhnet.network:QHNet"
+    citation: ClassVar[str] = "QHNet: Yu et al., Proc. ICML (2023), doi:10.48550/arXiv.2306.04922"
 
     name: Literal["qhnet"] = "qhnet"
     channels: int = Field(default=128, ge=1)
