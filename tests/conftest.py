@@ -37,7 +37,10 @@ def group_of(file: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups first."""
+    """Long groups first, and marked as slow."""
+    for item in items:
+        if group_of(item.nodeid.split("::")[0]) in LONG_GROUPS:
+            item.add_marker(pytest.mark.slow)
     rank = {folder: n for n, folder in enumerate(LONG_GROUPS)}
     items.sort(key=lambda item: rank.get(group_of(item.nodeid.split("::")[0]), len(rank)))
 
