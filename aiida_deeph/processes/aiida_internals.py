@@ -7,27 +7,37 @@ the one for which that test holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida.common import AttributeDict
 from aiida.engine import (
     Awaitable,
     AwaitableAction,
     AwaitableTarget,
+    BaseRestartWorkChain,
     PortNamespace,
     ProcessBuilder,
     ProcessBuilderNamespace,
     ProcessState,
+    WorkChain,
 )
 from aiida.engine.daemon.client import DaemonClient
 from aiida.manage.configuration import get_profile
 from plumpy.persistence import LoadSaveContext
+from plumpy.processes import ConnectionClosed as ConnectionClosed  # type: ignore[attr-defined]
+
+# What a mixin for workchains is to those who check types: what it is mixed into.
+if TYPE_CHECKING:
+    WorkChainHost = WorkChain
+    RestartHost = BaseRestartWorkChain
+else:
+    WorkChainHost = RestartHost = object
 
 # Where in the context the children are that a process waits for only until the first of them has ended.
 FIRST = "pool_waiting."
 
 
-class WaitForFirstMixin:
+class WaitForFirstMixin(WorkChainHost):
     """For WorkChains: wait until the first of several children has ended. AiiDA waits for all of them.
 
     AiiDA subscribes to a child when the process begins to wait for it, and tells `_on_awaitable_finished` when it has
@@ -64,7 +74,7 @@ class WaitForFirstMixin:
 
     def load_instance_state(self, saved_state: Any, load_context: LoadSaveContext) -> None:
         """A process that comes back to life looks at its children once: it has no subscriptions but to the latest."""
-        super().load_instance_state(saved_state, load_context)
+        super().load_instance_state(saved_state, load_context)  # type: ignore[no-untyped-call]
         self.call_soon(self._wake)
 
     def _wake(self) -> None:
@@ -120,6 +130,8 @@ def own_daemon(verdi: str) -> DaemonClient:
         def _verdi_bin(self) -> str:
             return verdi
 
-    client = OwnDaemonClient(get_profile())
+    profile = get_profile()
+    assert profile is not None
+    client = OwnDaemonClient(profile)
     client._clean_potentially_stale_pid_file()
     return client

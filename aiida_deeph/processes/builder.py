@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import PortNamespace, ProcessBuilder, ProcessBuilderNamespace
+from aiida.engine import PortNamespace, Process, ProcessBuilder, ProcessBuilderNamespace
 
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.aiida_internals import input_ports
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.protocol import merge
 
-CONVERTERS = {bool: orm.Bool, int: orm.Int, float: orm.Float, str: orm.Str, dict: orm.Dict, list: orm.List}
+CONVERTERS: dict[type, Callable[[Any], orm.Data]] = {
+    bool: orm.Bool,
+    int: orm.Int,
+    float: orm.Float,
+    str: orm.Str,
+    dict: orm.Dict,
+    list: orm.List,
+}
 
 
 def as_node(port: Any, value: Any, where: str) -> Any:
@@ -34,7 +41,7 @@ def as_node(port: Any, value: Any, where: str) -> Any:
     if orm.Float in types and orm.Int not in types and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     converter = CONVERTERS.get(type(value))
-    if converter is None or not any(issubclass(converter, kind) for kind in types):
+    if converter is None or not (isinstance(converter, type) and any(issubclass(converter, kind) for kind in types)):
         wanted = " or ".join(kind.__name__ for kind in types if kind is not type(None))
         raise InputError("value of the wrong type", where=where, found=repr(value)[:60], expected=wanted)
     return converter(value)
@@ -90,7 +97,7 @@ def job_inputs(code: orm.AbstractCode, inputs: Mapping[str, Any], options: Mappi
     return {**inputs, "code": code, "metadata": metadata}
 
 
-def filled_builder(process_class: type, values: Mapping[str, Any]) -> ProcessBuilder:
+def filled_builder(process_class: type[Process], values: Mapping[str, Any]) -> ProcessBuilder:
     """A builder of a process with nested values set."""
     builder = process_class.get_builder()
     fill(builder, values)

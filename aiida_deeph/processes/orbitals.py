@@ -64,7 +64,8 @@ def find_pseudo(symbol: str, family: str, kind: str = "vps") -> orm.SinglefileDa
             "`aiida-deeph data pao install`",
         )
     try:
-        return group.get_pseudo(symbol)
+        node: orm.SinglefileData = group.get_pseudo(symbol)
+        return node
     except ValueError:
         raise InputError(
             "pseudopotential is not in the family", where=f"PseudoPotentialFamily {family}", found=f"no {symbol}"
@@ -124,7 +125,8 @@ def _stored(code: str, orbitals: str) -> orm.SinglefileData:
     found = orm.QueryBuilder().append(PaoData, filters={"attributes.name": name}).all(flat=True)
     found = [node for node in found if node.code == code]
     if len({node.base.attributes.get("sha256") for node in found}) == 1:
-        return found[0]
+        node: orm.SinglefileData = found[0]
+        return node
     suffix = kind.suffixes[0]
     remedy = "install them with `aiida-deeph data pao install FOLDER`" if not found else "give overlap.orbitals"
     files = ", ".join(str(node.pk) for node in found)

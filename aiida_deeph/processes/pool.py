@@ -8,7 +8,7 @@ from aiida import orm
 from aiida.manage import get_config_option
 
 from aiida_deeph.processes.aiida_internals import WaitForFirstMixin
-from aiida_deeph.processes.resumable import ResumableMixin
+from aiida_deeph.processes.resumable import ResumableMixin, process_node
 
 ENDED = ("finished", "excepted", "killed")
 
@@ -65,7 +65,7 @@ class PoolMixin(WaitForFirstMixin, ResumableMixin):
         ended = terminated(running.values())
         for name, pk in list(running.items()):
             if pk in ended:
-                sequel = self.member_ended(name, orm.load_node(pk))
+                sequel = self.member_ended(name, process_node(pk))
                 if sequel is None:
                     del running[name]
                 else:

@@ -17,7 +17,7 @@ def expose_inputs(spec: ProcessSpec, process_class: type[Process], namespace: st
     _close(spec.inputs[namespace], process_class.spec().inputs)
 
 
-def _close(copy: PortNamespace, original: PortNamespace) -> None:
+def _close(copy: Any, original: Any) -> None:
     copy.dynamic = original.dynamic
     for name, port in copy.items():
         if isinstance(port, PortNamespace) and name in original:

@@ -20,7 +20,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[st
     """
     result = dict(base)
     for key, value in (changes or {}).items():
-        known = result.get(key)
+        known: Any = result.get(key)
         both = isinstance(known, Mapping) and isinstance(value, Mapping)
         if both and ("name" not in known or value.get("name", known["name"]) == known["name"]):
             result[key] = merge(known, value)
@@ -78,7 +78,7 @@ class ProtocolMixin:
     @classmethod
     def protocol_ports(cls) -> PortNamespace:
         """Input ports that the protocols and their overrides mirror."""
-        ports: PortNamespace = cls.spec().inputs
+        ports: PortNamespace = cls.spec().inputs  # type: ignore[attr-defined]  # Of the process that it is mixed into.
         return ports
 
     @classmethod

@@ -8,6 +8,7 @@ from aiida import orm
 from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, ProcessSpec, WorkChain, process_handler
 
 from aiida_deeph.processes.folders import found_no_space
+from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 # Verdicts of the scheduler that say nothing about the input: the same job may well succeed at the next try. A cancelled
 # SLURM job has no verdict at all, only missing output, which each code's plugin reports in its own way.
@@ -17,6 +18,7 @@ RETRYABLE = (100, 140)
 
 def pause_for_space(process: WorkChain, node: orm.CalcJobNode) -> None:
     """Pause a process whose job found its disk full: what would be submitted next would only fail too."""
+    assert node.computer is not None
     process.report(
         f"no space left for {node.process_label}<{node.pk}> on {node.computer.label}: make room there, then "
         f"`verdi process play {process.node.pk}`"
@@ -32,7 +34,7 @@ def wait_for_space(process: BaseRestartWorkChain, node: orm.CalcJobNode) -> Proc
     return ProcessHandlerReport(True)
 
 
-class ScfRecoveryMixin:
+class ScfRecoveryMixin(ResumableRestartMixin):
     """For subclasses of BaseRestartWorkChain whose job is an SCF: its handlers.
 
     The class names the exit statuses of its job that mean `SCF not converged`, `out of walltime` (besides the

@@ -10,7 +10,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode, Process, ProcessState, ToContext, append_
 from kiwipy.communications import UnroutableError
-from plumpy.processes import ConnectionClosed
+
+from aiida_deeph.processes.aiida_internals import ConnectionClosed, RestartHost, WorkChainHost
 
 # Extra of a child that never began, and why: the step that submitted it was killed before the daemon knew of it.
 ABANDONED = "deeph_abandoned"
@@ -48,7 +49,14 @@ def never_began(node: orm.ProcessNode) -> bool:
     return cut_off and not node.base.caching.is_created_from_cache
 
 
-class ResumableMixin:
+def process_node(pk: int) -> orm.ProcessNode:
+    """The process of a pk."""
+    node = orm.load_node(pk)
+    assert isinstance(node, orm.ProcessNode)
+    return node
+
+
+class ResumableMixin(WorkChainHost):
     """For WorkChains: a child is known by the label of its CALL link.
 
     A step that was killed half-way runs again from its beginning when the daemon is back; children that it had
@@ -59,8 +67,8 @@ class ResumableMixin:
     def child(self, label: str) -> orm.ProcessNode | None:
         """The child that was called under this label, if there is one that was not abandoned."""
         links = self.node.base.links.get_outgoing(link_type=CALLS, link_label_filter=label).all()
-        nodes = [link.node for link in links if ABANDONED not in link.node.base.extras]
-        return max(nodes, key=lambda node: node.pk, default=None)
+        known = [link.node.pk or 0 for link in links if ABANDONED not in link.node.base.extras]
+        return process_node(max(known)) if known else None
 
     def awaited(self) -> set[int]:
         """pks of children that the last checkpoint knows: their submission was completed."""
@@ -88,7 +96,7 @@ class ResumableMixin:
             return known
         names = {"call_link_label": name, "label": label, "description": description}
         metadata = {**inputs.get("metadata", {}), **names, **self.caching()}
-        node = self.submit(process_class, **{**inputs, "metadata": metadata})
+        node: orm.ProcessNode = self.submit(process_class, **{**inputs, "metadata": metadata})
         self._called_names().add(name)
         if told:
             self.report(f"{label}: submitted as {node.process_label}<{node.pk}>")
@@ -115,7 +123,7 @@ class ResumableMixin:
             known = self.__dict__["_submitted_calls"] = {name for _, abandoned, name in rows if abandoned is None}
             last = max((pk for pk, _, _ in rows), default=None)
             if last is not None and last not in self.awaited():
-                self._abandon_if_cut_off(orm.load_node(last))
+                self._abandon_if_cut_off(process_node(last))
         return known
 
     def _abandon_if_cut_off(self, node: orm.ProcessNode) -> None:
@@ -160,10 +168,10 @@ class ResumableMixin:
 UNEXPLAINED = (301, 302, 401, 402)
 
 
-class ResumableRestartMixin(ResumableMixin):
+class ResumableRestartMixin(ResumableMixin, RestartHost):
     """For subclasses of BaseRestartWorkChain: its submission made repeatable, and children that carry a label."""
 
-    def run_process(self) -> ToContext:
+    def run_process(self) -> ToContext[str, Any]:
         """Run the next process unless this very iteration was already submitted."""
         name = f"iteration_{self.ctx.iteration + 1:02d}"
         node = self.submitted(name)
@@ -174,7 +182,7 @@ class ResumableRestartMixin(ResumableMixin):
         metadata.setdefault("label", self.node.label)
         metadata.setdefault("description", self.node.description)
         metadata.update(self.caching())
-        result: ToContext = super().run_process()
+        result: ToContext[str, Any] = super().run_process()
         self._called_names().add(name)
         return result
 
