@@ -7,12 +7,14 @@ machine is taken out of the hashed parameters.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,11 +86,10 @@ def _identity(path: str, mtime_ns: int, size: int, says_version: bool) -> str:
             digest.update(block)
     version = ""
     if says_version:
-        try:
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60)
+        # Where it may leave what it likes, should it be a script of the user that knows no `--version`.
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run([path, "--version"], cwd=folder, capture_output=True, text=True, timeout=20)
             version = done.stdout if done.returncode == 0 else ""
-        except (OSError, subprocess.TimeoutExpired):
-            version = ""
     return identity(digest.hexdigest(), version)
 
 
