@@ -19,8 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aiida.common.datastructures import CalcJobState
+from aiida.common.links import LinkType
 from aiida.engine import CalcJob
-from aiida.orm import AbstractCode, Dict, InstalledCode
+from aiida.orm import AbstractCode, Dict, InstalledCode, RemoteData
+from plumpy.persistence import LoadSaveContext
 
 from aiida_deeph.calculations.validation import runs_engine
 
@@ -28,15 +31,27 @@ from aiida_deeph.calculations.validation import runs_engine
 PROGRAM = "deeph_program"
 MARK = "# program: "
 LOCAL = "core.local"
+FOLDER = "remote_folder"
 # Fields of configurations that change how fast a result is there, not the result.
 RUNTIME = frozenset({"device", "loader_workers", "threads", "workers"})
 
 
 class ProgramCalcJob(CalcJob):
-    """A job whose hash holds which program runs."""
+    """A job whose hash holds which program runs, and that keeps its folder when its worker is killed."""
 
     def __init__(self, inputs: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(self.hashed_inputs(dict(inputs or {})), *args, **kwargs)
+
+    def load_instance_state(self, saved_state: Any, load_context: LoadSaveContext) -> None:
+        """Attach the folder if it is missing: AiiDA marks a job as uploaded before it stores that output, and does not
+        upload it again if it is killed in between; the job would end well, without its folder."""
+        super().load_instance_state(saved_state, load_context)
+        workdir, linked = self.node.get_remote_workdir(), self.node.base.links.get_outgoing(link_label_filter=FOLDER)
+        if workdir and self.node.get_state() not in (None, CalcJobState.UPLOADING) and not linked.all():
+            folder = RemoteData(computer=self.node.computer, remote_path=workdir)
+            folder.base.links.add_incoming(self.node, LinkType.CREATE, FOLDER)
+            folder.store()
+            self.out(FOLDER, folder)
 
     @classmethod
     def hashed_inputs(cls, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -221,9 +221,14 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         return None
 
     @classmethod
+    def missing(cls, node: orm.CalcJobNode) -> list[str]:
+        """What a job that ended well did not leave."""
+        return missing_files(node)
+
+    @classmethod
     def has_succeeded(cls, node: orm.CalcJobNode) -> bool:
         """Whether a job leaves nothing to recover from."""
-        left = not missing_files(node) and not found_no_space(node)
+        left = not cls.missing(node) and not found_no_space(node)
         return node.is_finished_ok and not cls.is_unconverged(node) and left
 
     def run_process(self) -> Any:
@@ -246,7 +251,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             return None
         if found_no_space(node):
             return wait_for_space(self, node)
-        files = missing_files(node)
+        files = self.missing(node)
         if not files:
             return None
         # Not to be taken from the cache by anyone.

@@ -14,6 +14,7 @@ from aiida.engine import Process, WorkChain
 from aiida.engine.daemon.client import DaemonClient
 from aiida.engine.persistence import AiiDAPersister
 from aiida.engine.processes.builder import ProcessBuilder, ProcessBuilderNamespace
+from aiida.engine.processes.calcjobs.tasks import task_upload_job
 from aiida.engine.processes.launcher import ProcessLauncher
 from aiida.engine.runners import Runner
 from aiida.orm import Node, ProcessNode
@@ -34,13 +35,15 @@ SOURCES = {
     WorkChain.on_wait: "9a60fa05c7c9",
     WorkChain._update_process_status: "d206838efd41",
     Waiting.resume: "f0d928bd1cff",
-    # Submission in the order node, state, checkpoint, task, and that a task of an ended process is dropped.
+    # Submission in the order node, state, checkpoint, task, and that a task of an ended process is dropped;
+    # that a job is marked as uploaded before its folder is stored.
     Runner.submit: "62a157b71f47",
     Process.on_create: "89645b6f1f16",
     Process.on_entered: "794f1a1c3276",
     Process._create_and_setup_db_record: "ed48dacb9620",
     AiiDAPersister.save_checkpoint: "e99c198213e8",
     ProcessLauncher._continue: "6d3c36881d5d",
+    task_upload_job: "f34935a08beb",
     Node._store_from_cache: "6428be4d4e7c",
     ProcessNode.seal: "491a4e789fa7",
     # Builders, and the daemon's `verdi`.

@@ -13,6 +13,7 @@ from aiida.common.exceptions import NotExistent
 from aiida.engine import calcfunction
 from aiida.plugins import CalculationFactory
 
+from aiida_deeph.calculations.program import FOLDER
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis, misspelt, misspelt_basis
 from aiida_deeph.codes.proof import MESH, Run, gamma, hydrogen_molecule
@@ -116,6 +117,11 @@ class Cp2kLabelWorkChain(LabelWorkChain):
         if super().is_unconverged(node):
             return True
         return node.is_finished_ok and NOT_CONVERGED in cls._output(node)
+
+    @classmethod
+    def missing(cls, node: orm.CalcJobNode) -> list[str]:
+        """Its folder too, which AiiDA loses if a worker is killed just when the job is uploaded."""
+        return super().missing(node) if FOLDER in node.outputs else [FOLDER]
 
     @classmethod
     def _output(cls, node: orm.CalcJobNode) -> str:

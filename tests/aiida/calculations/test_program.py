@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from aiida import orm
+from aiida.common.datastructures import CalcJobState
 from aiida.common.folders import SandboxFolder
+from aiida.engine.persistence import get_object_loader
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.manage.caching import enable_caching
 from aiida.plugins import CalculationFactory
 from aiida.plugins.entry_point import get_entry_point_names as get_entry_points
+from plumpy.persistence import Bundle, LoadSaveContext
 
 from aiida_deeph.calculations import program
 from aiida_deeph.calculations.program import MARK, PROGRAM, ask_program, program_of, with_program
@@ -159,3 +162,22 @@ def test_programs_of_other_plugins_are_in_their_jobs_too(aiida_localhost, instal
     options = Cp2kLabelWorkChain.job_settings({"code": code})["metadata"]["options"]
     # Programs of others are not asked for a version, which some take for an input file.
     assert options["prepend_text"].splitlines()[-1].startswith(f"{MARK}sha256:")
+
+
+def test_a_job_that_was_killed_when_it_was_uploaded_has_its_folder(code, chain, aiida_localhost):
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints_mesh([1, 1, 1])
+    runner = get_manager().get_runner()
+    inputs = {"code": code, "structure": chain, "kpoints": kpoints, "parameters": orm.Dict({"basis": "gth-szv"})}
+    process = instantiate_process(runner, PyscfCalculation, **inputs)
+    bundle = Bundle(process, LoadSaveContext(loader=get_object_loader()))
+    process.close()
+    node = process.node
+    node.set_remote_workdir("/scratch/somewhere")
+    for state, folders in ((CalcJobState.UPLOADING, 0), (CalcJobState.UNSTASHING, 1), (CalcJobState.UNSTASHING, 1)):
+        node.set_state(state)
+        context = LoadSaveContext(runner=runner, loader=get_object_loader())
+        bundle.unbundle(context).close()
+        assert len(node.base.links.get_outgoing(link_label_filter="remote_folder").all()) == folders
+    assert node.outputs.remote_folder.get_remote_path() == "/scratch/somewhere"
+    assert node.outputs.remote_folder.computer.pk == aiida_localhost.pk

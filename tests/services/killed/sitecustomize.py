@@ -2,7 +2,8 @@
 
 A ticket is a file `NUMBER.WINDOW.PROCESS` in the folder DEEPH_KILL_TICKETS: the worker that submits a child of this
 class takes the ticket and dies. Windows: `stored` (the child is in the database, nothing else is), `checkpoint` (it has
-its first checkpoint, no task), `sent` (the daemon knows of it, its parent has not been told).
+its first checkpoint, no task), `sent` (the daemon knows of it, its parent has not been told). Besides, `uploaded`: the
+worker that has uploaded a job of this class dies before it stores where.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from typing import Any
 
 def take(window: str, process: Any) -> None:
     """Die if there is a ticket for it."""
+    if process.get_parent_calc() is not None:
+        die(window, type(process).__name__)
+
+
+def die(window: str, label: str) -> None:
+    """Die if there is a ticket for it."""
     folder = os.environ["DEEPH_KILL_TICKETS"]
-    if process.get_parent_calc() is None:
-        return
     for name in sorted(os.listdir(folder)):
-        if name.endswith(f".{window}.{type(process).__name__}"):
+        if name.endswith(f".{window}.{label}"):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(os.path.join(folder, name), os.path.join(folder, f"{name}.used"))
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def patch(process: Any, runners: Any) -> None:
+def patch(process: Any, runners: Any, calcjob: Any) -> None:
     """Open the windows."""
     create, submit = process.Process._create_and_setup_db_record, runners.Runner.submit
 
@@ -57,6 +62,14 @@ def patch(process: Any, runners: Any) -> None:
         finally:
             del self.instantiate_process, self.controller.continue_process
 
+    set_state = calcjob.CalcJobNode.set_state
+
+    def uploaded(self: Any, state: Any) -> None:
+        set_state(self, state)
+        if state.value == "unstashing":
+            die("uploaded", self.process_label)
+
+    calcjob.CalcJobNode.set_state = uploaded
     process.Process._create_and_setup_db_record, runners.Runner.submit = stored, submitted
 
 
@@ -75,7 +88,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def executed(module: Any) -> None:
             execute(module)
-            patch(sys.modules["aiida.engine.processes.process"], module)
+            patch(sys.modules["aiida.engine.processes.process"], module, sys.modules["aiida.orm"])
 
         spec.loader.exec_module = executed  # type: ignore[method-assign]
         return spec
