@@ -178,13 +178,17 @@ def test_unconverged_pyscf_is_tried_with_more_cycles_then_smearing_then_given_up
     assert run_and_inspect(pyscf, step, job).status == pyscf.exit_codes.ERROR_SCF_NOT_CONVERGED.status
 
 
-def test_unconverged_cp2k_that_claims_success_is_not_believed(cp2k, step, ended_job):
+def test_unconverged_cp2k_that_claims_success_is_not_believed(cp2k, step, ended_job, remote):
     silent = ended_job("cp2k", 0, outputs={"retrieved": cp2k_output("*** WARNING: SCF run NOT converged ***")})
     assert run_and_inspect(cp2k, step, silent).status == 0
     scf = cp2k.ctx.inputs["parameters"]["FORCE_EVAL"]["DFT"]["SCF"]
     assert (scf["MAX_SCF"], scf["MIXING"]["ALPHA"], scf["MIXING"]["METHOD"]) == (200, 0.2, "BROYDEN_MIXING")
     assert not cp2k.ctx.is_finished
-    fine = ended_job("cp2k", 0, outputs={"retrieved": cp2k_output("*** SCF run converged in 12 steps ***")})
+    output = cp2k_output("*** SCF run converged in 12 steps ***")
+    lost = ended_job("cp2k", 0, outputs={"retrieved": output})
+    assert not cp2k.has_succeeded(lost) and run_and_inspect(cp2k, step, lost).status == 0
+    assert not cp2k.ctx.is_finished, "without its folder there is nothing to read"
+    fine = ended_job("cp2k", 0, outputs={"retrieved": output.clone(), "remote_folder": remote()})
     assert run_and_inspect(cp2k, step, fine) is None
     assert cp2k.ctx.is_finished
 
