@@ -72,7 +72,7 @@ def test_basis_of_the_labels_is_that_of_the_overlap(full):
     ("overrides", "message"),
     [
         ({"dataset": {"perturbation": {"n": 2}}}, "no test member: 2 labels"),
-        ({"train": {"train": {"parameters": {"split": {"test": 0.0}}}}}, "no test member"),
+        ({"train": {"train": {"parameters": {"split": {"test": 0.001}}}}}, "no test member"),
         ({"train": {"train": {"parameters": {"epochs": 0}}}}, "epochs"),
         ({"trian": {}}, "unknown key; in overrides; found trian"),
         ({"dataset": {"lable": {}}}, "found lable"),
@@ -81,6 +81,12 @@ def test_basis_of_the_labels_is_that_of_the_overlap(full):
 def test_wrong_input_is_refused_before_submission(full, overrides, message):
     with pytest.raises(InputError, match=message):
         full(overrides)
+
+
+def test_a_share_of_nothing_is_a_choice(full):
+    split = {"train": 0.8, "validation": 0.2, "test": 0.0}
+    builder = full({"train": {"train": {"parameters": {"split": split}}}})
+    assert builder.train.train.parameters["split"]["test"] == 0
 
 
 def test_split_is_checked_at_submission_too(start, full):
