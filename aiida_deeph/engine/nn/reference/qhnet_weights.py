@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.graph.layout import EntryLayout
-from aiida_deeph.engine.graph.wigner import wigner_3j
 from aiida_deeph.engine.nn.qhnet.head import Expansion
 from aiida_deeph.engine.nn.qhnet.layers import ChannelLinear, NormGate, WeightNetwork
 from aiida_deeph.engine.nn.qhnet.network import QHNet
 from aiida_deeph.engine.nn.qhnet.products import coupling_paths
-from aiida_deeph.engine.nn.reference.conventions import Convention
+from aiida_deeph.engine.nn.reference.conventions import Convention, e3nn_table
 
 LMAX, FIRST_PAIR_LAYER = 4, 3
 N_SHELLS = (3, 2, 1)
@@ -218,7 +217,7 @@ def buffers(network: QHNet, length: float, convention: Convention) -> dict[str, 
     def product(name: str, size: int, triples: list[tuple[int, int, int]], weight: int = 0) -> None:
         state[f"{name}.weight"], state[f"{name}.output_mask"] = torch.zeros(weight), torch.ones(size)
         for ls in triples:
-            table = torch.tensor(convention.sign(*ls) * wigner_3j(*ls), dtype=torch.float32)
+            table = (convention.sign(*ls) * e3nn_table(*ls)).float()
             state[f"{name}._compiled_main_left_right._w3j_" + "_".join(map(str, ls))] = table
 
     def linear(name: str, n_in: int, n_out: int, size: int, bias: int) -> None:

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from aiida_deeph.engine.errors import DataError
-from aiida_deeph.engine.graph.wigner import wigner_3j
 from aiida_deeph.engine.nn.deephe3.head import HamiltonianHead
 from aiida_deeph.engine.nn.deephe3.network import Architecture, DeepHE3, output_irreps
 from aiida_deeph.engine.nn.equivariant.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear
 from aiida_deeph.engine.nn.equivariant.so2 import SO2Product, product_paths
 from aiida_deeph.engine.nn.equivariant.wigner_eckart import components
-from aiida_deeph.engine.nn.reference.conventions import CONVENTIONS, Convention
+from aiida_deeph.engine.nn.reference.conventions import CONVENTIONS, Convention, e3nn_table
 
 
 @dataclass(frozen=True)
@@ -250,7 +249,7 @@ def _tables(name: str, product: SO2Product, version: str) -> dict[str, Tensor]:
         if all(ls):
             # e3nn 0.3 stores its tables with the factor of the irrep normalisation.
             factor = sqrt(2 * ls[2] + 1) if version == "0.3" else 1.0
-            table = torch.tensor(factor * convention.sign(*ls) * wigner_3j(*ls), dtype=torch.float32)
+            table = (factor * convention.sign(*ls) * e3nn_table(*ls)).float()
             for segment in segments:
                 result[f"{name}.{segment}._w3j_" + "_".join(map(str, ls))] = table
     return result
