@@ -22,7 +22,7 @@ from typing import Any
 from aiida.common.datastructures import CalcJobState
 from aiida.common.links import LinkType
 from aiida.engine import CalcJob
-from aiida.orm import AbstractCode, Dict, InstalledCode, RemoteData
+from aiida.orm import AbstractCode, Dict, InstalledCode, RemoteData, load_node
 from plumpy.persistence import LoadSaveContext
 
 from aiida_deeph.calculations.validation import runs_engine
@@ -149,4 +149,15 @@ def split_runtime(parameters: Dict, fields: frozenset[str]) -> tuple[Dict, dict[
     runtime = {key: values[key] for key in RUNTIME & fields if key in values}
     if not runtime:
         return parameters, {}
-    return Dict({key: value for key, value in values.items() if key not in runtime}), runtime
+    taken = frozenset(runtime)
+    return _left_of_stored(parameters.uuid, taken) if parameters.is_stored else _left_of(parameters, taken), runtime
+
+
+def _left_of(parameters: Dict, taken: frozenset[str]) -> Dict:
+    return Dict({key: value for key, value in parameters.get_dict().items() if key not in taken})
+
+
+@functools.lru_cache(maxsize=64)
+def _left_of_stored(uuid: str, taken: frozenset[str]) -> Dict:
+    """Made once: a thousand jobs that share their parameters share what is left of them, too."""
+    return _left_of(load_node(uuid), taken)

@@ -114,6 +114,16 @@ def test_threads_are_not_hashed_and_reach_the_program(job):
                 assert json.load(file)["threads"] == threads
 
 
+def test_jobs_that_share_their_parameters_share_what_is_left_of_them(code, chain):
+    """A thousand labels of one dataset make no thousand nodes of the same parameters."""
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints_mesh([1, 1, 1])
+    inputs = {"code": code, "structure": chain, "kpoints": kpoints, "parameters": orm.Dict(PARAMETERS).store()}
+    runner = get_manager().get_runner()
+    first, second = (instantiate_process(runner, PyscfCalculation, **inputs).node for _ in range(2))
+    assert first.inputs.parameters.pk == second.inputs.parameters.pk != inputs["parameters"].pk
+
+
 def test_every_field_of_this_kind_is_known():
     plugins = [name for name in get_entry_points("aiida.calculations") if name.startswith("deeph.")]
     fields = {
