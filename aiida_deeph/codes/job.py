@@ -58,8 +58,10 @@ class ProgramCalculation(ProgramCalcJob):
         options["withmpi"].default = cls.WITH_MPI
         spec.output("output_parameters", valid_type=Dict, required=False, help="Numbers of the run, with their units.")
         spec.default_output_node = "output_parameters"
+        # A name that is that of the executable begins no sentence by itself.
+        program = f"`{cls.PROGRAM}`" if cls.PROGRAM[0].islower() else cls.PROGRAM
         for status, label, message in EXIT_CODES:
-            spec.exit_code(status, label, message.format(program=cls.PROGRAM), invalidates_cache=True)
+            spec.exit_code(status, label, message.format(program=program), invalidates_cache=True)
 
     @classmethod
     def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:

@@ -162,7 +162,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
 
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
-        number = self.ctx.n_preprocess = self.ctx.get("n_preprocess", 0) + 1
+        self.ctx.n_preprocess = number = self.ctx.get("n_preprocess", 0) + 1
         inputs = self.exposed_inputs(PreprocessCalculation, namespace="preprocess")
         inputs["labels"] = self.label_folders()
         inputs["hamiltonians"] = dict(self.inputs.get("labels", {}))

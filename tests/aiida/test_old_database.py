@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,14 @@ def one(cls: type[orm.Node], **filters: object) -> orm.Node:
 
 @pytest.fixture(scope="module")
 def full(aiida_profile):
-    """The workchain of everything, of which all others descend; nothing else is in the profile."""
+    """The workchain of everything, of which all others descend, alone in the profile while these tests run.
+
+    The code and the computer of the archive have the names of those that other tests make.
+    """
     aiida_profile.reset_storage()
     import_archive(ARCHIVE)
-    (node,) = (
-        orm.QueryBuilder().append(orm.WorkChainNode, filters={"process_type": "aiida.workflows:deeph.full"}).first()
-    )
-    return node
+    yield one(orm.WorkChainNode, process_type="aiida.workflows:deeph.full")
+    aiida_profile.reset_storage()
 
 
 @pytest.fixture
@@ -78,12 +80,17 @@ def test_density_of_states_is_drawn(run, tmp_path):
     assert (tmp_path / "dos.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_model_predicts_what_it_predicted(full, engine_code):
+def test_model_predicts_what_it_predicted(full, aiida_computer_local, aiida_code_installed):
     """The same weights give the same H: nothing in a stored model is read otherwise than before."""
     jobs = orm.QueryBuilder().append(orm.CalcJobNode, filters={"process_type": "aiida.calculations:deeph.predict"})
     job = min(jobs.all(flat=True), key=lambda node: node.outputs.hamiltonian.n_atoms)
     builder = PredictCalculation.get_builder()
-    builder.code = engine_code
+    builder.code = aiida_code_installed(
+        label="engine-of-today",
+        default_calc_job_plugin="deeph.predict",
+        filepath_executable=str(Path(sys.executable).with_name("deeph-engine")),
+        computer=aiida_computer_local(label="today"),
+    )
     builder.model = job.inputs.model
     builder.overlap = job.outputs.hamiltonian
     builder.parameters = job.inputs.parameters

@@ -220,7 +220,7 @@ def test_protocols_are_listed_and_shown(run):
     listed = run("protocol", "list").output
     assert "label.cp2k" in listed and "balanced (default)" in listed
     shown = yaml.safe_load(run("protocol", "show", "train", "fast").output)
-    assert shown["train"]["parameters"]["network"]["n_blocks"] == 2
+    assert shown["train"]["parameters"]["network"] == {"name": "closed-form"}
     with pytest.raises(InputError, match="unknown protocol"):
         run("protocol", "show", "train", "fastest")
     assert "is not one of" in run("protocol", "list", "nothing", ok=False).output
