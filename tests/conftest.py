@@ -37,12 +37,17 @@ def group_of(file: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups first, and marked as slow."""
+    """Long groups first, and marked as slow; in each, those on profiles of their own before the shared one is made."""
     for item in items:
         if group_of(item.nodeid.split("::")[0]) in LONG_GROUPS:
             item.add_marker(pytest.mark.slow)
     rank = {folder: n for n, folder in enumerate(LONG_GROUPS)}
-    items.sort(key=lambda item: rank.get(group_of(item.nodeid.split("::")[0]), len(rank)))
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        group = group_of(item.nodeid.split("::")[0])
+        return rank.get(group, len(rank)), group in rank and item.get_closest_marker("own_profile") is None
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)

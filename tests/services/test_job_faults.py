@@ -82,7 +82,8 @@ esac
 def dataset_builder(engine: orm.InstalledCode, structures: dict[str, orm.StructureData], **options: Any) -> Any:
     """Labels of given structures, and their dataset."""
     overrides = {
-        "label": {"kpoints": [3, 1, 1], "pair_cutoff": 5.0, "parameters": SCF, "options": {**WALLTIME, **options}},
+        # The shortest chain needs so many: with less its H is folded, and rejected.
+        "label": {"kpoints": [7, 1, 1], "pair_cutoff": 5.0, "parameters": SCF, "options": {**WALLTIME, **options}},
         "preprocess": {"metadata": {"options": WALLTIME}},
         "max_failed_fraction": 0.5,
     }

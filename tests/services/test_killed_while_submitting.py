@@ -43,6 +43,7 @@ JOBS = {
 }
 
 
+@pytest.mark.own_profile
 def test_no_child_is_lost_or_submitted_twice_whenever_its_submission_is_cut_off(tmp_path, monkeypatch):
     tickets = tmp_path / "tickets"
     tickets.mkdir()

@@ -28,7 +28,7 @@ RUNS = "runs.txt"
 COUNTED = {"prepend_text": f"echo run >> {RUNS}"}
 
 
-@pytest.fixture(params=["presto", "production"])
+@pytest.fixture(params=[pytest.param("presto", marks=pytest.mark.own_profile), "production"])
 def profile(request, tmp_path) -> Iterator[tuple[Production, orm.InstalledCode]]:
     """SQLite, ZeroMQ and jobs that run at once; PostgreSQL, RabbitMQ and SLURM."""
     if request.param == "production":
