@@ -279,7 +279,7 @@ def kill(pids: list[int]) -> None:
     known = {pid: started_at(pid) for pid in pids}
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(started_at(pid) != start for pid, start in known.items()), 10, "killed processes are gone")
+    wait_until(lambda: all(started_at(pid) != start for pid, start in known.items()), 60, "killed processes are gone")
 
 
 def make_computer(workdir: Path, scheduler: str) -> orm.Computer:
