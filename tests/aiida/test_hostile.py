@@ -95,6 +95,7 @@ def test_code_in_an_inputs_file_is_not_run(aiida_profile, marker, tmp_path, wher
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_archive_runs_nothing(aiida_profile_clean, hostile_model, marker, tmp_path):
     """The state of a process is YAML that AiiDA loads with care for nothing: an imported process has none."""
     job = orm.CalcJobNode(process_type="aiida.calculations:deeph.train")

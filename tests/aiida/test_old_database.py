@@ -80,6 +80,7 @@ def test_density_of_states_is_drawn(run, tmp_path):
     assert (tmp_path / "dos.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_model_predicts_what_it_predicted(full, aiida_computer_local, aiida_code_installed):
     """The same weights give the same H: nothing in a stored model is read otherwise than before."""
     jobs = orm.QueryBuilder().append(orm.CalcJobNode, filters={"process_type": "aiida.calculations:deeph.predict"})

@@ -83,6 +83,7 @@ def python(package, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_code_is_added_by_its_two_folders(python, tmp_path):
     program = tmp_path / "chain"
     program.write_text(PROGRAM.format(python=sys.executable), encoding="utf-8")

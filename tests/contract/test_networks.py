@@ -300,6 +300,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy_dataset(tmp_path_factory.mktemp("toy"), range(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_it_learns_by_heart(name: str, tmp_path: Path) -> None:
     """What is left is a hundredth of <|H|^2>; a network that is fitted in closed form has one epoch, which changes
@@ -363,6 +364,7 @@ def together(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_learn_what_one_does(name: str, together: Path, alone: Callable[[str, int], Path]) -> None:
     """With a batch of two members: each process has one, also of what is fitted before."""

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,7 @@ for arguments in (
 """
 
 
+@pytest.mark.slow
 def test_labels_to_prediction(tmp_path: Path, make_hamiltonian) -> None:
     for seed in range(3):
         write_deeph(tmp_path / f"raw/{seed}", make_hamiltonian(seed=seed))

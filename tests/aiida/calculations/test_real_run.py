@@ -77,6 +77,7 @@ def pipeline(code):
     return jobs
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_from_dft_to_bands_and_again_from_the_cache(aiida_profile_clean, engine_code):
     engine_code.computer.set_minimum_job_poll_interval(0.5)

@@ -243,6 +243,7 @@ def test_program_that_is_not_there(aiida_localhost):
     assert setup.find(aiida_localhost, "sh", "export A=1").endswith("/sh")
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_codes_are_proved_by_a_tiny_job(run, aiida_localhost):
     output = run("setup", "codes", "-Y", aiida_localhost.label, "--engine-label", "proved").output

@@ -30,12 +30,12 @@ CODES = ["siesta", "abacus"]
 
 
 @pytest.fixture
-def run(aiida_profile, tmp_path):
+def run(aiida_profile_clean, tmp_path):
     """Function that runs `aiida-deeph ARGUMENTS` in the profile of the tests; an error of ours is raised."""
     install_families(tmp_path / "orb", ("H", "C", "Fe"))
 
     def invoke(*arguments: object) -> str:
-        result = CliRunner().invoke(command, ["-p", aiida_profile.name, *map(str, arguments)])
+        result = CliRunner().invoke(command, ["-p", aiida_profile_clean.name, *map(str, arguments)])
         if isinstance(result.exception, DeepHError):
             raise result.exception
         assert result.exit_code == 0, result.output

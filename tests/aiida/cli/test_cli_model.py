@@ -176,6 +176,7 @@ def test_export_needs_one_target(run, trained, tmp_path):
     assert (tmp_path / "folder" / "model.json").is_file()
 
 
+@pytest.mark.slow
 def test_checkpoint_of_the_reference_code(run, shared):
     folder = shared / "fixtures" / "deeph-e3-reference" / "water_small_e3nn035" / "model"
     run("model", "import", "--reference", folder, "--label", "water")

@@ -131,7 +131,7 @@ def imported(aiida_profile_clean, chain, tmp_path):
         label="far", hostname="far", transport_type="core.ssh", scheduler_type="core.slurm", workdir="/scratch"
     ).store()
     plugin = {"default_calc_job_plugin": "deeph.pyscf", "filepath_executable": "/opt/deeph-engine"}
-    code = orm.InstalledCode(label="deeph-engine", computer=computer, **plugin).store()
+    code = orm.InstalledCode(label="archived", computer=computer, **plugin).store()
     mesh = orm.KpointsData()
     mesh.set_kpoints_mesh([1, 1, 1])
     node = orm.WorkChainNode(process_type="aiida.workflows:deeph.label.pyscf")
@@ -149,8 +149,8 @@ def test_codes_that_cannot_run_here_are_named_before_anything_starts(run, import
     result = run("reproduce", imported.pk)
     assert isinstance(result.exception, InputError)
     text = str(result.exception)
-    assert "code deeph-engine@far: computer far is not configured" in text
-    assert "--code deeph-engine@far=LABEL" in text
+    assert "code archived@far: computer far is not configured" in text
+    assert "--code archived@far=LABEL" in text
     assert not orm.QueryBuilder().append(orm.CalcJobNode).count()
 
 
@@ -161,14 +161,14 @@ def test_codes_of_this_profile_stand_in_for_those_of_an_archive(imported, aiida_
     plugin = {"default_calc_job_plugin": "deeph.pyscf", "filepath_executable": str(program)}
     here = orm.InstalledCode(label="mine", computer=aiida_localhost, **plugin).store()
     with pytest.raises(InputError, match=r"no program .*deeph-engine"):
-        restarted(imported, False, [f"deeph-engine={here.full_label}"])
+        restarted(imported, False, [f"archived={here.full_label}"])
     program.touch()
-    for name in ("deeph-engine", "deeph-engine@far"):
+    for name in ("archived", "archived@far"):
         assert restarted(imported, False, [f"{name}={here.full_label}"]).code.pk == here.pk
     for pair, message in (
-        ("other=mine", "no such recorded code.*NAME of deeph-engine@far"),
-        ("deeph-engine", "no such recorded code"),
-        ("deeph-engine=nowhere", "no such code here"),
+        ("other=mine", "no such recorded code.*NAME of archived@far"),
+        ("archived", "no such recorded code"),
+        ("archived=nowhere", "no such code here"),
     ):
         with pytest.raises(InputError, match=message):
             restarted(imported, False, [pair])

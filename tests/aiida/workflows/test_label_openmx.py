@@ -301,6 +301,7 @@ def recorded_inputs(code, **extra):
     )
 
 
+@pytest.mark.slow
 def test_label_and_dataset_through_the_scheduler(stand_in, engine_code, tmp_path):
     code = stand_in(("graphene", "graphene"))
     kpoints = orm.KpointsData()
@@ -324,6 +325,7 @@ def test_label_and_dataset_through_the_scheduler(stand_in, engine_code, tmp_path
     assert OpenmxLabelWorkChain.overlap_basis(source["settings"], {"C"}) == {"C": "openmx:orbitals:C6.0-s2p2d1"}
 
 
+@pytest.mark.slow
 def test_overlap_of_uploaded_orbitals_is_that_of_the_run(engine_code, tmp_path, shared):
     """S of graphene from OpenMX's own orbitals, without a DFT run, against the recorded run."""
     engine_code.computer.set_minimum_job_poll_interval(0.2)
@@ -344,6 +346,7 @@ def test_overlap_of_uploaded_orbitals_is_that_of_the_run(engine_code, tmp_path, 
     assert ours.n_electrons == 8.0
 
 
+@pytest.mark.slow
 def test_unconverged_run_is_continued_from_its_density(stand_in):
     code = stand_in(("failures", "unconverged"))
     outputs, node = run_get_node(recorded_inputs(code))

@@ -160,6 +160,7 @@ def test_dataset_takes_the_programs_along(programs, engine_code):
     assert builder.label.code.pk == codes["pw"].pk and builder.label_workchain.value == "deeph.label.qe"
 
 
+@pytest.mark.slow
 def test_both_jobs_of_a_label_run_without_a_workchain_around_them(programs, engine_code, fake_preprocess):
     """Where the second fails, the workchain goes on from both, and runs neither again."""
     codes, options = programs(), {"withmpi": False}
@@ -181,6 +182,7 @@ def test_both_jobs_of_a_label_run_without_a_workchain_around_them(programs, engi
     assert not recovery.called and sum(isinstance(child, orm.CalcJobNode) for child in node.called) == 2
 
 
+@pytest.mark.slow
 def test_label(programs, recorded):
     expected = read_pw_xml(recorded / "bands.xml")
     points = orm.KpointsData()
@@ -208,11 +210,13 @@ def test_label(programs, recorded):
     assert str(folder) not in uploaded.get_object_content("hpro.json")
 
 
+@pytest.mark.slow
 def test_projection_that_fails_for_good(programs):
     _, node = run_get_node(builder_of(programs(), None, {"withmpi": False}, hpro={"max_error": 0.07}))
     assert node.exit_status == 340 and "exit status 330" in node.exit_message and "76 meV" in node.exit_message
 
 
+@pytest.mark.slow
 def test_missing_files_are_looked_for_again(programs):
     codes = programs(hpro=HPRO + "rm deeph/overlap.h5\n")
     _, node = run_get_node(builder_of(codes, None, {"withmpi": False}))
@@ -221,6 +225,7 @@ def test_missing_files_are_looked_for_again(programs):
     assert len(projections) == 3 and not any(child.base.caching.is_valid_cache for child in projections)
 
 
+@pytest.mark.slow
 def test_bands_that_fail(programs):
     points = orm.KpointsData()
     points.set_kpoints([[0.0, 0.0, 0.0]])
@@ -228,6 +233,7 @@ def test_bands_that_fail(programs):
     assert node.exit_status == 350 and "other k-points" in node.exit_message
 
 
+@pytest.mark.slow
 def test_scf_that_does_not_converge(programs, recorded):
     failed = recorded / "failures" / "unconverged"
     lines = f"cat {failed}/pw.out\nmkdir -p out/pwscf.save\ncp {failed}/data-file-schema.xml out/pwscf.save\n"

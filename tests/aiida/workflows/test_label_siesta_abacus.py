@@ -394,6 +394,7 @@ def points(rows) -> orm.KpointsData:
     return node
 
 
+@pytest.mark.slow
 def test_siesta_label_dataset_and_overlap(siesta_stand_in, engine_code, tmp_path):
     kpoints = points([[0, 0, 0], [0.123, 0.234, 0.345], [0.5, -0.5, 0.5], [0.071, -0.21, 0.44]])
     outputs, node = run_get_node(iron_label(siesta_stand_in, bands_kpoints=kpoints))
@@ -433,6 +434,7 @@ def test_siesta_label_dataset_and_overlap(siesta_stand_in, engine_code, tmp_path
     assert ours.n_electrons == 8.0
 
 
+@pytest.mark.slow
 def test_siesta_run_without_its_matrices(siesta_stand_in, tmp_path, monkeypatch):
     monkeypatch.setattr(SiestaLabelWorkChain, "max_retries", 0)
     (tmp_path / "without").write_text("siesta.HSX siesta.TSHS")
@@ -463,6 +465,7 @@ def graphene_label(code, **extra):
     return AbacusLabelWorkChain.get_builder_from_protocol(code, graphene(), "fast", None, OPTIONS, **extra)
 
 
+@pytest.mark.slow
 def test_abacus_label_with_bands_and_dataset(abacus_stand_in, engine_code):
     kpoints = points(
         [[0, 0, 0], [0.137, 0.2113, 0], [0.31, -0.173, 0], [0.5, 0.25, 0], [0.05, 0.41, 0.29], [0.2, 0, 0]]
@@ -489,6 +492,7 @@ def test_abacus_label_with_bands_and_dataset(abacus_stand_in, engine_code):
     assert values["overlap"]["orbitals"]["C"].filename == "C_gga_6au_2s1p.orb"
 
 
+@pytest.mark.slow
 def test_abacus_run_that_did_not_converge_is_continued(abacus_stand_in):
     _, node = run_get_node(graphene_label(abacus_stand_in(converged=False)))
     assert node.is_finished_ok, node.exit_message

@@ -103,6 +103,7 @@ def jobs_of(process):
     return [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
 
 
+@pytest.mark.slow
 def test_reproduced_from_its_recorded_inputs(tiny, invoke):
     done = invoke("reproduce", tiny.outputs.model.pk, "--json")
     assert done.exit_code == 0, done.output
@@ -123,6 +124,7 @@ def test_reproduced_from_its_recorded_inputs(tiny, invoke):
     assert table.exit_code == 0 and "equal within the tolerances" in table.output and "largest |dH|" in table.output
 
 
+@pytest.mark.slow
 def test_again_everything_comes_from_the_cache(tiny):
     with enable_caching():
         results, node = run_get_node(tiny.get_builder_restart())
@@ -136,6 +138,7 @@ def test_again_everything_comes_from_the_cache(tiny):
     assert again == kept and len(kept) == 4
 
 
+@pytest.mark.slow
 def test_archive_predicts_in_an_empty_profile(tiny, invoke, engine_code, tmp_path):
     model, file = tiny.outputs.model, tmp_path / "model.aiida"
     done = invoke("model", "export", model.pk, "--archive", file)
@@ -158,6 +161,7 @@ def test_archive_predicts_in_an_empty_profile(tiny, invoke, engine_code, tmp_pat
     assert abs((predicted.overlap - labelled.overlap).entries).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_nothing_of_the_host_in_nodes(tiny, tmp_path):
     nodes = [tiny, *tiny.called_descendants]
     nodes += [link.node for process in nodes for link in process.base.links.get_incoming().all()]

@@ -25,6 +25,7 @@ def builder(engine_code, deeph_folder):
     return BandsWorkChain.get_builder_from_protocol(engine_code, node, "fast", overrides, kpath="G-X")
 
 
+@pytest.mark.slow
 def test_joined_bands_are_those_of_one_job(builder, deeph_folder, tmp_path):
     results, process = run_get_node(builder)
     assert process.is_finished_ok, process.exit_message
@@ -75,6 +76,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_job_that_was_killed_loses_one_kpoint(aiida_code_installed, deeph_folder, tmp_path):
     """The engine is killed for real at its third k-point; the next job solves that one and those after it."""
     script = tmp_path / "killed"
@@ -155,6 +157,7 @@ def test_few_kpoints_are_one_job_and_meshes_are_counted(start, step, engine_code
         assert process.n_kpoints("dos") == np.prod(mesh)
 
 
+@pytest.mark.slow
 def test_density_of_states_in_shares_is_that_of_one_job(engine_code, deeph_folder, tmp_path):
     """What holds for the bands holds for every observable: here shares, and a job that goes on where one was killed."""
     mesh = orm.KpointsData()

@@ -166,6 +166,7 @@ def test_failed_dataset_and_training_say_why(start, step, full):
     assert step(process, process.inspect_train).status == FullWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_everything_once(full, hydrogen_chain):
     network = {"irreps_embed": "4x0e", "irreps_mid": "4x0e+2x1o", "lmax": 1, "n_blocks": 1, "n_gaussians": 8}

@@ -146,6 +146,7 @@ def dataset(engine_code, hydrogen_chain):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_first_job_that_failed_is_not_run_again(stand_in, dataset):
     """SCF not converged: the workchain that recovers takes the failed job as its first iteration."""
@@ -165,6 +166,7 @@ exit 0"""
     assert results["output_parameters"]["n_members"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_label_of_one_structure_with_the_result_of_another_fails_by_name(stand_in, dataset):
     """A program that reads another input than it was given: its matrices are sound, but of other positions."""
@@ -178,6 +180,7 @@ def test_a_label_of_one_structure_with_the_result_of_another_fails_by_name(stand
     assert "found a lattice vector 0.1000 Angstrom off" in node.exit_message
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_label_without_its_files_is_named(stand_in, dataset, hydrogen_chain):
     """The job ends well, but the matrices are not there: again, then given up, and never taken from the cache."""
@@ -189,6 +192,7 @@ def test_a_label_without_its_files_is_named(stand_in, dataset, hydrogen_chain):
     assert all(job.is_finished_ok and not job.base.caching.is_valid_cache for job in jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_what_is_kept_outlives_the_cluster_and_is_extended(dataset, engine_code, tmp_path):
     engine_code.computer.set_minimum_job_poll_interval(0.1)

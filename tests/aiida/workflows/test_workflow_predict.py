@@ -137,6 +137,7 @@ def test_unfolded_bands_and_wavefunctions(engine_code, deeph_folder):
     assert results["output_parameters"]["unfolding"]["supercell"] == np.eye(3).tolist()
 
 
+@pytest.mark.slow
 def test_any_observable_can_be_wanted_beside_the_bands(engine_code, deeph_folder):
     node = HamiltonianData(deeph_folder)
     unfold = {"parameters": {"kpath": "G-X", "points_per_segment": 2}}

@@ -87,6 +87,7 @@ def reference_loop(files: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *
     )
 
 
+@pytest.mark.slow
 def test_training_follows_the_curve_of_the_reference(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_ranks_share_a_density_of_states(models: Any, folder: Write, tmp_path: P
     assert found["fermi_level"] == pytest.approx(whole["fermi_level"], abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_and_its_kpoints_are_not_lost(crystal: str, tmp_path: Path) -> None:
     settings = {"folder": crystal, "mesh": [4, 2, 1], "n_electrons": 10.0, "output": str(tmp_path / "bands.json")}
     config = tmp_path / "config.json"

@@ -199,6 +199,7 @@ def test_command_line(model: Path, target: Path, tmp_path: Path) -> None:
         CliRunner().invoke(engine, ["predict", "--model", str(model)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
     """Residual network with spin: sums over neighbours, means of the normalisation and complex entries are shared."""
     spin = SpinMode.NONCOLLINEAR

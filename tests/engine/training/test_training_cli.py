@@ -70,6 +70,7 @@ def test_wrong_configuration_is_one_line(folder: Path, change: dict, message: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_status_4_and_a_checkpoint(folder: Path) -> None:
     values = json.loads((folder / "train.yaml").read_text())
     (folder / "long.json").write_text(json.dumps({**values, "epochs": 10**6, "revert": None, "min_learning_rate": 0}))

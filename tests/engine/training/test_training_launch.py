@@ -96,6 +96,7 @@ def test_who_starts_torchrun() -> None:
     assert not needs_launch(TrainConfig(dataset="d"), {})
 
 
+@pytest.mark.slow
 def test_two_processes_stop_with_one_checkpoint(tmp_path: Path) -> None:
     """SIGTERM to every process at once, as schedulers send it; torchrun then sends its own."""
     write_toy_dataset(tmp_path / "dataset", range(5))

@@ -320,6 +320,7 @@ def test_evaluation_refuses_what_does_not_fit(toy_dataset: Path, trained: Path, 
     assert evaluate(EvaluateConfig(dataset=str(other), members="all", **values))["n_members"] == 5
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(toy_dataset: Path, tmp_path: Path) -> None:
     """Batches of 2 on each of two ranks; the last step of an epoch has fewer members than places."""
     shares = {"train": 0.7, "validation": 0.2, "test": 0.1}
