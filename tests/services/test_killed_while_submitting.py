@@ -13,13 +13,6 @@ from aiida.tools.archive import create_archive
 from tests.services.production import presto_profile
 from tests.services.tiny import N_LABELS, validated_builder
 
-# Once in a few runs the built-in broker does not hand out a killed worker's task again, and the pipeline waits: until
-# that is mended the proof is asked for by name, so that it stays a measurement and holds nobody else up.
-pytestmark = pytest.mark.skipif(
-    "AIIDA_DEEPH_KILLS" not in os.environ,
-    reason="hangs now and then; set AIIDA_DEEPH_KILLS (number of kills)",
-)
-
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 # Every kind of process that a workchain submits, and the windows in which its submission is cut off, in turn.

@@ -19,13 +19,6 @@ from tests.services.production import Production, kill, presto_profile
 from tests.services.test_killed_while_submitting import JOBS
 from tests.services.tiny import label_builder, validated_builder
 
-# Once in a few runs the built-in broker does not hand out a killed worker's task again, and the pipeline waits: until
-# that is mended the proof is asked for by name, so that it stays a measurement and holds nobody else up.
-pytestmark = pytest.mark.skipif(
-    "AIIDA_DEEPH_KILLS" not in os.environ,
-    reason="hangs now and then; set AIIDA_DEEPH_KILLS (number of kills)",
-)
-
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("AIIDA_DEEPH_KILLS", "6"))
