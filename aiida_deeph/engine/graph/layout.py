@@ -31,9 +31,9 @@ class Target:
     l2: int
     shells: Mapping[tuple[str, str], tuple[int, int]]
 
-    def as_json(self) -> dict[str, list[int]]:
-        """`{"C H": [0, 1], ...}`."""
-        return {f"{a} {b}": list(places) for (a, b), places in self.shells.items()}
+    def as_json(self) -> dict[str, tuple[int, int]]:
+        """`{"C H": (0, 1), ...}`."""
+        return {f"{a} {b}": places for (a, b), places in self.shells.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Sequence[int]], basis: OrbitalBasis) -> Target:

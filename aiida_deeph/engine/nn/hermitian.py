@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.equivariant.module import Function
 
 
 def partner_entries(layout: EntryLayout, graph: Any) -> Tensor:
@@ -46,7 +47,7 @@ def hermitian_average(entries: Tensor, partner: Tensor) -> Tensor:
     return average
 
 
-class _Average(torch.autograd.Function):
+class _Average(Function):
     """A symmetric projection: its backward pass is itself, without the scattered sums of an index's gradient."""
 
     @staticmethod

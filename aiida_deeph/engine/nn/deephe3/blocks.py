@@ -26,6 +26,8 @@ class GatedConvolution(EngineModule):
     :param irreps_out: wanted; `self.irreps_out` holds those that can be reached, scalars first.
     """
 
+    factor_order: Tensor | None
+
     def __init__(
         self,
         irreps_node: Irreps,
@@ -156,7 +158,8 @@ class _Update(EngineModule):
 
     def combine(self, x: Features, messages: Features, groups: TypeGroups | None) -> Features:
         """Features before normalisation, from the old ones and the convolution's."""
-        return self.self_connection(x, groups, onto=self.lin_post(messages))
+        total: Features = self.self_connection(x, groups, onto=self.lin_post(messages))
+        return total
 
 
 class NodeUpdate(_Update):

@@ -23,6 +23,7 @@ from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.frames import Edges, Frames
 from aiida_deeph.engine.nn.equivariant.irreps import Entry, Irrep, Irreps, reachable, spherical_irreps
 from aiida_deeph.engine.nn.equivariant.linear import EquivariantLinear, TypeGroups
+from aiida_deeph.engine.nn.equivariant.module import Modules
 from aiida_deeph.engine.nn.equivariant.radial import GaussianBasis
 from aiida_deeph.engine.nn.equivariant.wigner_eckart import components
 from aiida_deeph.engine.nn.network import Network
@@ -118,7 +119,8 @@ class DeepHE3(Network):
         self.embedding = EquivariantLinear(one_hot, embed_node, normalization=a.path_normalization)
         self.distance_embedding = GaussianBasis(a.embedding_end, embed_edge.n_channels)
         self.radial_basis = GaussianBasis(a.radial_end, a.n_gaussians)
-        self.node_updates, self.edge_updates = nn.ModuleList(), nn.ModuleList()
+        self.node_updates: Modules[NodeUpdate] = Modules()
+        self.edge_updates: Modules[EdgeUpdate] = Modules()
         node, edge = embed_node, embed_edge
         for b in range(a.n_blocks):
             last = b == a.n_blocks - 1
@@ -197,7 +199,8 @@ class DeepHE3(Network):
     def embed_nodes(self, species: Tensor) -> Features:
         """First features of the nodes."""
         one_hot = nn.functional.one_hot(species, self.n_species).to(self.embedding.weight.dtype)
-        return self.embedding([one_hot])
+        features: Features = self.embedding([one_hot])
+        return features
 
     def passes(self, sweep: Sweep) -> Iterator[Output]:
         """Each block goes through the edges twice, for the atoms and for the pairs; the head once more."""
@@ -241,7 +244,8 @@ class DeepHE3(Network):
 
         def finish(part: Part, z: Tensors, totals: Tensors | None) -> Tensors:
             own = edges(part)
-            return edge.norm(z, edge.past(e(part)), own.graph, sweep.n_graphs, own.frames, totals)
+            final: Tensors = edge.norm(z, edge.past(e(part)), own.graph, sweep.n_graphs, own.frames, totals)
+            return final
 
         return new_x, new_ends, sweep.on_edges(f"{name}, pairs", raw, sums, finish)
 
@@ -268,7 +272,7 @@ class DeepHE3Set(Network):
 
     def __init__(self, networks: list[DeepHE3]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks: Modules[DeepHE3] = Modules(networks)
         self.layout = JoinedLayout.join([network.layout for network in networks])
         self.lmax = max(network.lmax for network in networks)
 

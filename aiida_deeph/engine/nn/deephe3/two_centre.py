@@ -70,6 +70,9 @@ class TwoCentre(nn.Module):
     :param end: no distance is much larger, Angstrom.
     """
 
+    bond_scale: Tensor
+    site_scale: Tensor
+
     def __init__(self, layout: EntryLayout, end: float) -> None:
         super().__init__()
         self.layout = layout

@@ -69,7 +69,7 @@ def _equations(
 def _label_columns(model: TwoCentre, graph: Any) -> Tensor:
     """Labels at their places among the outputs, zeros where a pair has no such block; shape (n_edges, n_columns)."""
     n_edges = graph.edge_index.shape[1]
-    columns = graph.label.new_zeros(n_edges * model.layout.n_columns)
+    columns: Tensor = graph.label.new_zeros(n_edges * model.layout.n_columns)
     columns[graph.entry_index] = graph.label
     return columns.view(n_edges, -1)
 

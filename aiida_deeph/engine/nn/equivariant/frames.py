@@ -14,6 +14,7 @@ from aiida_deeph.engine.graph.wigner import edge_wigner, wigner_size
 from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.irreps import Irrep
 from aiida_deeph.engine.nn.equivariant.linear import TypeGroups
+from aiida_deeph.engine.nn.equivariant.module import Function
 
 # Batched products of matrices with fewer multiplications than this take a slow path in torch; padding avoids it.
 SMALL_BATCHED_PRODUCT = 400
@@ -90,7 +91,7 @@ class Edges:
     :param graph: graph of each edge, shape (n_edges,); None if there is one graph.
     :param loops: edges from an atom to itself, shape (n_loops,).
     :param types: pair of species of each edge, shape (n_edges,).
-    :param frames: their rotations; None while they are not needed.
+    :param frames: their rotations.
     :param distances: shape (n_edges,), Angstrom.
     """
 
@@ -100,7 +101,7 @@ class Edges:
     loops: Tensor
     types: Tensor
     n_types: int
-    frames: Frames | None
+    frames: Frames
     distances: Tensor
 
     @classmethod
@@ -112,7 +113,7 @@ class Edges:
         loops: Tensor,
         *,
         graph: Tensor | None,
-        frames: Frames | None,
+        frames: Frames,
         n_species: int,
         dtype: torch.dtype,
     ) -> Edges:
@@ -136,7 +137,7 @@ class Edges:
             loops[loops >= 0],
             self.types.index_select(0, rows),
             self.n_types,
-            None if self.frames is None else self.frames.selected(rows),
+            self.frames.selected(rows),
             self.distances.index_select(0, rows),
         )
 
@@ -162,7 +163,7 @@ class Edges:
         return list(_SumAtSource.apply(self, layout, n_atoms, *z))
 
 
-class _Ends(torch.autograd.Function):
+class _Ends(Function):
     """See `Edges.ends`; takes V_0, V_1, ... of the nodes."""
 
     @staticmethod
@@ -187,7 +188,7 @@ class _Ends(torch.autograd.Function):
         return None, None, *layout.join(nodes)
 
 
-class _SumAtSource(torch.autograd.Function):
+class _SumAtSource(Function):
     """See `Edges.sum_at_source`."""
 
     @staticmethod

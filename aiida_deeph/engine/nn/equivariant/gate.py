@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.linear import SCALAR
+from aiida_deeph.engine.nn.equivariant.module import Function
 
 # Factors that e3nn computes for silu, tanh and sigmoid, and that the reference uses.
 SILU_FACTOR = 1.6791767923989418
@@ -49,7 +50,8 @@ def _activated(layout: FeatureLayout, s: Tensor) -> Tensor:
 
 def _activated_backward(layout: FeatureLayout, s: Tensor, grad: Tensor) -> Tensor:
     if all(layout.irreps[k].irrep == SCALAR for k in layout.scalars):
-        return torch.ops.aten.silu_backward(grad, s).mul_(SILU_FACTOR)
+        result: Tensor = torch.ops.aten.silu_backward(grad, s).mul_(SILU_FACTOR)
+        return result
     muls = [layout.irreps[k].mul for k in layout.scalars]
     return torch.cat(
         [
@@ -62,7 +64,7 @@ def _activated_backward(layout: FeatureLayout, s: Tensor, grad: Tensor) -> Tenso
     )
 
 
-class _Gate(torch.autograd.Function):
+class _Gate(Function):
     """See `gate`."""
 
     @staticmethod

@@ -31,7 +31,7 @@ class Irrep(NamedTuple):
     @property
     def natural(self) -> bool:
         """Whether the parity is that of the spherical harmonics, (-1)^l."""
-        return self.p == (-1) ** self.l
+        return self.p == (-1 if self.l % 2 else 1)
 
     def couples(self, other: Irrep, result: Irrep) -> bool:
         """Whether `result` is contained in the product of this one and `other`."""
@@ -83,8 +83,8 @@ class Irreps(tuple[Entry, ...]):
     def __str__(self) -> str:
         return "+".join(map(str, self))
 
-    def __add__(self, other: object) -> Irreps:  # type: ignore[override]
-        return Irreps((*self, *Irreps(other)))  # type: ignore[arg-type]
+    def __add__(self, other: Iterable[Entry]) -> Irreps:  # type: ignore[override]
+        return Irreps((*self, *Irreps(other)))
 
     @property
     def dim(self) -> int:

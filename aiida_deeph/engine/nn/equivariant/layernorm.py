@@ -21,13 +21,16 @@ from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.frames import Frames
 from aiida_deeph.engine.nn.equivariant.irreps import Irrep, Irreps
 from aiida_deeph.engine.nn.equivariant.linear import SCALAR
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.module import EngineModule, Function
 
 
 class EquivariantLayerNorm(EngineModule):
     """:param irreps: of the features, in and out."""
 
     epsilon = 1e-5
+    order: Tensor
+    average: Tensor
+    spread: Tensor
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
@@ -47,11 +50,11 @@ class EquivariantLayerNorm(EngineModule):
         self.constant("average", average)
         self.constant("spread", (average.T > 0).astype(np.float64))
 
-    def _weights(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights of all channels of S and V_0 and the bias of S (zero on odd scalars)."""
         weight = self.weight if self.is_sorted else self.weight.index_select(0, self.order)
         scalars, vectors = weight.split([self.layout.n_scalars, self.layout.n_channels(0)])
-        bias = self.bias
+        bias: Tensor = self.bias
         if len(bias) != self.layout.n_scalars:
             even = [k for k in self.layout.scalars if self.irreps_in[k].irrep == SCALAR]
             parts = dict(zip(even, bias.split([self.irreps_in[k].mul for k in even]), strict=True))
@@ -152,7 +155,8 @@ class EquivariantLayerNorm(EngineModule):
 
     def scalar_entries(self, s: Tensor) -> tuple[Tensor, ...]:
         """Each entry of S by itself."""
-        return s.split([self.irreps_in[k].mul for k in self.layout.scalars], dim=1)
+        entries: tuple[Tensor, ...] = s.split([self.irreps_in[k].mul for k in self.layout.scalars], dim=1)
+        return entries
 
 
 @dataclass
@@ -170,7 +174,7 @@ class Means:
 
     def of(self, values: Tensor) -> Tensor:
         """Mean over the items of a graph, for each item or one for all: shape (n_items or 1, n)."""
-        if self.graph is None:
+        if self.graph is None or self.counts is None:
             return values.mean(dim=0, keepdim=True)
         total = values.new_zeros(self.n_graphs, values.shape[1]).index_add_(0, self.graph, values)
         return (total / self.counts[:, None]).index_select(0, self.graph)
@@ -189,7 +193,7 @@ class Means:
         return (matrix * self.of(laboratory).unsqueeze(1)).sum(dim=2)
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalised(Function):
     """past + w x_n + b with x_n = x - P x for vectors and (x - P x) / (rms + epsilon) for scalars.
 
     P, the mean over items and channels in the laboratory, is a symmetric projection, so that its transpose is itself.
@@ -210,9 +214,9 @@ class _Normalised(torch.autograd.Function):
         layout = norm.layout
         normalised, roots = [], []
         for part in norm.scalar_entries(x[0]):
-            centred = part - means.of(part.mean(dim=1, keepdim=True))
-            roots.append(means.of(centred.square().mean(dim=1, keepdim=True)).sqrt())
-            normalised.append(centred.div_(roots[-1] + norm.epsilon))
+            shifted = part - means.of(part.mean(dim=1, keepdim=True))
+            roots.append(means.of(shifted.square().mean(dim=1, keepdim=True)).sqrt())
+            normalised.append(shifted.div_(roots[-1] + norm.epsilon))
         s = normalised[0] if len(normalised) == 1 else torch.cat([*normalised, x[0][:, :0]], dim=1)
         projected = {k: means.in_frames(mean, layout.irreps[k].irrep) for k, mean in norm.channel_means(x[1:]).items()}
         centred = norm.without(x[1:], projected)

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.nn.equivariant.features import FeatureLayout, Features
 from aiida_deeph.engine.nn.equivariant.irreps import Irrep, Irreps
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.module import EngineModule, Function
 
 Normalization = Literal["path", "element"]
 """How weights of variance 1 are scaled: in e3nn 0.3 each path has the same share, in later versions each channel."""
@@ -161,7 +161,7 @@ class EquivariantLinear(EngineModule):
         return list(_LinearMap.apply(self, groups, scalars, vectors, self.full_bias(), len(x), *x, *(onto or ())))
 
 
-class _LinearMap(torch.autograd.Function):
+class _LinearMap(Function):
     """The products of `EquivariantLinear`: S with one matrix, V_m with the last rows and columns of the other."""
 
     @staticmethod
@@ -297,7 +297,8 @@ class TypeGroups:
         """The items of each type that is present."""
         if len(self.present) == 1:
             return (value,)
-        return value.index_select(0, self.order).split(self.counts)
+        parts: tuple[Tensor, ...] = value.index_select(0, self.order).split(self.counts)
+        return parts
 
     def matmul(self, value: Tensor, weight: Tensor) -> Tensor:
         """Product of each item with the weights of its type, shape (n_items * rows, n_out).

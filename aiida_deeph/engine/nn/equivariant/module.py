@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,12 +27,21 @@ class EngineModule(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EngineModule:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, master in self._masters.items():
             current = getattr(self, name)
             if master.is_floating_point() and current.device.type != "meta":
                 setattr(self, name, master.to(device=current.device, dtype=current.dtype))
         return self
+
+
+class Function(torch.autograd.Function):
+    """A function with a backward pass of its own, whose call type checkers know."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, *arguments: Any) -> Any: ...
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -18,6 +18,8 @@ class GaussianBasis(EngineModule):
     :param n: number of Gaussians.
     """
 
+    centres: Tensor
+
     def __init__(self, end: float, n: int) -> None:
         super().__init__()
         self.n = n

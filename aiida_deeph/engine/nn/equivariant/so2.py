@@ -107,6 +107,10 @@ class SO2Product(EngineModule):
     :param irreps_out: sorted and simplified; all of it reachable.
     """
 
+    scale: Tensor
+    scale_index: Tensor
+    matrix_index: Tensor
+
     def __init__(
         self,
         irreps_node: Irreps,
@@ -230,7 +234,8 @@ class SO2Product(EngineModule):
         n_node = len(self.irreps_node)
         target = [n_node + k for k in self.node.scalars]
         edge_scalars = [2 * n_node + k for k in self.edge.scalars]
-        pieces, self.matrix_kinds = [], []
+        pieces: list[NDArray[np.int64]] = []
+        self.matrix_kinds: list[tuple[str, int]] = []
 
         def add(kind: str, m: int, piece: NDArray[np.int64]) -> None:
             self.matrix_kinds.append((kind, m))

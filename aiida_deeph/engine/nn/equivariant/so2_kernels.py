@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from aiida_deeph.engine.nn.equivariant.module import Function
+
 if TYPE_CHECKING:
     from aiida_deeph.engine.nn.equivariant.frames import Edges
     from aiida_deeph.engine.nn.equivariant.so2 import SO2Product
 
 
-class ProductMatrices(torch.autograd.Function):
+class ProductMatrices(Function):
     """The weights of a product as matrices, with linear maps that come before it folded in.
 
     Returns, see `SO2Product.matrix_shapes`: ends_s, edge_s, (ends_m, edge_m) for m = 0..lmax; for edges of an atom with
@@ -68,16 +70,15 @@ class ProductMatrices(torch.autograd.Function):
         grad_befores = [None if before is None else torch.zeros_like(before) for before in befores]
         total = first.new_empty(product.matrix_index.shape)
         for n, (matrix, grad, place) in enumerate(zip(raw, grads, product.split(total), strict=False)):
-            found = _view(product, n, befores)
-            if found is None or not matrix.numel():
+            found, target = _view(product, n, befores), _view(product, n, grad_befores)
+            if found is None or target is None or not matrix.numel():
                 place.copy_(grad)
                 continue
             linear, rows = found
             grad_rows, matrix_rows = grad.view(rows, len(linear), -1), matrix.view(rows, len(linear), -1)
             torch.matmul(linear.T, grad_rows, out=place.view(grad_rows.shape))
-            target, _ = _view(product, n, grad_befores)
             for k in range(rows):
-                target.addmm_(grad_rows[k], matrix_rows[k].T)
+                target[0].addmm_(grad_rows[k], matrix_rows[k].T)
         grad_bias = None
         if bias is not None:
             pieces = product.split(total)
@@ -127,7 +128,7 @@ def _before(
     return torch.matmul(linear, matrix.view(rows, len(linear), -1)).view(matrix.shape)
 
 
-class EdgeProduct(torch.autograd.Function):
+class EdgeProduct(Function):
     """Outputs of every edge from the matrices of `ProductMatrices`: z_0, shape (n_edges, n_out), V_1, V_2, ...
 
     :param tensors: scalars of the nodes, then vectors of the ends, features of the edge, and all matrices.
@@ -177,7 +178,7 @@ class EdgeProduct(torch.autograd.Function):
         grad_scalars = at_nodes @ matrices[0].T
         grad_matrices = [scalars.T @ at_nodes, e[0].T @ rest[0]]
         grad_e = [rest[0] @ matrices[1].T]
-        grad_ends = []
+        grad_ends: list[Tensor] = []
         for m, grad in enumerate(rest):
             flat = grad.reshape(-1, matrices[2 + 2 * m].shape[1])
             for x, matrix, target in (

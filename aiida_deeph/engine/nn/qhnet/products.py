@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aiida_deeph.engine.graph.wigner import wigner_3j
-from aiida_deeph.engine.nn.equivariant.module import EngineModule
+from aiida_deeph.engine.nn.equivariant.module import EngineModule, Function
 
 NUMBERS_AT_A_TIME = {"cpu": 2**13, "cuda": 2**19}
 """Edges times channels that a product works on at a time, by kind of device."""
@@ -140,7 +140,7 @@ class EdgeProduct(EngineModule):
         return total
 
 
-class _EdgeProduct(torch.autograd.Function):
+class _EdgeProduct(Function):
     """See `EdgeProduct.forward`; the weights are multiplied first, so that the coupling sums over paths as well."""
 
     @staticmethod
@@ -219,7 +219,7 @@ class PairProduct(EngineModule):
             yield l1, l2, members, table, torch.bmm(table, outer)
 
 
-class _PairProduct(torch.autograd.Function):
+class _PairProduct(Function):
     """See `PairProduct.forward`; all paths of the same (l1, l2) share one outer product."""
 
     @staticmethod

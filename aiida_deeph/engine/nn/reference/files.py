@@ -147,7 +147,7 @@ def read_arguments(path: Path) -> dict[str, Any]:
             expected={k: FIXED[k] for k in wrong},
         )
     known = {*IRREPS, *FIXED, "num_species", "num_block", "r_max", "no_parity", "num_basis"}
-    types = {**dict.fromkeys(IRREPS, str), "num_species": int, "num_block": int, "r_max": (int, float)}
+    types: dict[str, Any] = {**dict.fromkeys(IRREPS, str), "num_species": int, "num_block": int, "r_max": (int, float)}
     for name, kind in types.items():
         if not isinstance(found.get(name), kind):
             raise DataError(
@@ -216,7 +216,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             found=type(checkpoint).__name__,
             expected="key state_dict with tensors",
         )
-    return checkpoint
+    found: dict[str, Any] = checkpoint
+    return found
 
 
 def write_reference(

@@ -153,7 +153,7 @@ def _structure(
         invariants=kind.invariants,
         ignore_parity=True,
         all_pairs=True,
-        targets=tuple({pair: (a, b) for pair, (a, b) in t.as_json().items()} for t in layout.targets),
+        targets=tuple(target.as_json() for target in layout.targets),
     )
     return architecture, layout
 

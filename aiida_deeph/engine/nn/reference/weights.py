@@ -47,8 +47,8 @@ def slots(network: DeepHE3, convention: Convention) -> Iterator[Slot]:
             yield from _linear(f"{prefix}.lin_pre", update.lin_pre, convention)
             yield from _product(f"{prefix}.conv.tp", update.conv.product, convention)
             for layer in (0, 2, 4):
-                yield Slot(f"{prefix}.conv.fc.{layer}.weight", update.conv.radial[layer].weight.data)
-                yield Slot(f"{prefix}.conv.fc.{layer}.bias", update.conv.radial[layer].bias.data)
+                yield Slot(f"{prefix}.conv.fc.{layer}.weight", update.conv.radial.get_parameter(f"{layer}.weight").data)
+                yield Slot(f"{prefix}.conv.fc.{layer}.bias", update.conv.radial.get_parameter(f"{layer}.bias").data)
             yield from _linear(f"{prefix}.lin_post", update.lin_post, convention)
             yield from _linear(f"{prefix}.sc", update.self_connection, convention)
             yield Slot(f"{prefix}.norm.weight", update.norm.weight.data)
@@ -89,7 +89,7 @@ def _head(network: DeepHE3, convention: Convention) -> Iterator[Slot]:
     head, linear = network.head, network.head.linear
     scale = _rescaled(linear, convention)
     outputs = list(head_outputs(head, network))
-    weights = {}
+    weights: dict[int, dict[Irrep, tuple[Tensor, float]]] = {}
     for path in linear.paths:
         irrep = linear.irreps_out[path.i_out].irrep
         shape = (linear.irreps_in[path.i_in].mul, -1)
@@ -103,6 +103,8 @@ def _head(network: DeepHE3, convention: Convention) -> Iterator[Slot]:
                 weight, factor = weights[i][irrep]
                 yield Slot("lin_edge.weight", weight[:, channel], sign_of(convention) * factor, (start, start + mul))
                 start += mul
+    if linear.bias is None:
+        return
     scalars = [(channel, sign_of) for wanted, channel, sign_of in outputs if wanted == Irrep(0, 1)]
     for n, (channel, sign_of) in enumerate(scalars):
         yield Slot("lin_edge.bias", linear.bias.data[channel : channel + 1], sign_of(convention), (n, n + 1))
