@@ -34,7 +34,7 @@ class EngineCalculation(ProgramCalcJob):
     FOLDER: ClassVar[str] = ""
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         spec.inputs.validator = cls._validate
         spec.inputs["code"].validator = check_code
@@ -60,7 +60,7 @@ class EngineCalculation(ProgramCalcJob):
         cls._define_exit_codes(spec)
 
     @classmethod
-    def _define_exit_codes(cls, spec) -> None:
+    def _define_exit_codes(cls, spec: Any) -> None:
         """2xx wrong inputs, 3xx unrecoverable, 4xx restartable, 7xx finished with a warning.
 
         What may end otherwise next time (a killed job, a full disk) must not be taken from the cache either.

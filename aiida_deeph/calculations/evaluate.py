@@ -26,7 +26,7 @@ class EvaluateCalculation(EngineCalculation):
     FILLED = MappingProxyType({"dataset": DATASET, "model": "model", "output": None})
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         define_dataset(spec)
         spec.input("model", valid_type=DeepHModelData, help="The model to test.")

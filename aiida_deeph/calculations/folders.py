@@ -14,7 +14,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import MANIFEST_FILE
 
 
-def define_folder(spec, name: str, what: str) -> None:
+def define_folder(spec: Any, name: str, what: str) -> None:
     """Declare the inputs `NAME` and `NAME_folder`, of which one is given."""
     spec.input(name, valid_type=HamiltonianData, required=False, help=f"{what}, uploaded from the database.")
     spec.input(
@@ -51,7 +51,8 @@ def stage_folder(staging: Staging, inputs: Mapping[str, Any], name: str) -> str:
 def elements_of(inputs: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Elements of the structure, as far as the nodes tell; empty if they do not."""
     if name in inputs:
-        return inputs[name].elements
+        node: HamiltonianData = inputs[name]
+        return node.elements
     remote = inputs.get(f"{name}_folder")
     structure = _creator_input(remote, "structure")
     if isinstance(structure, StructureData):
@@ -68,7 +69,7 @@ def _from_creator(remote: RemoteData | None) -> tuple[str, ...]:
     return elements_of({"folder_folder": further}, "folder") if further is not None else ()
 
 
-def _creator_input(remote: RemoteData | None, label: str):
+def _creator_input(remote: RemoteData | None, label: str) -> Any:
     creator = remote.creator if remote is not None and remote.is_stored else None
     if creator is None:
         return None
@@ -87,7 +88,7 @@ DATASET = "dataset"
 MEMBERS = "members"
 
 
-def define_dataset(spec) -> None:
+def define_dataset(spec: Any) -> None:
     """Declare the inputs `dataset` and `dataset_folder`."""
     spec.input("dataset", valid_type=DatasetData, help="The manifest: which members, with which hashes.")
     spec.input(

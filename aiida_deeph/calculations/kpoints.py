@@ -52,7 +52,8 @@ def check_mesh_or_list(node: KpointsData, _: Any = None) -> str | None:
 
 def points_of(node: KpointsData) -> list[list[float]]:
     """Fractional points of a list, shape (n_k, 3)."""
-    return node.get_kpoints().tolist()
+    points: list[list[float]] = node.get_kpoints().tolist()
+    return points
 
 
 def labels_of(node: KpointsData) -> list[tuple[int, str]] | None:

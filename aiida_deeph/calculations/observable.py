@@ -37,7 +37,7 @@ class ObservableCalculation(EngineCalculation):
     CONFIG: ClassVar[type[ObservableConfig]]
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         observable, fields = cls.OBSERVABLE, cls.CONFIG.model_fields
         if f"deeph.{observable.name}" not in get_entry_point_names("aiida.parsers"):

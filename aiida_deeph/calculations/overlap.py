@@ -40,7 +40,7 @@ class OverlapCalculation(EngineCalculation):
     FOLDER = OUTPUT
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         spec.input("structure", valid_type=StructureData, validator=check_structure, help="Any structure.")
         spec.input("model", valid_type=DeepHModelData, required=False, help="Model whose pair cutoffs are taken.")

@@ -30,7 +30,7 @@ class PredictCalculation(EngineCalculation):
     FOLDER = OUTPUT
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         spec.input("model", valid_type=DeepHModelData, help="The model.")
         define_folder(spec, "overlap", "Structure and overlap")

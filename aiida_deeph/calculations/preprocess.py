@@ -46,7 +46,7 @@ class PreprocessCalculation(EngineCalculation):
     )
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         spec.input_namespace(
             "labels",

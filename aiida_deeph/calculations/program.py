@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiida.common.datastructures import CalcJobState
 from aiida.common.links import LinkType
@@ -160,4 +160,4 @@ def _left_of(parameters: Dict, taken: frozenset[str]) -> Dict:
 @functools.lru_cache(maxsize=64)
 def _left_of_stored(uuid: str, taken: frozenset[str]) -> Dict:
     """Made once: a thousand jobs that share their parameters share what is left of them, too."""
-    return _left_of(load_node(uuid), taken)
+    return _left_of(cast(Dict, load_node(uuid)), taken)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.orm import (
     AbstractCode,
+    Computer,
     Data,
     RemoteData,
     RemoteStashCompressedData,
@@ -44,11 +45,10 @@ class Staging:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._info = CalcInfo()
-        self._info.local_copy_list = []
-        self._info.remote_symlink_list = []
-        self._info.retrieve_list = [STDOUT_FILE, STDERR_FILE]
-        self._info.retrieve_temporary_list = []
+        self._copied: list[tuple[str, str, str]] = []
+        self._linked: list[tuple[str, str, str]] = []
+        self._retrieved: list[str | tuple[str, str, int]] = [STDOUT_FILE, STDERR_FILE]
+        self._parsed: list[str | tuple[str, str, int]] = []
 
     def write_structure(self, node: StructureData, name: str = STRUCTURE_FILE) -> str:
         """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
@@ -62,22 +62,22 @@ class Staging:
 
     def copy(self, node: Data, target: str, source: str = ".") -> str:
         """Upload a node's files (one of them, if named) as `target`."""
-        self._info.local_copy_list.append((node.uuid, source, target))
+        self._copied.append((node.uuid, source, target))
         return target
 
     def link(self, remote: RemoteFolder | RemoteStashCompressedData, target: str, source: str = ".") -> str:
         """Link a folder of an earlier job, or the archive of a compressed stash, as `target`; nothing is copied."""
-        path = remote_path(remote) / source
-        self._info.remote_symlink_list.append((remote.computer.uuid, str(path), target))
+        computer = cast(Computer, remote.computer)  # only a node that is not stored may lack it
+        self._linked.append((computer.uuid, str(remote_path(remote) / source), target))
         return target
 
     def retrieve(self, *paths: str) -> None:
         """Bring files back into the `retrieved` node, with their folders."""
-        self._info.retrieve_list += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
+        self._retrieved += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
 
     def retrieve_for_parser(self, *paths: str) -> None:
         """Bring files back for the parser alone, which makes a node of them."""
-        self._info.retrieve_temporary_list += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
+        self._parsed += [(path, ".", len(PurePosixPath(path).parts)) for path in paths]
 
     def finish(self, code: AbstractCode, command: str, config: Config) -> CalcInfo:
         """Write the configuration and say how `deeph-engine` is called."""
@@ -87,8 +87,11 @@ class Staging:
         run.cmdline_params = [command, CONFIG_FILE]
         run.stdout_name = STDOUT_FILE
         run.stderr_name = STDERR_FILE
-        self._info.codes_info = [run]
-        return self._info
+        info = CalcInfo()
+        info.codes_info = [run]
+        info.local_copy_list, info.remote_symlink_list = self._copied, self._linked
+        info.retrieve_list, info.retrieve_temporary_list = self._retrieved, self._parsed
+        return info
 
     def _path(self, name: str) -> Path:
         return Path(self._folder.get_abs_path(name))

@@ -42,7 +42,7 @@ class TrainCalculation(EngineCalculation):
     FILLED = MappingProxyType({"dataset": DATASET, "restart": None, "initial_model": None})
 
     @classmethod
-    def define(cls, spec) -> None:
+    def define(cls, spec: Any) -> None:
         super().define(spec)
         define_dataset(spec)
         spec.input(
@@ -85,7 +85,8 @@ class TrainCalculation(EngineCalculation):
         info.prepend_text = "trap : TERM"
         if self.inputs.parameters.get("nodes", 1) > 1:
             # The computer's mpirun or srun starts the engine once on each node; torchrun does the rest.
-            info.codes_info[0].withmpi = True
+            for run in info.codes_info or ():
+                run.withmpi = True
         return info
 
     def stage(self, staging: Staging) -> dict[str, Any]:

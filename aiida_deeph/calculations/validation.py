@@ -81,12 +81,13 @@ def check_remote_folders(inputs: Mapping[str, Any]) -> str | None:
     code = inputs.get("code")
     computer = code.computer if code is not None else None
     for name, remote in remote_inputs(inputs):
-        if computer is not None and remote.computer.uuid != computer.uuid:
+        place = remote.computer
+        if code is not None and computer is not None and place is not None and place.uuid != computer.uuid:
             return str(
                 InputError(
                     "folder lies on another computer",
                     where=f"input {name}",
-                    found=remote.computer.label,
+                    found=place.label,
                     expected=f"{computer.label}, where code `{code.label}` runs",
                     remedy="use a code on that computer",
                 )

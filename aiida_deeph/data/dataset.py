@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +23,12 @@ class DatasetData(Data):
     (Angstrom), gauge, rejected (names).
     """
 
-    def __init__(self, manifest: DatasetManifest | Mapping[str, Any] | Path | str | None = None, **kwargs) -> None:
+    def __init__(self, manifest: DatasetManifest | Mapping[str, Any] | Path | str | None = None, **kwargs: Any) -> None:
         """Take a manifest: the object, its plain values, its file or the folder that holds it.
 
         :raises InputError: not a manifest.
         """
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         if manifest is None:
             return
         if isinstance(manifest, Path | str):
@@ -50,7 +49,7 @@ class DatasetData(Data):
             }
         )
         text = json.dumps(values, indent=2) + "\n"
-        self.base.repository.put_object_from_filelike(io.BytesIO(text.encode("utf-8")), MANIFEST_FILE)
+        self.base.repository.put_object_from_bytes(text.encode("utf-8"), MANIFEST_FILE)
 
     def _validate(self) -> bool:
         super()._validate()
@@ -61,7 +60,7 @@ class DatasetData(Data):
     @property
     def manifest(self) -> DatasetManifest:
         """The whole manifest."""
-        values = json.loads(self.base.repository.get_object_content(MANIFEST_FILE))
+        values = json.loads(self.base.repository.get_object_content(MANIFEST_FILE, "r"))
         return parse_config(DatasetManifest, values, MANIFEST_FILE)
 
     @property
@@ -72,7 +71,7 @@ class DatasetData(Data):
     @property
     def n_members(self) -> int:
         """Number of members that passed the gates."""
-        return self.base.attributes.get("n_members")
+        return int(self.base.attributes.get("n_members"))
 
     @property
     def elements(self) -> tuple[str, ...]:

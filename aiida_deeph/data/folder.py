@@ -20,7 +20,7 @@ class FolderNode(Data):
         with self.base.repository.as_path() as path:
             yield Path(path)
 
-    def export(self, folder: Path | str) -> Path:
+    def export(self, folder: Path | str) -> Path:  # type: ignore[override]
         """Copy the files into a new or empty folder and return its path.
 
         :raises InputError: the folder holds something already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from aiida.common.exceptions import ValidationError
 from aiida.orm import StructureData
@@ -35,13 +36,13 @@ class HamiltonianData(FolderNode):
     `noncollinear`), fermi_energy (eV or None), fermi_energy_units, files (name -> sha256).
     """
 
-    def __init__(self, folder: Path | str | None = None, **kwargs) -> None:
+    def __init__(self, folder: Path | str | None = None, **kwargs: Any) -> None:
         """Take the files of a DeepH folder.
 
         :raises InputError: not a DeepH folder.
         :raises DataError: a matrix file is truncated, empty or holds NaN, or none is there.
         """
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         if folder is not None:
             self._take(Path(folder))
 
@@ -77,12 +78,12 @@ class HamiltonianData(FolderNode):
     @property
     def n_atoms(self) -> int:
         """Atoms in the cell."""
-        return self.base.attributes.get("n_atoms")
+        return int(self.base.attributes.get("n_atoms"))
 
     @property
     def n_pairs(self) -> int:
         """Atom pairs (R, i, j) with a block, both directions counted."""
-        return self.base.attributes.get("n_pairs")
+        return int(self.base.attributes.get("n_pairs"))
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -92,7 +93,8 @@ class HamiltonianData(FolderNode):
     @property
     def fermi_energy(self) -> float | None:
         """eV, on the zero of energy of H; None if unknown."""
-        return self.base.attributes.get("fermi_energy")
+        found: float | None = self.base.attributes.get("fermi_energy")
+        return found
 
     @property
     def has_hamiltonian(self) -> bool:
@@ -117,7 +119,7 @@ class HamiltonianData(FolderNode):
         with self.as_path() as path:
             return read_deeph(path)
 
-    def get_sisl(self):
+    def get_sisl(self) -> Any:
         """The same as `sisl.Hamiltonian`, if sisl is installed (`pip install "aiida-deeph[sisl]"`).
 
         :raises InputError: it is not.

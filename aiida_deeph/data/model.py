@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from aiida.common.exceptions import ValidationError
 
@@ -19,13 +20,13 @@ class DeepHModelData(FolderNode):
     The whole of `model.json` is `model_description`; `description` remains AiiDA's own free text.
     """
 
-    def __init__(self, folder: Path | str | None = None, **kwargs) -> None:
+    def __init__(self, folder: Path | str | None = None, **kwargs: Any) -> None:
         """Take the files of a model folder.
 
         :raises InputError: not a model folder, or one of a newer format.
         :raises DataError: the weights do not have the hash that `model.json` records.
         """
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         if folder is not None:
             folder = Path(folder)
             description = read_description(folder)
@@ -54,7 +55,7 @@ class DeepHModelData(FolderNode):
     @property
     def model_description(self) -> ModelDescription:
         """Everything known of the network besides its weights."""
-        values = json.loads(self.base.repository.get_object_content(DESCRIPTION_FILE))
+        values = json.loads(self.base.repository.get_object_content(DESCRIPTION_FILE, "r"))
         return parse_config(ModelDescription, values, DESCRIPTION_FILE)
 
     @property

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
+from typing import IO, Any
 
 from aiida.common.exceptions import ValidationError
 from aiida.orm import Group, QueryBuilder, SinglefileData
@@ -23,7 +24,7 @@ class PaoData(SinglefileData):
     (Bohr), counts (functions of each l), sha256.
     """
 
-    def set_file(self, file, filename: str | None = None, **kwargs) -> None:
+    def set_file(self, file: str | Path | IO[Any], filename: str | Path | None = None, **kwargs: Any) -> None:
         """Take a file and what its head says.
 
         :param file: path, or stream of bytes; of a stream the name is needed.
@@ -50,7 +51,7 @@ class PaoData(SinglefileData):
         )
 
     def _validate(self) -> bool:
-        super()._validate()
+        super()._validate()  # type: ignore[no-untyped-call]
         found = hashlib.sha256(self.get_content(mode="rb")).hexdigest()
         if found != self.base.attributes.get("sha256"):
             raise ValidationError(f"{self.filename} is not the file whose head was read")
@@ -65,18 +66,18 @@ class PaoData(SinglefileData):
         """
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         filters = {"attributes.sha256": sha256, "attributes.filename": path.name}
-        found = QueryBuilder().append(cls, filters=filters).first(flat=True)
+        found: PaoData | None = QueryBuilder().append(cls, filters=filters).first(flat=True)
         return found if found is not None else cls(path)
 
     @property
     def name(self) -> str:
         """Name of the file without its suffix."""
-        return self.base.attributes.get("name")
+        return str(self.base.attributes.get("name"))
 
     @property
     def element(self) -> str:
         """Element symbol."""
-        return self.base.attributes.get("element")
+        return str(self.base.attributes.get("element"))
 
     @property
     def code(self) -> str:
@@ -86,7 +87,8 @@ class PaoData(SinglefileData):
     @property
     def valence(self) -> float | None:
         """Valence electrons of the pseudo-atom that the orbitals were made for; None if the file does not say."""
-        return self.base.attributes.get("valence")
+        found: float | None = self.base.attributes.get("valence")
+        return found
 
     @property
     def n_orbitals(self) -> int:
@@ -153,7 +155,7 @@ class PaoFamily(Group):
         query = QueryBuilder().append(Group, filters={"id": self.pk}, tag="family")
         found = query.append(PaoData, filters={"attributes.name": name}, with_group="family").all(flat=True)
         if not found:
-            element = re.match(r"[A-Z]?[a-z]?", name)[0]
+            element = re.sub(r"^([A-Z]?[a-z]?).*", r"\1", name)
             others = [known for known, node in self.orbitals.items() if node.element == element]
             suffixes = {suffix_of(node.filename) for node in self.nodes}
             raise InputError(
@@ -163,4 +165,5 @@ class PaoFamily(Group):
                 expected=f"one of {', '.join(others)}" if others else f"orbitals of {element}",
                 remedy="install a folder that holds them: `aiida-deeph data pao install`",
             )
-        return found[0]
+        node: PaoData = found[0]
+        return node
