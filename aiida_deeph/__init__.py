@@ -57,7 +57,11 @@ _HOMES = {
     # inputs.yaml and what is submitted of it
     "load_config": "engine.config",
     "FullInputs": "cli.inputs",
+    "PredictInputs": "cli.inputs",
+    "TargetInputs": "cli.inputs",
     "full_builder": "cli.builders",
+    "predict_builder": "cli.target_builders",
+    "target_builder": "cli.target_builders",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from aiida_deeph.cli import inputs as schema
+from aiida_deeph.cli.sources import structure_node
 from aiida_deeph.engine.errors import InputError
 
 
 def full_builder(
     values: schema.FullInputs, path: Path, *, engine: Any = None, dft: Any = None, dry_run: bool = False
 ) -> Any:
-    """Builder of the FullWorkChain of an inputs file.
+    """Builder of the FullWorkChain of an inputs file; of a TargetsWorkChain if its model is taken as it is.
 
     :param path: the file; what it names lies relative to its folder.
     :param engine: the engine's code, instead of the file's.
@@ -24,10 +25,8 @@ def full_builder(
     from aiida_deeph.cli.imported import by_member_name, imported_bands
     from aiida_deeph.processes.protocol import merge
     from aiida_deeph.workflows.full import FullWorkChain
+    from aiida_deeph.workflows.targets import TargetsWorkChain
 
-    changes: dict[str, Any] = {"dataset": dataset_changes(values), **training_changes(values, path, "train")}
-    if values.kpath is not None:
-        changes["bands"] = {"kpath": values.kpath}
     groups = {
         group: structures_of(getattr(values, group), path, dry_run, group)
         for group in ("structures", "targets", "validation")
@@ -38,19 +37,34 @@ def full_builder(
         if source.dft_bands is not None
     }
     others = by_member_name({**values.targets, **values.validation}, "targets and validation")
-    builder = FullWorkChain.get_builder_from_protocol(
-        codes_of(values, path, engine=engine, dft=dft),
-        **groups,
-        protocol=values.protocol,
-        overrides=merge(values.overrides, changes),
-        options=values.options,
-        label=entry_point(values.label),
-        labels=labels_of(values, path),
-        extend=extended(values, path),
-        reference_bands=reference,
-        basis=values.basis,
-        settings={name: source.settings for name, source in others.items() if source.settings},
-    )
+    changes: dict[str, Any] = {} if values.kpath is None else {"bands": {"kpath": values.kpath}}
+    common: dict[str, Any] = {
+        "codes": codes_of(values, path, engine=engine, dft=dft),
+        "targets": groups["targets"],
+        "validation": groups["validation"],
+        "protocol": values.protocol,
+        "options": values.options,
+        "reference_bands": reference,
+        "basis": values.basis,
+        "settings": {name: source.settings for name, source in others.items() if source.settings},
+    }
+    if values.uses_model_alone:
+        builder = TargetsWorkChain.get_builder_from_protocol(
+            model=initial_model(values, path),
+            overrides=merge(values.overrides, changes),
+            label=entry_point(values.label) if set(groups["validation"]) - set(reference) else None,
+            **common,
+        )
+    else:
+        changes |= {"dataset": dataset_changes(values), **training_changes(values, path, "train")}
+        builder = FullWorkChain.get_builder_from_protocol(
+            structures=groups["structures"],
+            overrides=merge(values.overrides, changes),
+            label=entry_point(values.label),
+            labels=labels_of(values, path),
+            extend=extended(values, path),
+            **common,
+        )
     builder.metadata.label = values.title
     builder.metadata.description = values.description
     return builder
@@ -84,9 +98,7 @@ def structures_of(
     """
     from aiida_deeph.cli.imported import by_member_name
 
-    nodes = {
-        name: schema.structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()
-    }
+    nodes = {name: structure_node(source, path.parent, name, store=not dry_run) for name, source in sources.items()}
     return by_member_name(nodes, where)
 
 
@@ -111,15 +123,23 @@ def training_changes(values: schema.TrainInputs | schema.FullInputs, path: Path,
     """
     if values.initial_model is None:
         return {}
+    changes: dict[str, Any] = {"train": {"initial_model": initial_model(values, path)}}
+    for name in reversed(ports):
+        changes = {name: changes}
+    return changes
+
+
+def initial_model(values: schema.TrainInputs | schema.FullInputs, path: Path) -> Any:
+    """The model to start from, or to use as it is.
+
+    :raises InputError: it is no model.
+    """
     from aiida.plugins import DataFactory
 
     from aiida_deeph.cli.nodes import load
 
-    model = load(values.initial_model, DataFactory("deeph.model"), f"{path}: initial_model")
-    changes: dict[str, Any] = {"train": {"initial_model": model}}
-    for name in reversed(ports):
-        changes = {name: changes}
-    return changes
+    assert values.initial_model is not None
+    return load(values.initial_model, DataFactory("deeph.model"), f"{path}: initial_model")
 
 
 def extended(values: schema.DatasetInputs, path: Path) -> Any:

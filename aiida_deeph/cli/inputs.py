@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+import re
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.errors import nearest
+from aiida_deeph.engine.observables.registry import OBSERVABLES
 from aiida_deeph.engine.structures.twist import TwistConfig
 
 
@@ -56,6 +58,44 @@ class ValidationSource(TargetSource):
     """
 
     dft_bands: str | None = None
+
+
+class StructuresSource(Config):
+    """Where many structures come from: all frames of all files that are meant, or nodes.
+
+    :param file: a file that ase reads, relative to the inputs file, a pattern of such, or a folder of them.
+    :param frames: of each file, e.g. `0`, `-1`, `::10`.
+    :param group: label of a group of StructureData.
+    :param query: filters of AiiDA's QueryBuilder for StructureData: `{extras.material: graphene}`.
+    :param supercell: repetitions along the lattice vectors.
+    :param pbc: periodicity, if the files do not say it or say it wrongly.
+    """
+
+    file: str | None = None
+    frames: str = ":"
+    group: str | None = None
+    query: dict[str, Any] | None = None
+    supercell: tuple[int, int, int] | None = None
+    pbc: tuple[bool, bool, bool] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+    @field_validator("frames", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(text, str) and re.fullmatch(r"-?\d+|-?\d*:-?\d*(:-?\d+)?", text) is None:
+            raise ValueError(f"frames `{text}`: a number like -1, or a range like ::10")
+        return text
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StructuresSource:
+        if sum(value is not None for value in (self.file, self.group, self.query)) != 1:
+            raise ValueError("give exactly one of file, group and query")
+        return self
 
 
 class LabelSource(Config):
@@ -122,9 +162,14 @@ class DatasetInputs(Inputs):
     extend: int | str | None = None
     keep: Literal["nothing", "hamiltonian", "all"] | None = None
 
+    @property
+    def uses_model_alone(self) -> bool:
+        """Whether nothing is labelled or trained."""
+        return False
+
     @model_validator(mode="after")
-    def _something(self) -> DatasetInputs:
-        if not self.structures and self.labels is None:
+    def _something(self) -> Self:
+        if not self.structures and self.labels is None and not self.uses_model_alone:
             raise ValueError("give structures, or labels")
         return self
 
@@ -140,11 +185,55 @@ class TrainInputs(Inputs):
 
 
 class PredictInputs(Inputs):
-    """A prediction: `model` is the PK or UUID of a DeepHModelData."""
+    """H(R) of one structure or of many, and what follows from it: `model` is the PK or UUID of a DeepHModelData.
+
+    :param structures: files, folders, groups, queries: what they hold is predicted side by side.
+    :param observables: `[bands, dos]`, or their parameters by name; bands come with every other one.
+    :param basis: of the overlap, if the model does not tell, in the words of `deeph-engine overlap`.
+    :param group: label of a group that takes the process of each of many structures.
+    :param max_concurrent: of many structures, so many at a time.
+    """
 
     model: int | str
-    structure: StructureSource
+    structure: StructureSource | None = None
+    structures: tuple[StructuresSource, ...] = ()
+    observables: dict[str, bool | dict[str, Any]] | None = None
+    kpath: str | None = None
     basis: str | dict[str, str] | None = None
+    group: str | None = None
+    max_concurrent: int | None = Field(default=None, ge=1)
+
+    @field_validator("structures", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | dict) else value
+
+    @field_validator("observables", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple | dict):
+            return value
+        unknown = [name for name in value if name not in OBSERVABLES]
+        if unknown:
+            raise ValueError(f"no observable `{unknown[0]}`, but {nearest(unknown[0], OBSERVABLES)}")
+        return value if isinstance(value, dict) else dict.fromkeys(value, True)
+
+    @model_validator(mode="after")
+    def _some(self) -> PredictInputs:
+        if (self.structure is None) == (not self.structures):
+            raise ValueError("give structure or structures")
+        if self.structure is not None and (self.group or self.max_concurrent):
+            raise ValueError("group and max_concurrent are for structures, not for one structure")
+        return self
+
+
+class TargetInputs(PredictInputs):
+    """The same with bands and all else that the protocol names, if `observables` does not say otherwise.
+
+    :param label: DFT code whose bands of the same structures the predicted ones are compared with.
+    """
+
+    label: str | None = None
 
 
 class BandsInputs(Inputs):
@@ -158,59 +247,18 @@ class FullInputs(DatasetInputs):
     """Everything: dataset, training, targets, validation.
 
     :param basis: of the overlaps, if nothing is labelled here, in the words of `deeph-engine overlap`.
-    :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning).
+    :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning); without
+        structures and labels it is used as it is.
     """
 
     initial_model: int | str | None = None
-
     targets: dict[str, TargetSource] = Field(default_factory=dict)
     validation: dict[str, ValidationSource] = Field(default_factory=dict)
     kpath: str | None = None
     basis: str | dict[str, str] | None = None
 
-
-def structure_node(source: StructureSource, folder: Path, name: str, *, store: bool = True) -> Any:
-    """The node of a source; a new one (unstored) for a file.
-
-    :param folder: where the inputs file lies.
-    :param store: whether a twist, which is a process, is stored with its inputs.
-    :raises InputError: no such file or node.
-    """
-    from aiida import orm
-
-    node = _untwisted(source, folder, name)
-    if source.twist is None:
-        return node
-    from aiida_deeph.workflows.draw import twist_bilayer
-
-    settings = orm.Dict(source.twist.model_dump(mode="json", exclude_none=True))
-    metadata = {"label": f"twist {name}", "store_provenance": store}
-    twisted = twist_bilayer(bilayer=node, settings=settings, metadata=metadata)
-    twisted.label = name
-    return twisted
-
-
-def _untwisted(source: StructureSource, folder: Path, name: str) -> Any:
-    from aiida import orm
-
-    from aiida_deeph.cli.nodes import load
-    from aiida_deeph.data.structure import from_engine, to_engine
-    from aiida_deeph.engine.domain.structure import Structure
-    from aiida_deeph.engine.io.folders import read_structure
-
-    if source.file is None:
-        node = load(source.pk or source.uuid, orm.StructureData, f"structure {name}")
-        if source.supercell is None and source.pbc is None:
-            return node
-        structure = to_engine(node)
-    else:
-        structure = read_structure(folder / source.file)
-    if source.pbc is not None:
-        structure = Structure(structure.symbols, structure.positions, structure.cell, source.pbc)
-    if source.supercell is not None:
-        from aiida_deeph.engine.structures.changes import repeated
-
-        structure = repeated(structure, source.supercell)
-    node = from_engine(structure)
-    node.label = name
-    return node
+    @property
+    def uses_model_alone(self) -> bool:
+        """Whether nothing is labelled or trained: the model that is there is put to use."""
+        nothing = not self.structures and self.labels is None and self.extend is None
+        return self.initial_model is not None and nothing and bool(self.targets or self.validation)

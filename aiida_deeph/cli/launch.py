@@ -22,6 +22,8 @@ from aiida_deeph.cli.builders import (
     structures_of,
     training_changes,
 )
+from aiida_deeph.cli.sources import structure_node
+from aiida_deeph.cli.target_builders import predict_builder, target_builder
 from aiida_deeph.engine.config import load_config
 from aiida_deeph.engine.errors import InputError
 
@@ -134,7 +136,7 @@ def launch_label(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 
     values = read(schema.LabelInputs, path, protocol)
     codes = codes_of(values, path, dft=engine)
-    structure = schema.structure_node(values.structure, path.parent, "structure", store=not dry_run)
+    structure = structure_node(values.structure, path.parent, "structure", store=not dry_run)
     kpoints = None
     if values.bands:
         settings = orm.Dict({"path": values.kpath, "points_per_segment": values.points_per_segment})
@@ -199,23 +201,20 @@ def launch_train(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
 @command.command("predict")
 @common
 def launch_predict(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
-    """H(R) of a structure by a model: codes.engine, model, structure, basis."""
-    from aiida.plugins import DataFactory
-
-    from aiida_deeph.cli.nodes import load
-    from aiida_deeph.workflows.predict import PredictWorkChain
-
+    """H(R) by a model: codes.engine, model, structure or structures, observables, kpath, group, basis."""
     values = read(schema.PredictInputs, path, protocol)
-    builder = PredictWorkChain.get_builder_from_protocol(
-        codes_of(values, path, engine=engine)["engine"],
-        schema.structure_node(values.structure, path.parent, "structure", store=not dry_run),
-        load(values.model, DataFactory("deeph.model"), f"{path}: model"),
-        protocol=values.protocol,
-        overrides=values.overrides,
-        options=values.options,
-        basis=values.basis,
-    )
+    builder = predict_builder(values, path, engine=engine, dry_run=dry_run)
     start(builder, values, "predict", run=run, dry_run=dry_run)
+
+
+@command.command("target")
+@common
+@DFT
+def launch_target(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """H(R), bands and DOS by a model: those of predict, and label, which compares with DFT."""
+    values = read(schema.TargetInputs, path, protocol)
+    builder = target_builder(values, path, engine=engine, dft=dft, dry_run=dry_run)
+    start(builder, values, "target", run=run, dry_run=dry_run)
 
 
 @command.command("bands")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import PurePath
 
 
@@ -35,6 +37,13 @@ class DeepHError(Exception):
         parts += [f"expected {expected}"] if expected is not None else []
         parts += [f"remedy: {remedy}"] if remedy is not None else []
         super().__init__("; ".join(parts).replace("\n", " "))
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """What is expected in place of an unknown name: the one that is meant, if one is near, and all that there are."""
+    names = sorted(known)
+    close = get_close_matches(str(word), names, n=1)
+    return f"{close[0]}; there are {', '.join(names)}" if close else f"one of {', '.join(names)}"
 
 
 class InputError(DeepHError):

@@ -16,11 +16,11 @@ from aiida_deeph.engine.io.split import check_split
 from aiida_deeph.processes.builder import codes_of, filled_builder
 from aiida_deeph.processes.folders import without_stash
 from aiida_deeph.processes.protocol import ProtocolMixin
-from aiida_deeph.workflows.band_functions import check_path
 from aiida_deeph.workflows.bands import BandsWorkChain
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
 from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.workflows.target_pool import validate_targets
 from aiida_deeph.workflows.train import TrainWorkChain
 
 
@@ -29,56 +29,15 @@ def validate_full(inputs: Mapping[str, Any], _: Any) -> str | None:
     if "dataset" not in inputs or "train" not in inputs:
         return None
     dataset = inputs["dataset"]
-    targets, validation = set(inputs.get("targets", {})), set(inputs.get("validation", {}))
-    if targets & validation:
-        return f"a name stands in both targets and validation: {', '.join(sorted(targets & validation))}"
-    for group, allowed, kind in (
-        ("kpoints", targets | validation, "target or validation"),
-        ("settings", targets | validation, "target or validation"),
-        ("reference_bands", validation, "validation"),
-    ):
-        strange = sorted(set(inputs.get(group, {})) - allowed)
-        if strange:
-            return f"{group} of no {kind} structure: {', '.join(strange)}"
-    compared = validation - set(inputs.get("reference_bands", {}))
-    if compared and "label_workchain" not in dataset:
-        return (
-            f"nothing labels the validation structures {', '.join(sorted(compared))}: "
-            "give their reference_bands, or dataset.label_workchain"
-        )
     design = dataset["perturbation"].get_dict() if "perturbation" in dataset else None
     known = elements_of(dataset.get("structures", {}), design, dataset.get("labels"), dataset.get("extend"))
-    for group in ("targets", "validation"):
-        for name, structure in inputs.get(group, {}).items():
-            unknown = sorted(structure.get_symbols_set() - known)
-            if unknown:
-                return (
-                    f"{group}.{name} holds {', '.join(unknown)}, which the model would not know: "
-                    f"the structures of the dataset hold {', '.join(sorted(known))}"
-                )
-    message = _check_paths(inputs)
+    message = validate_targets(inputs, known, "label_workchain" in dataset)
     if message is not None:
         return message
     parameters = (
         inputs["train"]["train"]["parameters"].get_dict() if "parameters" in inputs["train"].get("train", {}) else {}
     )
     return check_split(n_members(dataset), parameters.get("split", {}))
-
-
-def _check_paths(inputs: Mapping[str, Any]) -> str | None:
-    """Message if the path of a structure leads through points that its own lattice does not have."""
-    common = inputs.get("bands", {}).get("kpath")
-    others = {*inputs.get("kpoints", {}), *inputs.get("reference_bands", {})}  # bring their own k-points
-    for group in ("targets", "validation"):
-        for name, structure in inputs.get(group, {}).items():
-            node = inputs.get("settings", {}).get(name)
-            settings = node.get_dict() if node is not None else {}
-            if name in others or settings.get("bands") is False:
-                continue
-            message = check_path(structure, settings.get("kpath") or common, f"{group}.{name}")
-            if message is not None:
-                return f"{message}; a path of its own: settings.{name}.kpath"
-    return None
 
 
 class FullProtocolMixin(ProtocolMixin):

@@ -297,15 +297,15 @@ class TargetSettings(Config):
 
     def applied(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of a TargetWorkChain with these changes; the argument stays as it is."""
-        result = {**inputs, "predict": {**inputs["predict"]}, "bands": {**inputs["bands"]}}
+        result = {**inputs, "predict": {**inputs["predict"]}}
         if self.predict:
             result["predict"]["predict"] = _with_parameters(result["predict"]["predict"], self.predict)
         if self.retrieve is not None:
             result["predict"]["predict"] = {**result["predict"]["predict"], "retrieve": orm.Bool(self.retrieve)}
-        if self.bands is False:
-            del result["bands"]
+        if self.bands is False or "bands" not in inputs:
+            result.pop("bands", None)
             return result
-        bands = result["bands"]
+        bands = result["bands"] = {**inputs["bands"]}
         if isinstance(self.bands, dict):
             bands["bands"] = _with_parameters(bands["bands"], self.bands)
         for name, change in self.observables.items():

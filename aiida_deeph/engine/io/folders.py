@@ -28,24 +28,24 @@ def read_deeph_folder(folder: Path) -> RealSpaceHamiltonian:
     return read_legacy(folder) if is_legacy(folder) else read_deeph(folder)
 
 
-def read_structure(path: Path) -> Structure:
-    """Read a structure file that ase knows, or the structure of a DeepH folder, new or legacy.
+def read_structures(path: Path) -> list[Structure]:
+    """Read all structures of a file that ase knows, or the one of a DeepH folder, new or legacy.
 
-    :raises InputError: the file is missing, is no structure, or holds several; a site has no definite element.
+    :raises InputError: the file is missing or is no structure; a site has no definite element.
     """
     import ase.io  # slow to load, and DeepH folders do without
     from ase import Atoms
 
     path = Path(path)
     if path.is_dir():
-        return read_legacy_structure(path) if is_legacy(path) else read_deeph_structure(path)
+        return [read_legacy_structure(path) if is_legacy(path) else read_deeph_structure(path)]
     try:
         require_plain_file(path)
         check_count(path)
         if looks_like_poscar(path):
             structure = read_poscar(path)
             require_apart(structure, path)
-            return structure
+            return [structure]
         frames = ase.io.read(path, index=":")
     except InputError:
         raise
@@ -60,20 +60,32 @@ def read_structure(path: Path) -> Structure:
             expected="a structure file that ase reads, e.g. extended xyz, cif or POSCAR, or a DeepH folder",
         ) from None
     frames = [atoms for atoms in (frames if isinstance(frames, list) else [frames]) if isinstance(atoms, Atoms)]
-    if not frames or not len(frames[-1]):
+    if not frames or not all(map(len, frames)):
         raise InputError("structure file holds no atoms", where=path)
-    if len(frames) > 1:
+    structures = []
+    for number, atoms in enumerate(frames):
+        where = path if len(frames) == 1 else f"{path}, frame {number}"
+        check_definite(atoms, where)
+        structures.append(from_ase(atoms))
+        require_apart(structures[-1], where)
+    return structures
+
+
+def read_structure(path: Path) -> Structure:
+    """Read a structure file that ase knows, or the structure of a DeepH folder, new or legacy.
+
+    :raises InputError: the file is missing, is no structure, or holds several; a site has no definite element.
+    """
+    structures = read_structures(path)
+    if len(structures) > 1:
         raise InputError(
             "several structures in one file",
             where=path,
-            found=f"{len(frames)} frames",
+            found=f"{len(structures)} frames",
             expected="one",
             remedy="write the one that is meant into a file of its own",
         )
-    check_definite(frames[0], path)
-    structure = from_ase(frames[0])
-    require_apart(structure, path)
-    return structure
+    return structures[0]
 
 
 def read_hamiltonian(folder: Path) -> RealSpaceHamiltonian:

@@ -97,6 +97,7 @@ def test_commands_complete():
         "dataset",
         "train",
         "predict",
+        "target",
         "bands",
         "full",
     }

@@ -10,7 +10,8 @@ import pytest
 from aiida import orm
 
 from aiida_deeph.cli.imported import imported_bands, label_nodes, member_name, origin_of
-from aiida_deeph.cli.inputs import StructureSource, structure_node
+from aiida_deeph.cli.inputs import StructureSource
+from aiida_deeph.cli.sources import structure_node
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import DeepHError, InputError
