@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from aiida.plugins import DataFactory, GroupFactory
 
 from aiida_deeph.data.pao import PaoFamily
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SIESTA_FAMILY = "PseudoDojo/0.4/PBE/SR/standard/psml"
 ABACUS_FAMILY = "abacus-sg15"
 VALENCES = {"H": 1, "C": 4, "Fe": 16, "Ga": 13, "As": 15}
@@ -74,3 +76,34 @@ def install_families(folder: Path, elements: tuple[str, ...]) -> None:
             (folder / f"{element}_gga_6au_2s1p.orb").write_text(orb_text(element))
             (folder / f"{element}_gga_6au_3s2p.orb").write_text(orb_text(element, (0, 0, 0, 1, 1)))
         PaoFamily.create_from_folder(folder, ABACUS_FAMILY)
+
+
+def graphene(height: float = 14.0) -> orm.StructureData:
+    """Two atoms of carbon."""
+    cell = np.array([[2.46, 0, 0], [-1.23, 2.1304224933, 0], [0, 0, height]])
+    node = orm.StructureData(cell=cell.tolist(), pbc=(True, True, False))
+    for third in (1, 2):
+        node.append_atom(symbols="C", position=(np.array([third / 3, 2 * third / 3 % 1, 0.5]) @ cell).tolist())
+    return node
+
+
+def iron() -> orm.StructureData:
+    """The primitive cell of bcc iron."""
+    node = orm.StructureData(cell=(1.435 * np.array([[1, 1, -1], [-1, 1, 1], [1, -1, 1]])).tolist())
+    node.append_atom(symbols="Fe", position=(0.0, 0.0, 0.0))
+    return node
+
+
+def read_recorded(code: str, run: str, name: str) -> str:
+    """Text of a file of a real run."""
+    with tarfile.open(FIXTURES / code / f"{run}.tar.xz") as archive:
+        return archive.extractfile(f"{run}/{name}").read().decode()
+
+
+def unpack_recorded(code: str, run: str, folder: Path) -> Path:
+    """The files of a real run, in a folder of its name."""
+    with tarfile.open(FIXTURES / code / f"{run}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    for path in [folder / run, *(folder / run).rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder / run

@@ -1,20 +1,12 @@
 """What every registered network keeps: rotations, inversion, translation, order of atoms and pairs, batches, chunks,
-storage, and trainings that learn, can be interrupted and shared by processes. A toy that somebody adds in three places
-(a file, a configuration class, a line) is among them.
+storage; their trainings have a file of their own. A toy that somebody adds in three places (a file, a configuration
+class, a line) is among them.
 """
 
 from __future__ import annotations
 
-import copy
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,85 +20,23 @@ from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import DataError, InputError, Interrupted
-from aiida_deeph.engine.graph.build import HamiltonianGraph
+from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.graph.wigner import wigner_d
-from aiida_deeph.engine.io.dataset import load_member, read_manifest
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.nn.config import ENTRY_POINTS, NETWORKS, network_config
-from aiida_deeph.engine.nn.network import Network, build_model_graph, build_network
+from aiida_deeph.engine.nn.config import ENTRY_POINTS, network_config
+from aiida_deeph.engine.nn.network import build_model_graph, build_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
 from aiida_deeph.engine.prediction.config import PredictConfig
 from aiida_deeph.engine.prediction.predict import predict
 from aiida_deeph.engine.training.config import TrainConfig
-from aiida_deeph.engine.training.run import train
 from tests.contract import toy_network
-from tests.engine.nn.systems import BASIS, CUTOFF, random_network, random_structure, small_settings
-from tests.engine.training.toy import write_toy_dataset
+from tests.contract.networks import NAMES, SPINS, TRAINED, entries, some_network
+from tests.engine.nn.systems import BASIS, CUTOFF, random_structure
 
-NAMES = [name for name in NETWORKS if name != "tiny"]  # of the tests of training, which knows no rotations
-TRAINED = [name for name in NAMES if name != "deephe3-set"]  # a set is imported
-SPINS = [SpinMode.NONE, SpinMode.NONCOLLINEAR]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-
-
-def entries(
-    network: torch.nn.Module, structure: Structure, pairs: np.ndarray, dtype: torch.dtype = torch.float64
-) -> np.ndarray:
-    with torch.no_grad():
-        return network(build_model_graph(network, structure, pairs, dtype=dtype)).numpy()
-
-
-def some_network(
-    name: str, spin: SpinMode = SpinMode.NONE, dtype: torch.dtype = torch.float64, **config: Any
-) -> tuple[Network, ModelDescription]:
-    """A network with random weights; what is fitted in closed form is fitted to the output of another one."""
-    return copy.deepcopy(_made(name, spin, dtype, tuple(config.items())))
-
-
-@cache
-def _made(
-    name: str, spin: SpinMode, dtype: torch.dtype, options: tuple[tuple[str, Any], ...]
-) -> tuple[Network, ModelDescription]:
-    config = dict(options)
-    if name == "deephe3-set":
-        return some_set(spin, dtype, **config)
-    try:
-        network, description = random_network(spin, name=name, dtype=dtype, **config)
-    except InputError as error:
-        if spin is SpinMode.NONE or "spin" not in str(error):
-            raise
-        pytest.skip(f"{name}: {error}")
-    architecture = network.fit(labelled_graphs(spin, dtype))
-    return network, description.model_copy(
-        update={"architecture": {**description.architecture, **(architecture or {})}}
-    )
-
-
-def some_set(spin: SpinMode, dtype: torch.dtype, **config: Any) -> tuple[Network, ModelDescription]:
-    """Two networks, each for half of the pairs of shells."""
-    _, description = random_network(spin, **config)
-    targets = description.architecture["targets"]
-    halves = [{**description.architecture, "targets": targets[n::2]} for n in range(2)]
-    description = description.model_copy(update={"network": "deephe3-set", "architecture": {"networks": halves}})
-    torch.manual_seed(2)
-    return build_network(description).to(dtype), description
-
-
-def labelled_graphs(spin: SpinMode, dtype: torch.dtype) -> list[HamiltonianGraph]:
-    """Three structures, labelled by a random network."""
-    teacher, _ = random_network(spin, seed=7, hermitian=True)
-    graphs = []
-    for seed in (11, 12, 13):
-        structure = random_structure(seed)
-        graph = build_model_graph(teacher, structure, pairs_within(structure, CUTOFF), dtype=torch.float64)
-        with torch.no_grad():
-            graph.label = teacher(graph).to(dtype if spin is SpinMode.NONE else dtype.to_complex())
-        graphs.append(graph)
-    return graphs
 
 
 def spin_rotation(rotation: np.ndarray) -> np.ndarray:
@@ -273,104 +203,6 @@ def test_networks_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert network_config("theirs") is toy_network.ToyConfig
     with pytest.raises(InputError, match=r"unknown network.*found ours; expected one of deephe3"):
         network_config("ours")
-
-
-# -- trainings ---------------------------------------------------------------------------------------------------------
-
-
-def train_config(name: str, dataset: Path, **changes: Any) -> TrainConfig:
-    values = {
-        "network": {**small_settings(name), "name": name},
-        "learning_rate": 1e-2,
-        "device": "cpu",
-        "threads": 1,
-        "epochs": 3,
-    }
-    values |= {"split": {"train": 0.67, "validation": 0.33, "test": 0.0}, "precision": "float64", "revert": None}
-    return TrainConfig.model_validate({"dataset": str(dataset), **values, **changes})
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in ("epoch", "train_loss", "validation_loss")} for row in rows]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_dataset(tmp_path_factory.mktemp("toy"), range(3))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
-def test_it_learns_by_heart(name: str, tmp_path: Path) -> None:
-    """What is left is a hundredth of <|H|^2>; a network that is fitted in closed form has one epoch, which changes
-    nothing."""
-    dataset = write_toy_dataset(tmp_path / "dataset", range(2))
-    split = {"train": 1.0, "validation": 0.0, "test": 0.0}
-    changes = {"epochs": 60, "learning_rate": 0.03, "scheduler": {"name": "cosine"}, "split": split}
-    report = train(train_config(name, dataset, **changes), tmp_path, quiet=True)
-    network, _ = load_model(tmp_path / "model", dtype=torch.float64)
-    assert (report["reason"], report["epochs"]) == (("epochs", 60) if network.trainable else ("fitted", 1))
-    data = load_member(dataset, read_manifest(dataset).members[0])
-    errors = entries(network, data.structure, data.hamiltonian.atom_pairs) - data.hamiltonian.entries
-    assert float((errors**2).mean()) < 0.01 * float((data.hamiltonian.entries**2).mean())
-
-
-@pytest.fixture(scope="module")
-def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
-    """Folder of a training by one process."""
-
-    @cache
-    def trained(name: str, batch_size: int) -> Path:
-        folder = tmp_path_factory.mktemp("alone")
-        train(train_config(name, dataset, batch_size=batch_size), folder, quiet=True)
-        return folder
-
-    return trained
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_interrupted_is_uninterrupted(
-    name: str, dataset: Path, alone: Callable[[str, int], Path], tmp_path: Path
-) -> None:
-    changes: dict[str, Any] = {"max_seconds": 1e-9}
-    for attempt in range(10):
-        try:
-            train(train_config(name, dataset, **changes), tmp_path, quiet=True)
-            break
-        except Interrupted:
-            changes = {"restart": str(tmp_path / "checkpoint"), **({"max_seconds": 1e-9} if attempt < 2 else {})}
-    assert rows_of(tmp_path) == rows_of(alone(name, 1))
-    first, second = (load_model(folder / "model")[0].state_dict() for folder in (tmp_path, alone(name, 1)))
-    assert all(torch.equal(value, second[key]) for key, value in first.items())
-
-
-@pytest.fixture(scope="module")
-def together(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder by name: all networks trained by the same two processes, one after the other."""
-    folder = tmp_path_factory.mktemp("together")
-    for name in TRAINED:
-        (folder / name).mkdir()
-        train_config(name, dataset).write(folder / name / "config.json")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, toy_network.__file__, *(str(folder / name) for name in TRAINED)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
-def test_two_processes_learn_what_one_does(name: str, together: Path, alone: Callable[[str, int], Path]) -> None:
-    """With a batch of two members: each process has one, also of what is fitted before."""
-    assert json.loads((together / name / "train.json").read_text())["world_size"] == 2
-    for row, expected in zip(rows_of(together / name), rows_of(alone(name, 2)), strict=True):
-        assert row == pytest.approx(expected, rel=1e-6)
 
 
 # -- what the seam makes possible ------------------------------------------------------------------------------------

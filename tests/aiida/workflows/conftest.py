@@ -16,6 +16,7 @@ from aiida.tools import pytest_fixtures
 
 from aiida_deeph.calculations.preprocess import PreprocessCalculation
 from aiida_deeph.workflows.dataset import DatasetWorkChain
+from tests.aiida.lcao_files import install_families
 from tests.aiida.workflows.fakes import FakeLabelWorkChain, FakePreprocess
 
 
@@ -41,6 +42,23 @@ def hydrogen_chain() -> Callable[..., orm.StructureData]:
 def cp2k_code(aiida_code_installed):
     """A code of CP2K's plugin that is never run."""
     return aiida_code_installed(label="cp2k", default_calc_job_plugin="cp2k", filepath_executable="/bin/true")
+
+
+@pytest.fixture
+def lcao_families(aiida_profile, tmp_path):
+    """The families that the protocols of SIESTA and ABACUS name."""
+    install_families(tmp_path / "orb", ("H", "C", "Fe"))
+
+
+@pytest.fixture
+def code_of(aiida_code_installed) -> Callable[[str], orm.InstalledCode]:
+    """Function that makes a code which is never run."""
+
+    def make(name: str) -> orm.InstalledCode:
+        plugin = f"deeph.{name}"
+        return aiida_code_installed(label=name, default_calc_job_plugin=plugin, filepath_executable="/bin/true")
+
+    return make
 
 
 @pytest.fixture
