@@ -20,6 +20,7 @@ COMMANDS = {
     "model": ("model", "Trained models: show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),
     "quickstart": ("quickstart", "Polyacetylene from DFT to the soliton's mid-gap state, in one command."),
+    "results": ("results", "Gap, expected error, warnings, cost of every structure of a workflow or group."),
     "reproduce": ("reproduce", "Run a finished workflow again and compare its results."),
     "train": ("train", "Trainings: status of one that runs."),
     "setup": ("setup", "Register the engine and the DFT codes on a computer, and prove them."),

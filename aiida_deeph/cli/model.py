@@ -42,7 +42,7 @@ def command() -> None:
 @decorators.with_dbenv()
 def model_show(identifier: str, as_json: bool) -> None:
     """Show the model card: data, network, training, errors, cost, environment, what to cite."""
-    from aiida_deeph.cli.model_card import model_card
+    from aiida_deeph.report.model_card import model_card
 
     datum = find_model(identifier)
     card = model_card(datum)
@@ -77,7 +77,7 @@ def model_export(identifier: str, folder: Path | None, archive: Path | None) -> 
     from aiida.tools.archive import create_archive
     from aiida.tools.archive.exceptions import ArchiveExportError
 
-    from aiida_deeph.cli.model_card import workflows_behind
+    from aiida_deeph.report.model_card import workflows_behind
 
     archive = archive.absolute()
     if archive.exists():

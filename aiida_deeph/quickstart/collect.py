@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_deeph.quickstart.graph_svg import draw
-from aiida_deeph.quickstart.provenance import condensed
 from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
+from aiida_deeph.report.graph_svg import draw
+from aiida_deeph.report.provenance import condensed
 
 CHAIN, VALIDATION = "soliton", "unseen"
 SHELLS = "spdfghi"

@@ -28,7 +28,7 @@ from aiida.storage.sqlite_temp import SqliteTempBackend
 from aiida.tools.archive import import_archive
 load_profile(SqliteTempBackend.create_profile("empty"))
 import_archive(sys.argv[1])
-from aiida_deeph.cli.model_card import model_card
+from aiida_deeph.report.model_card import model_card
 model = orm.load_node(sys.argv[2])
 assert model_card(model)["model"]
 model.export(sys.argv[3])

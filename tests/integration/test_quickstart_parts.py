@@ -11,10 +11,11 @@ import pytest
 
 from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.quickstart import graph_svg, polyacetylene, report
+from aiida_deeph.quickstart import polyacetylene, report
 from aiida_deeph.quickstart.collect import pair_errors
-from aiida_deeph.quickstart.graph_svg import Box
 from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
+from aiida_deeph.report import graph_svg
+from aiida_deeph.report.graph_svg import Box
 
 
 def carbon_bonds(structure) -> np.ndarray:

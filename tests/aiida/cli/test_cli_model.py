@@ -36,7 +36,7 @@ from aiida.tools.archive import import_archive
 load_profile(SqliteTempBackend.create_profile("empty"))
 before = orm.QueryBuilder().append(orm.Node).count()
 import_archive(sys.argv[1])
-from aiida_deeph.cli.model_card import model_card
+from aiida_deeph.report.model_card import model_card
 from aiida_deeph.workflows.model_basis import basis_of
 model = orm.load_node(sys.argv[2])
 nodes = [node.uuid for (node,) in orm.QueryBuilder().append(orm.Node).all()]

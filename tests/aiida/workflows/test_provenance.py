@@ -63,7 +63,7 @@ computer = orm.Computer("there", "localhost", "", "core.local", "core.direct", s
 computer.configure()
 computer.set_minimum_job_poll_interval(0)
 code = orm.InstalledCode(computer, engine, label="engine", default_calc_job_plugin="deeph.train").store()
-from aiida_deeph.cli.model_card import dft_runs
+from aiida_deeph.report.model_card import dft_runs
 from aiida_deeph.workflows.predict import PredictWorkChain
 builder = PredictWorkChain.get_builder_from_protocol(code, structure, model, protocol="fast")
 results, node = run_get_node(builder)

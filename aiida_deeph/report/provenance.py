@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from aiida import orm
 from aiida.common.links import LinkType
 
-from aiida_deeph.quickstart.graph_svg import Box
+from aiida_deeph.report.graph_svg import Box
 
 # Settings and bookkeeping would hide the flow of the science.
 HIDDEN_DATA = (orm.Code, orm.Dict, orm.Int, orm.Float, orm.Bool, orm.Str, orm.List, orm.FolderData)

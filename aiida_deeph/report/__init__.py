@@ -1,0 +1,1 @@
+"""What finished processes offer, as tables, cards, graphs and pages: nodes are read, nothing is computed anew."""
