@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -71,6 +72,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def require_program() -> Callable[..., None]:
     """Function that skips (or fails, if everything is required) unless all named programs are on PATH."""
     return _require_program
+
+
+@pytest.fixture(scope="session")
+def require_module() -> Callable[[str], Any]:
+    """Function that imports a module of a test extra; skips where it is absent, or fails if everything is required."""
+
+    def load(name: str) -> Any:
+        return importlib.import_module(name) if REQUIRE_ALL else pytest.importorskip(name)
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli.clean import data_clean
+from aiida_deeph.cli.listing import listing, of_hamiltonian
 from aiida_deeph.cli.pao import command as pao
 from aiida_deeph.cli.verdi_data import hamiltonian_export, hamiltonian_show
 from aiida_deeph.codes.families import commands
@@ -21,6 +22,7 @@ def command() -> None:
 
 
 command.add_command(pao)
+command.add_command(listing("deeph.hamiltonian", "Hamiltonians", of_hamiltonian))
 for making_families in commands():
     command.add_command(making_families)
 command.add_command(hamiltonian_show)

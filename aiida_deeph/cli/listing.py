@@ -9,6 +9,7 @@ from typing import Any
 import click
 from aiida.cmdline.utils import decorators, echo
 
+MATRICES = {"H": "hamiltonian.h5", "S": "overlap.h5"}
 Summary = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -68,5 +69,15 @@ def of_hamiltonian(values: Mapping[str, Any]) -> dict[str, Any]:
         "elements": " ".join(values["elements"]),
         "spin": values["spin"],
         "fermi_eV": values["fermi_energy"],
-        "holds": " ".join(name[:1].upper() for name in ("hamiltonian.h5", "overlap.h5") if name in values["files"]),
+        "holds": " ".join(matrix for matrix, name in MATRICES.items() if name in values["files"]),
+    }
+
+
+def of_dataset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Members, elements, spin, what was rejected."""
+    return {
+        "members": values["n_members"],
+        "rejected": len(values["rejected"]),
+        "elements": " ".join(values["elements"]),
+        "spin": values["spin"],
     }

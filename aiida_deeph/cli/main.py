@@ -15,9 +15,10 @@ from aiida_deeph.engine.observables.registry import OBSERVABLES
 
 # Command -> module below aiida_deeph.cli that holds it under the name `command`, and its help line.
 COMMANDS = {
-    "data": ("data", "Hamiltonians: show, export, import; files of orbitals (pao): install, list, show."),
+    "data": ("data", "Hamiltonians: list, show, export, import; files of orbitals (pao): install, list, show."),
+    "dataset": ("dataset", "What models are trained on: list, show."),
     "launch": ("launch", "Submit a workflow: label, dataset, train, predict, target, bands, full."),
-    "model": ("model", "Trained models: show, export, import."),
+    "model": ("model", "Trained models: list, show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),
     "quickstart": ("quickstart", "Polyacetylene from DFT to the soliton's mid-gap state, in one command."),
     "results": ("results", "Gap, expected error, warnings, cost of every structure of a workflow or group."),

@@ -12,6 +12,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.params import options
 from aiida.cmdline.utils import decorators, echo
 
+from aiida_deeph.cli.listing import listing, of_model
 from aiida_deeph.cli.verdi_data import AS_JSON, export, print_values
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.quickstart.profile import program_beside_python
@@ -34,6 +35,9 @@ def find_model(identifier: str) -> Any:
 @click.group("model", cls=VerdiCommandGroup)
 def command() -> None:
     """Trained DeepH models."""
+
+
+command.add_command(listing("deeph.model", "models", of_model))
 
 
 @command.command("show")
@@ -98,11 +102,21 @@ def model_export(identifier: str, folder: Path | None, archive: Path | None) -> 
     type=click.FloatRange(min=0, min_open=True),
     help="With --reference: range of the atom pairs of its training data, Angstrom; the folder does not tell.",
 )
+@click.option(
+    "--dataset",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --reference: a DeepH folder of its training data, or a folder of them, where that range is measured.",
+)
 @options.LABEL()
 @options.DESCRIPTION()
 @decorators.with_dbenv()
 def model_import(
-    folder: Path, reference: bool, cutoff: float | None, label: str | None, description: str | None
+    folder: Path,
+    reference: bool,
+    cutoff: float | None,
+    dataset: Path | None,
+    label: str | None,
+    description: str | None,
 ) -> None:
     """Store a model folder (model.json, weights.safetensors) as a node; nothing in it is executed.
 
@@ -110,10 +124,12 @@ def model_import(
     """
     from aiida.plugins import DataFactory
 
-    if cutoff is not None and not reference:
-        raise InputError("--cutoff without --reference", expected="both, or neither")
+    given = {"--cutoff": cutoff, "--dataset": dataset}
+    arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    if arguments and not reference:
+        raise InputError(f"{arguments[0]} without --reference", expected="both, or neither")
     with tempfile.TemporaryDirectory() as scratch:
-        source = _converted(folder, Path(scratch) / "model", cutoff) if reference else folder
+        source = _converted(folder, Path(scratch) / "model", arguments) if reference else folder
         node = DataFactory("deeph.model")(source)
         node.label = label or folder.resolve().name
         node.description = description or ""
@@ -121,7 +137,7 @@ def model_import(
     echo.echo_success(f"stored as DeepHModelData<{node.pk}> of {', '.join(node.elements)} ({node.uuid})")
 
 
-def _converted(folder: Path, target: Path, cutoff: float | None) -> Path:
+def _converted(folder: Path, target: Path, arguments: list[str]) -> Path:
     """A training folder of the reference code as a model folder.
 
     The engine does it in a process of its own: it needs torch, which the AiiDA wing does without.
@@ -129,8 +145,8 @@ def _converted(folder: Path, target: Path, cutoff: float | None) -> Path:
     :raises DeepHError: the engine is not installed here, or refuses the folder.
     """
     engine = program_beside_python("deeph-engine")
-    arguments = ["import-reference", str(folder), str(target), *(["--cutoff", str(cutoff)] if cutoff else [])]
-    done = subprocess.run([str(engine), *arguments], capture_output=True, text=True)
+    words = [str(engine), "import-reference", str(folder), str(target), *arguments]
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise DeepHError("not imported", where=folder, found=lines[-1].removeprefix("deeph-engine: "))

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
+from aiida.common.links import LinkType
 
 from aiida_deeph.engine.errors import InputError
 
@@ -45,7 +46,8 @@ def find_output(identifier: int | str, outputs: Sequence[str], kind: type[orm.No
     if not isinstance(node, orm.ProcessNode):
         return node
     where = f"{node.process_label}<{node.pk}>"
-    labels = {link.link_label: link.node for link in node.base.links.get_outgoing().all()}
+    outputs_only = (LinkType.CREATE, LinkType.RETURN)  # calls have labels, too
+    labels = {link.link_label: link.node for link in node.base.links.get_outgoing(link_type=outputs_only).all()}
     several: dict[str, orm.Node] = {}
     for name in outputs:
         if isinstance(labels.get(name), kind):

@@ -74,9 +74,7 @@ def geometry(
         "chemical_formula_descriptive": _formula(elements, counts),
         "chemical_formula_reduced": _formula(elements, reduced),
         "chemical_formula_hill": _formula(hill, counts),
-        "chemical_formula_anonymous": _formula(
-            _letters(len(ordered)), dict(zip(_letters(len(ordered)), ordered, strict=True))
-        ),
+        "chemical_formula_anonymous": _formula(letters, dict(zip(letters, ordered, strict=True))),
         "dimension_types": [int(periodic) for periodic in pbc],
         "nperiodic_dimensions": sum(map(bool, pbc)),
         "lattice_vectors": [[float(x) for x in row] for row in cell],
