@@ -27,6 +27,7 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.folders import found_no_space, label_options, missing_files, validate_stash
 from aiida_deeph.processes.options import scheduler_options
+from aiida_deeph.processes.ports import named_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
 from aiida_deeph.processes.recovery import ScfRecoveryMixin, wait_for_space
 from aiida_deeph.processes.resumable import ResumableRestartMixin
@@ -101,13 +102,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             required=False,
             help="k-points of a band structure from the converged potential.",
         )
-        spec.input_namespace(
-            "files",
-            valid_type=orm.SinglefileData,
-            dynamic=True,
-            required=False,
-            help="Files that the code reads (basis sets, pseudopotentials).",
-        )
+        named_inputs(spec, "files", orm.SinglefileData, "Files that the code reads (basis sets, pseudopotentials).")
         spec.input(
             "options",
             valid_type=dict,

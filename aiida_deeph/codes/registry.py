@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import EntryPointError
+from aiida.engine import ProcessSpec
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.processes.ports import expose_inputs, value_input
 
 PREFIX = "deeph.label."
 # Of the code that needs no program besides the engine.
@@ -49,6 +51,31 @@ def validate_label_workchain(node: orm.Str | None, _: Any) -> str | None:
     if not (isinstance(workchain, type) and issubclass(workchain, LabelWorkChain)):
         return f"`{node.value}` does not label structures, expected one of {', '.join(label_entry_points())}"
     return None
+
+
+def define_labelling(spec: ProcessSpec, text: str) -> None:
+    """The inputs `label_workchain`, and `label`, those of the workchain without the structure.
+
+    :param text: what it is for.
+    """
+    value_input(spec, "label_workchain", orm.Str, text, validator=validate_label_workchain)
+    optional = {"required": False, "populate_defaults": False}
+    given = ("structure", "bands_kpoints")
+    expose_inputs(spec, LabelWorkChain, namespace="label", exclude=given, namespace_options=optional)
+
+
+def labelling_inputs(
+    label: str,
+    code: orm.AbstractCode,
+    structures: Sequence[orm.StructureData],
+    protocol: str | None,
+    overrides: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The inputs of `define_labelling` by a protocol; for the arguments see `LabelWorkChain.label_inputs`."""
+    workchain, where = checked_label_class(label), "overrides.label"
+    inputs = workchain.label_inputs(code, structures, protocol, overrides, options, where=where)
+    return {"label_workchain": label, "label": inputs}
 
 
 def checked_label_class(label: str) -> type[LabelWorkChain]:

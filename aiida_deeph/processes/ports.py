@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiida import orm
 from aiida.engine import PortNamespace, Process, ProcessSpec
+
+
+def value_input(
+    spec: ProcessSpec, name: str, kind: type[orm.Data], text: str, default: Any = None, **options: Any
+) -> None:
+    """An input that takes a plain value as well as its node; without a default it may be left out."""
+    needed = {"required": False} if default is None else {"default": lambda: kind(default)}
+    spec.input(name, valid_type=kind, serializer=orm.to_aiida_type, help=text, **needed, **options)
+
+
+def named_inputs(spec: ProcessSpec, name: str, kind: type[orm.Data], text: str, **options: Any) -> None:
+    """A namespace of nodes by names that the user chooses; it may be empty."""
+    spec.input_namespace(name, valid_type=kind, dynamic=True, required=False, help=text, **options)
 
 
 def expose_inputs(spec: ProcessSpec, process_class: type[Process], namespace: str, **kwargs: Any) -> None:

@@ -54,6 +54,12 @@ def check_overrides(ports: PortNamespace, overrides: Mapping[str, Any], where: s
             check_overrides(port, value, f"{where}.{key}")
 
 
+def split_overrides(overrides: Mapping[str, Any] | None, *steps: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides of a workchain's own inputs, and those of its steps by their names, as far as there are some."""
+    given = overrides or {}
+    return {k: v for k, v in given.items() if k not in steps}, {k: v for k, v in given.items() if k in steps}
+
+
 class ProtocolMixin:
     """`get_protocol_inputs` and its relatives, over a YAML file beside the workchain."""
 

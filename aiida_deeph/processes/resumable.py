@@ -145,6 +145,18 @@ class ResumableMixin(WorkChainHost):
             abandon(known, "was cut off; called again")
         return function(**inputs, metadata={"call_link_label": name, "label": name, **self.caching()})
 
+    def attach(self, node: orm.ProcessNode, *names: str) -> None:
+        """Outputs of a child as those of this process, as far as they are there."""
+        for name in names:
+            if name in node.outputs:
+                self.out(name, node.outputs[name])
+
+    def failure(self, exit_code: ExitCode, node: orm.ProcessNode, **values: Any) -> ExitCode:
+        """An exit code whose message tells why a child failed: by `{reason}`, or by `{status}` and `{message}`."""
+        found: dict[str, Any] = {"status": node.exit_status, "message": node.exit_message, "reason": reason_of(node)}
+        failed: ExitCode = exit_code.format(**found, **values)
+        return failed
+
     def caching(self) -> dict[str, bool]:
         """Metadata of a child: what this process shall not take from the cache, its children shall not either."""
         return {"disable_cache": True} if self.inputs.metadata.get("disable_cache") else {}

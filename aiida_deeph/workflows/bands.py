@@ -16,7 +16,7 @@ from aiida_deeph.calculations.observable import CONTINUATION, observable_calcula
 from aiida_deeph.engine.domain.kpoints import mesh_for_spacing
 from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
 from aiida_deeph.processes.builder import filled_builder, job_inputs
-from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.band_functions import band_kpoints, check_path
@@ -79,27 +79,14 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         spec.input(
             "kpoints", valid_type=orm.KpointsData, required=False, help="List of k-points, or a Gamma-centred mesh."
         )
-        spec.input(
-            "kpath",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            required=False,
-            help="e.g. `G-K-M-G` or `G-X|Y-G`.",
-        )
-        spec.input(
-            "points_per_segment",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(40),
-            help="Along the path.",
-        )
-        spec.input(
+        value_input(spec, "kpath", orm.Str, "e.g. `G-K-M-G` or `G-X|Y-G`.")
+        value_input(spec, "points_per_segment", orm.Int, "Along the path.", 40)
+        value_input(
+            spec,
             "max_kpoints_per_job",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            required=False,
+            orm.Int,
+            "Split the k-points over jobs of at most so many; the bands are those of one job.",
             validator=positive,
-            help="Split the k-points over jobs of at most so many; the bands are those of one job.",
         )
         excluded = (*FOLDER_INPUTS, *CONTINUATION)
         expose_inputs(spec, observable_calculation(BANDS), namespace=BANDS, exclude=(*excluded, "kpoints"))
@@ -237,25 +224,20 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def results(self) -> ExitCode | None:
         """Attach what came out; an observable that failed does not take the bands away."""
-        exit_code: ExitCode | None = None
+        failed: ExitCode | None = None
         for name in self.wanted()[1:]:
             node = self.job_of(name)
             if not node.is_finished_ok:
-                title = load_observable(name).title
-                exit_code = self.exit_codes.ERROR_OBSERVABLE_FAILED.format(
-                    title=f"The {title}", status=node.exit_status, message=node.exit_message
-                )
+                title = f"The {load_observable(name).title}"
+                failed = self.failure(self.exit_codes.ERROR_OBSERVABLE_FAILED, node, title=title)
                 continue
             for label in output_types(name):
                 self.out(label, node.outputs[name if label == name else "output_parameters"])
         node = self.job_of(BANDS)
         if not node.is_finished_ok:
-            exit_code = self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
-            return exit_code
-        for label in (BANDS, "output_parameters", "wavefunctions"):
-            if label in node.outputs:
-                self.out(label, node.outputs[label])
-        return exit_code
+            return self.failure(self.exit_codes.ERROR_BANDS_FAILED, node)
+        self.attach(node, BANDS, "output_parameters", "wavefunctions")
+        return failed
 
     @classmethod
     def get_builder_from_protocol(

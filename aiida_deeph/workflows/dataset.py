@@ -7,10 +7,9 @@ from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, if_, while
 from aiida.plugins import CalculationFactory, DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
-from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.registry import DEFAULT_LABEL, label_class, validate_label_workchain
+from aiida_deeph.codes.registry import DEFAULT_LABEL, define_labelling, label_class
 from aiida_deeph.processes.folders import Keep, lasting_folder, validate_keep
-from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.ports import expose_inputs, named_inputs, value_input
 from aiida_deeph.processes.recovery import pause_for_space
 from aiida_deeph.workflows.dataset_inputs import (
     DatasetProtocolMixin,
@@ -40,19 +39,12 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
         super().define(spec)
-        spec.input_namespace(
-            "structures",
-            valid_type=orm.StructureData,
-            dynamic=True,
-            required=False,
-            help="Structures to label, or parents of cells.",
-        )
-        spec.input_namespace(
+        named_inputs(spec, "structures", orm.StructureData, "Structures to label, or parents of cells.")
+        named_inputs(
+            spec,
             "labels",
-            valid_type=HamiltonianData,
-            dynamic=True,
-            required=False,
-            help="Labels that are there already, by member name: beside those of the structures, or alone.",
+            HamiltonianData,
+            "Labels that are there already, by member name: beside those of the structures, or alone.",
         )
         spec.input("extend", valid_type=DatasetData, required=False, help="A dataset whose members join as they are.")
         spec.input(
@@ -61,54 +53,34 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
             required=False,
             help="Folder, or stash, of its preprocess job.",
         )
-        spec.input(
-            "perturbation",
-            valid_type=orm.Dict,
-            serializer=orm.to_aiida_type,
-            required=False,
-            validator=validate_perturbation,
-            help="How cells are drawn around the structures: n, seed, supercell, and amplitude, strain or a design.",
-        )
-        spec.input(
-            "label_workchain",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            required=False,
-            validator=validate_label_workchain,
-            help=f"Entry point of the workchain that labels, e.g. `{DEFAULT_LABEL}`.",
-        )
-        expose_inputs(
+        value_input(
             spec,
-            LabelWorkChain,
-            namespace="label",
-            exclude=("structure", "bands_kpoints"),
-            namespace_options={"required": False, "populate_defaults": False},
+            "perturbation",
+            orm.Dict,
+            "How cells are drawn around the structures: n, seed, supercell, and amplitude, strain or a design.",
+            validator=validate_perturbation,
         )
+        define_labelling(spec, f"Entry point of the workchain that labels, e.g. `{DEFAULT_LABEL}`.")
         given = ("labels", "hamiltonians", "reader", "extend", "extend_folder", "retrieve")
         expose_inputs(spec, PreprocessCalculation, namespace="preprocess", exclude=given)
-        spec.input(
+        value_input(
+            spec,
             "keep",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Str(Keep.NOTHING.value),
+            orm.Str,
+            "What of each label comes into the database: `nothing` but its numbers, its `hamiltonian`, or `all`.",
+            Keep.NOTHING.value,
             validator=validate_keep,
-            help="What of each label comes into the database: `nothing` but its numbers, its `hamiltonian`, or `all`.",
         )
-        spec.input(
+        value_input(
+            spec,
             "max_concurrent",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(4),
+            orm.Int,
+            "Labels in flight at a time, as far as the daemon has slots; the next follows as soon as one ends.",
+            4,
             validator=validate_positive,
-            help="Labels in flight at a time, as far as the daemon has slots; the next follows as soon as one ends.",
         )
-        spec.input(
-            "max_failed_fraction",
-            valid_type=orm.Float,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Float(0.1),
-            validator=validate_share,
-            help="Share of labels that may fail.",
+        value_input(
+            spec, "max_failed_fraction", orm.Float, "Share of labels that may fail.", 0.1, validator=validate_share
         )
         spec.inputs.validator = validate_dataset
         spec.outline(
@@ -191,10 +163,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         node = self.ctx.preprocess
         if "dataset" not in node.outputs or (node.exit_status or 0) not in (0, *range(WARNING, WARNING + 100)):
             self.out("output_parameters", self.call_once(report_failure, "report_labels", labels=self._label_report()))
-            exit_code: ExitCode = self.exit_codes.ERROR_PREPROCESS_FAILED.format(
-                status=node.exit_status, message=node.exit_message
-            )
-            return exit_code
+            return self.failure(self.exit_codes.ERROR_PREPROCESS_FAILED, node)
         if node.exit_status:
             self.report(f"preprocess<{node.pk}> finished with a warning: {node.exit_message}")
         self.out("dataset", node.outputs.dataset)

@@ -17,7 +17,7 @@ from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.structures.design import DesignConfig, draw
 from aiida_deeph.processes.builder import codes_of, filled_builder, job_inputs
 from aiida_deeph.processes.folders import dataset_stash, folder_of, without_stash
-from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.processes.protocol import ProtocolMixin, split_overrides
 from aiida_deeph.workflows.draw import cell_name
 
 # Cells of a design that are drawn before it is submitted.
@@ -75,15 +75,15 @@ class DatasetProtocolMixin(ProtocolMixin):
         engine, dft = codes_of(codes)
         if not structures and not labels:
             raise InputError("no structures", where="structures", expected="at least one, or labels")
-        overrides = overrides or {}
-        inputs = cls.get_protocol_inputs(protocol, {k: v for k, v in overrides.items() if k != "label"}, where)
+        own, parts = split_overrides(overrides, "label")
+        inputs = cls.get_protocol_inputs(protocol, own, where)
         values: dict[str, Any] = {**inputs, "structures": dict(structures), "labels": dict(labels or {})}
         if extend is not None:
             values |= {"extend": extend, "extend_folder": folder_of(extend)}
         preprocess, job_options = dict(inputs["preprocess"]), {**without_stash(options), **dataset_stash(options or {})}
         if structures:
             workchain = checked_label_class(label)
-            settings = workchain.get_protocol_inputs(protocol, overrides.get("label"), f"{where}.label")
+            settings = workchain.get_protocol_inputs(protocol, parts.get("label"), f"{where}.label")
             preprocess["parameters"] = {"cutoff": settings.get("pair_cutoff"), **preprocess.get("parameters", {})}
             design = design_of(inputs.get("perturbation"))
             check_sizes(structures, design)
@@ -94,7 +94,7 @@ class DatasetProtocolMixin(ProtocolMixin):
                 dft,
                 list(structures.values()),
                 protocol,
-                overrides.get("label"),
+                parts.get("label"),
                 options,
                 design.supercell if design else (1, 1, 1),
                 elements=design.new_elements if design else (),
@@ -102,7 +102,7 @@ class DatasetProtocolMixin(ProtocolMixin):
         if extend is not None:
             known = extend.manifest.source.get("preprocess", {})
             # Members of one dataset are cut off alike; a value that the user gives is checked against the earlier one.
-            given = overrides.get("preprocess", {}).get("parameters", {})
+            given = own.get("preprocess", {}).get("parameters", {})
             same = {key: known[key] for key in ("cutoff", "gauge") if key in known and key not in given}
             preprocess["parameters"] = {**preprocess.get("parameters", {}), **same}
         return {**values, "preprocess": job_inputs(engine, preprocess, job_options)}

@@ -10,7 +10,7 @@ from aiida.plugins import DataFactory
 
 from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.processes.ports import expose_inputs
-from aiida_deeph.processes.resumable import ABANDONED, reason_of
+from aiida_deeph.processes.resumable import ABANDONED
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_report import summarise
 from aiida_deeph.workflows.full_inputs import FullProtocolMixin, validate_full
@@ -67,13 +67,8 @@ class FullWorkChain(FullProtocolMixin, TargetPoolMixin, WorkChain):
     def inspect_dataset(self) -> ExitCode | None:
         """Attach the dataset."""
         node = self.ctx.dataset
-        for name in ("dataset", "dataset_folder"):
-            if name in node.outputs:
-                self.out(name, node.outputs[name])
-        if not node.is_finished_ok:
-            exit_code: ExitCode = self.exit_codes.ERROR_DATASET_FAILED.format(reason=reason_of(node))
-            return exit_code
-        return None
+        self.attach(node, "dataset", "dataset_folder")
+        return None if node.is_finished_ok else self.failure(self.exit_codes.ERROR_DATASET_FAILED, node)
 
     def run_train(self) -> ToContext:
         """Train and test."""
@@ -94,13 +89,8 @@ class FullWorkChain(FullProtocolMixin, TargetPoolMixin, WorkChain):
     def inspect_train(self) -> ExitCode | None:
         """Attach the model, also of a training that failed half-way."""
         node = self.ctx.train
-        for name in ("model", "history", "evaluation", "errors"):
-            if name in node.outputs:
-                self.out(name, node.outputs[name])
-        if not node.is_finished_ok:
-            exit_code: ExitCode = self.exit_codes.ERROR_TRAINING_FAILED.format(reason=reason_of(node))
-            return exit_code
-        return None
+        self.attach(node, "model", "history", "evaluation", "errors")
+        return None if node.is_finished_ok else self.failure(self.exit_codes.ERROR_TRAINING_FAILED, node)
 
     # the pool of targets and validation structures
 

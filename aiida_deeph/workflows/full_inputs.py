@@ -15,11 +15,10 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.split import check_split
 from aiida_deeph.processes.builder import codes_of, filled_builder
 from aiida_deeph.processes.folders import without_stash
-from aiida_deeph.processes.protocol import ProtocolMixin
-from aiida_deeph.workflows.bands import BandsWorkChain
+from aiida_deeph.processes.protocol import ProtocolMixin, split_overrides
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.dataset_inputs import elements_of, n_members
-from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.workflows.target import step_inputs
 from aiida_deeph.workflows.target_pool import validate_targets
 from aiida_deeph.workflows.train import TrainWorkChain
 
@@ -78,33 +77,25 @@ class FullProtocolMixin(ProtocolMixin):
         :raises InputError: anything that cannot run.
         """
         engine, _ = codes_of(codes)
-        own = {
-            key: value
-            for key, value in (overrides or {}).items()
-            if key not in ("dataset", "train", "predict", "bands")
-        }
+        own, parts = split_overrides(overrides, "dataset", "train", "predict", "bands")
         inputs = cls.get_protocol_inputs(protocol, own)
-        nested = {key: (overrides or {}).get(key) for key in ("dataset", "train", "predict", "bands")}
         dataset = DatasetWorkChain.dataset_inputs(
-            codes, structures, protocol, nested["dataset"], options, label, "overrides.dataset", labels, extend
+            codes, structures, protocol, parts.get("dataset"), options, label, "overrides.dataset", labels, extend
         )
         options = without_stash(options)
         if basis is None and structures:
             workchain: type[LabelWorkChain] = checked_label_class(label)
             symbols = elements_of(structures, dataset.get("perturbation"), labels, extend)
             basis = workchain.overlap_basis(dataset["label"]["parameters"], symbols)
-        train = TrainWorkChain.train_inputs(engine, protocol, nested["train"], options, "overrides.train")
+        train = TrainWorkChain.train_inputs(engine, protocol, parts.get("train"), options, "overrides.train")
         message = check_split(n_members(dataset), train["train"].get("parameters", {}).get("split", {}))
         if message:
             raise InputError(message)
         values = {
             **inputs,
+            **step_inputs(engine, protocol, parts, options, basis),
             "dataset": dataset,
             "train": train,
-            "predict": PredictWorkChain.predict_inputs(
-                engine, protocol, nested["predict"], options, basis, "overrides.predict"
-            ),
-            "bands": BandsWorkChain.bands_inputs(engine, protocol, nested["bands"], options, "overrides.bands"),
             "targets": dict(targets or {}),
             "validation": dict(validation or {}),
             "reference_bands": dict(reference_bands or {}),

@@ -14,7 +14,7 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.overlap.basis import spec_forms
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.orbitals import orbitals_of_basis
-from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.model_basis import basis_of
@@ -44,13 +44,7 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         spec.input("model", valid_type=DeepHModelData, help="The trained model.")
         expose_inputs(spec, OverlapCalculation, namespace="overlap", exclude=("structure", "model"))
         expose_inputs(spec, PredictCalculation, namespace="predict", exclude=("model", "overlap", "overlap_folder"))
-        spec.input(
-            "max_attempts",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(4),
-            help="Runs of each job at most.",
-        )
+        value_input(spec, "max_attempts", orm.Int, "Runs of each job at most.", 4)
         spec.inputs.validator = cls._validate
         spec.outline(
             cls.setup,
@@ -84,19 +78,16 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def setup(self) -> None:
         """No attempt so far."""
-        self.ctx.overlap_attempts = 0
-        self.ctx.predict_attempts = 0
-        self.ctx.overlap_done = False
-        self.ctx.predict_done = False
         self.ctx.edges_per_chunk = None
+        self.ctx.overlap_attempts = self.ctx.predict_attempts = 0
 
     def overlap_missing(self) -> bool:
         """Whether the overlap is still to be computed."""
-        return not self.ctx.overlap_done
+        return "overlap" not in self.ctx or not self.ctx.overlap.is_finished_ok
 
     def prediction_missing(self) -> bool:
         """Whether H is still to be predicted."""
-        return not self.ctx.predict_done
+        return "predict" not in self.ctx or not self.ctx.predict.is_finished_ok
 
     def run_overlap(self) -> ToContext | ExitCode:
         """S(R) within the model's pair cutoffs, from the orbitals that its labels made if none were given."""
@@ -120,15 +111,10 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def inspect_overlap(self) -> ExitCode | None:
         """Go on, try again, or give up."""
-        node = self.ctx.overlap
-        if node.is_finished_ok:
-            self.ctx.overlap_done = True
-        elif node.exit_status not in RETRYABLE or self.ctx.overlap_attempts >= self.inputs.max_attempts.value:
-            exit_code: ExitCode = self.exit_codes.ERROR_OVERLAP_FAILED.format(
-                status=node.exit_status, message=node.exit_message
-            )
-            return exit_code
-        return None
+        node, attempts = self.ctx.overlap, self.ctx.overlap_attempts
+        if node.is_finished_ok or (node.exit_status in RETRYABLE and attempts < self.inputs.max_attempts.value):
+            return None
+        return self.failure(self.exit_codes.ERROR_OVERLAP_FAILED, node)
 
     def run_predict(self) -> ToContext:
         """H(R) from the overlap and the model."""
@@ -150,32 +136,21 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def inspect_predict(self) -> ExitCode | None:
         """Go on, try again with smaller chunks, or give up."""
-        node = self.ctx.predict
+        node, attempts = self.ctx.predict, self.ctx.predict_attempts
         if node.is_finished_ok:
-            self.ctx.predict_done = True
             return None
         if node.exit_status in OUT_OF_MEMORY:
             default = PredictCalculation.CONFIG.model_fields["edges_per_chunk"].default
             known = self.ctx.edges_per_chunk or self.inputs.predict.parameters.get("edges_per_chunk", default)
             self.ctx.edges_per_chunk = max(1, known // 4)
             self.report(f"out of memory: {self.ctx.edges_per_chunk} edges at a time")
-        if (
-            node.exit_status not in (*RETRYABLE, *OUT_OF_MEMORY)
-            or self.ctx.predict_attempts >= self.inputs.max_attempts.value
-        ):
-            exit_code: ExitCode = self.exit_codes.ERROR_PREDICTION_FAILED.format(
-                status=node.exit_status, message=node.exit_message
-            )
-            return exit_code
-        return None
+        if node.exit_status in (*RETRYABLE, *OUT_OF_MEMORY) and attempts < self.inputs.max_attempts.value:
+            return None
+        return self.failure(self.exit_codes.ERROR_PREDICTION_FAILED, node)
 
     def results(self) -> None:
         """Attach the prediction."""
-        node = self.ctx.predict
-        if "hamiltonian" in node.outputs:
-            self.out("hamiltonian", node.outputs.hamiltonian)
-        self.out("remote_folder", node.outputs.remote_folder)
-        self.out("output_parameters", node.outputs.output_parameters)
+        self.attach(self.ctx.predict, "hamiltonian", "remote_folder", "output_parameters")
 
     @classmethod
     def get_builder_from_protocol(

@@ -12,20 +12,50 @@ from aiida.plugins import DataFactory
 from pydantic import Field, field_validator, model_validator
 
 from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.registry import checked_label_class, label_class, validate_label_workchain
+from aiida_deeph.codes.registry import define_labelling, label_class, labelling_inputs
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.processes.builder import codes_of, filled_builder
 from aiida_deeph.processes.ports import expose_inputs
-from aiida_deeph.processes.protocol import ProtocolMixin
-from aiida_deeph.processes.resumable import ResumableMixin, reason_of
+from aiida_deeph.processes.protocol import ProtocolMixin, split_overrides
+from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.band_functions import band_kpoints, check_path, compare_band_structures
-from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain, output_types
+from aiida_deeph.workflows.bands import FOLDER_INPUTS, OTHERS, BandsWorkChain, output_types
 from aiida_deeph.workflows.model_basis import basis_of
 from aiida_deeph.workflows.predict import PredictWorkChain
 
 # Outputs of the observables beside the bands.
 OBSERVED = {label: kind for name in OTHERS for label, kind in output_types(name).items()}
+
+
+def define_steps(spec: ProcessSpec) -> None:
+    """The inputs `predict` and `bands`, those of the steps without the structure and the model."""
+    expose_inputs(spec, PredictWorkChain, namespace="predict", exclude=("structure", "model"))
+    given = (*FOLDER_INPUTS, "structure", "kpoints")
+    optional = {"required": False, "populate_defaults": False, "help": "Empty: H(R) alone."}
+    expose_inputs(spec, BandsWorkChain, namespace="bands", exclude=given, namespace_options=optional)
+
+
+def step_inputs(
+    engine: orm.AbstractCode,
+    protocol: str | None,
+    overrides: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+    basis: str | dict[str, str] | None,
+    model: orm.Data | None = None,
+) -> dict[str, Any]:
+    """The inputs `predict` and `bands` of a protocol as nested plain values.
+
+    :param overrides: of both; null in place of those of `bands` means H(R) alone.
+    :param basis: by default the one that the model's data name.
+    """
+    basis = basis or (basis_of(model) if model is not None else None)
+    where = "overrides.predict"
+    predict = PredictWorkChain.predict_inputs(engine, protocol, overrides.get("predict"), options, basis, where, model)
+    if "bands" in overrides and overrides["bands"] is None:
+        return {"predict": predict}
+    bands = BandsWorkChain.bands_inputs(engine, protocol, overrides.get("bands"), options, "overrides.bands")
+    return {"predict": predict, "bands": bands}
 
 
 class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
@@ -45,39 +75,14 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             required=False,
             help="Of the bands; else the path of `bands`.",
         )
-        expose_inputs(spec, PredictWorkChain, namespace="predict", exclude=("structure", "model"))
-        expose_inputs(
-            spec,
-            BandsWorkChain,
-            namespace="bands",
-            exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints"),
-            namespace_options={
-                "required": False,
-                "populate_defaults": False,
-                "help": "Empty: H(R) alone.",
-            },
-        )
+        define_steps(spec)
         spec.input(
             "reference_bands",
             valid_type=orm.BandsData,
             required=False,
             help="DFT bands that are known already, to compare with at their k-points; then nothing is labelled.",
         )
-        spec.input(
-            "label_workchain",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            required=False,
-            validator=validate_label_workchain,
-            help="Entry point of the workchain that computes the DFT bands, if they are wanted.",
-        )
-        expose_inputs(
-            spec,
-            LabelWorkChain,
-            namespace="label",
-            exclude=("structure", "bands_kpoints"),
-            namespace_options={"required": False, "populate_defaults": False},
-        )
+        define_labelling(spec, "Entry point of the workchain that computes the DFT bands, if they are wanted.")
         spec.inputs.validator = cls._validate
         spec.outline(
             cls.run_prediction,
@@ -154,11 +159,8 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         if reference is not None:
             self.out("dft_bands", reference)
         if not predicted.is_finished_ok:
-            exit_code: ExitCode = self.exit_codes.ERROR_PREDICTION_FAILED.format(reason=reason_of(predicted))
-            return exit_code
-        for name in ("hamiltonian", "remote_folder"):
-            if name in predicted.outputs:
-                self.out(name, predicted.outputs[name])
+            return self.failure(self.exit_codes.ERROR_PREDICTION_FAILED, predicted)
+        self.attach(predicted, "hamiltonian", "remote_folder")
         return None
 
     def _reference(self) -> orm.BandsData | None:
@@ -206,15 +208,11 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
     def results(self) -> ExitCode | None:
         """Attach bands and density of states; a failed label does not take them away."""
         label, bands = self.ctx.get("label"), self.ctx.bands
-        for name in ("bands", *OBSERVED, "output_parameters"):
-            if name in bands.outputs:
-                self.out(name, bands.outputs[name])
-        exit_code: ExitCode | None = None
+        self.attach(bands, "bands", *OBSERVED, "output_parameters")
         if not bands.is_finished_ok:
-            exit_code = self.exit_codes.ERROR_BANDS_FAILED.format(reason=reason_of(bands))
-        elif label is not None and not label.is_finished_ok:
-            exit_code = self.exit_codes.ERROR_LABEL_FAILED.format(reason=reason_of(label))
-        return exit_code
+            return self.failure(self.exit_codes.ERROR_BANDS_FAILED, bands)
+        failed = label is not None and not label.is_finished_ok
+        return self.failure(self.exit_codes.ERROR_LABEL_FAILED, label) if failed else None
 
     @classmethod
     def get_builder_from_protocol(
@@ -239,24 +237,16 @@ class TargetWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         :raises InputError: anything that cannot run.
         """
         engine, dft = codes_of(codes)
-        nested = dict(overrides or {})
-        parts = {key: nested.pop(key, None) for key in ("predict", "bands", "label")}
+        own, parts = split_overrides(overrides, "predict", "bands", "label")
         values = {
-            **cls.get_protocol_inputs(protocol, nested),
+            **cls.get_protocol_inputs(protocol, own),
+            **step_inputs(engine, protocol, parts, options, basis, model),
             "structure": structure,
             "model": model,
             "reference_bands": reference_bands,
-            "predict": PredictWorkChain.predict_inputs(
-                engine, protocol, parts["predict"], options, basis or basis_of(model), "overrides.predict"
-            ),
-            "bands": BandsWorkChain.bands_inputs(engine, protocol, parts["bands"], options, "overrides.bands"),
         }
         if label is not None:
-            workchain = checked_label_class(label)
-            values["label_workchain"] = label
-            values["label"] = workchain.label_inputs(
-                dft, [structure], protocol, parts["label"], options, where="overrides.label"
-            )
+            values |= labelling_inputs(label, dft, [structure], protocol, parts.get("label"), options)
         return filled_builder(cls, values)
 
 

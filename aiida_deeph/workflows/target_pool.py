@@ -12,13 +12,13 @@ from aiida.plugins import DataFactory
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.processes.pool import PoolMixin, at_most
-from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.ports import named_inputs, value_input
 from aiida_deeph.processes.resumable import reason_of
 from aiida_deeph.workflows.band_functions import check_path
 from aiida_deeph.workflows.bands import OTHERS, BandsWorkChain
 from aiida_deeph.workflows.dataset_inputs import validate_positive
 from aiida_deeph.workflows.predict import PredictWorkChain
-from aiida_deeph.workflows.target import OBSERVED, TargetSettings, TargetWorkChain, validate_settings
+from aiida_deeph.workflows.target import OBSERVED, TargetSettings, TargetWorkChain, define_steps, validate_settings
 
 # What a structure may yield; of a target without labelling the last two stay empty.
 RESULTS = ("hamiltonian", "bands", *OBSERVED, "dft_bands", "comparison")
@@ -36,49 +36,27 @@ class TargetPoolMixin(PoolMixin):
     @classmethod
     def define_targets(cls, spec: ProcessSpec) -> None:
         """The ports of what is done with a model."""
-        expose_inputs(spec, PredictWorkChain, namespace="predict", exclude=("structure", "model"))
-        expose_inputs(
+        define_steps(spec)
+        named_inputs(spec, "targets", orm.StructureData, "Large structures whose H, bands and DOS are wanted.")
+        named_inputs(spec, "validation", orm.StructureData, "Structures on which bands are compared with DFT.")
+        named_inputs(
             spec,
-            BandsWorkChain,
-            namespace="bands",
-            exclude=("hamiltonian", "hamiltonian_folder", "structure", "kpoints"),
-            namespace_options={"required": False, "populate_defaults": False, "help": "Empty: H(R) alone."},
-        )
-        spec.input_namespace(
-            "targets",
-            valid_type=orm.StructureData,
-            dynamic=True,
-            required=False,
-            help="Large structures whose H, bands and DOS are wanted.",
-        )
-        spec.input_namespace(
-            "validation",
-            valid_type=orm.StructureData,
-            dynamic=True,
-            required=False,
-            help="Structures on which bands are compared with DFT.",
-        )
-        spec.input_namespace(
             "kpoints",
-            valid_type=orm.KpointsData,
-            dynamic=True,
-            required=False,
-            help="k-points of the bands of a target or validation structure, by its name; else the path.",
+            orm.KpointsData,
+            "k-points of the bands of a target or validation structure, by its name; else the path.",
         )
-        spec.input_namespace(
+        named_inputs(
+            spec,
             "reference_bands",
-            valid_type=orm.BandsData,
-            dynamic=True,
-            required=False,
-            help="DFT bands of a validation structure, by its name, that are known already: it is not labelled then.",
+            orm.BandsData,
+            "DFT bands of a validation structure, by its name, that are known already: it is not labelled then.",
         )
-        spec.input_namespace(
+        named_inputs(
+            spec,
             "settings",
-            valid_type=orm.Dict,
-            dynamic=True,
-            required=False,
+            orm.Dict,
+            "What a target or validation structure, by its name, has otherwise than the rest: see TargetSettings.",
             validator=validate_settings,
-            help="What a target or validation structure, by its name, has otherwise than the rest: see TargetSettings.",
         )
         spec.input(
             "validation_mesh",
@@ -86,13 +64,13 @@ class TargetPoolMixin(PoolMixin):
             required=False,
             help="k-mesh of the SCF of validation structures; else that of the labels.",
         )
-        spec.input(
+        value_input(
+            spec,
             "max_concurrent",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(2),
+            orm.Int,
+            "Targets and validation structures at a time.",
+            2,
             validator=validate_positive,
-            help="Targets and validation structures at a time.",
         )
         spec.output_namespace(
             "hamiltonian",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, WorkChain, calcf
 from aiida.plugins import DataFactory
 
 from aiida_deeph.codes.label import LabelWorkChain
-from aiida_deeph.codes.registry import checked_label_class, validate_label_workchain
+from aiida_deeph.codes.registry import define_labelling, labelling_inputs
 from aiida_deeph.processes.builder import codes_of, filled_builder
-from aiida_deeph.processes.ports import expose_inputs
-from aiida_deeph.processes.protocol import ProtocolMixin
-from aiida_deeph.workflows.bands import BandsWorkChain
-from aiida_deeph.workflows.model_basis import basis_of
-from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.processes.ports import value_input
+from aiida_deeph.processes.protocol import ProtocolMixin, split_overrides
+from aiida_deeph.workflows.target import step_inputs
 from aiida_deeph.workflows.target_pool import TargetPoolMixin, validate_targets
 
 
@@ -38,27 +36,9 @@ class TargetsWorkChain(ProtocolMixin, TargetPoolMixin, WorkChain):
         super().define(spec)
         spec.input("model", valid_type=DataFactory("deeph.model"), help="The trained model.")
         cls.define_targets(spec)
-        spec.input(
-            "label_workchain",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            required=False,
-            validator=validate_label_workchain,
-            help="Entry point of the workchain that computes the DFT bands of validation structures.",
-        )
-        expose_inputs(
-            spec,
-            LabelWorkChain,
-            namespace="label",
-            exclude=("structure", "bands_kpoints"),
-            namespace_options={"required": False, "populate_defaults": False},
-        )
-        spec.input(
-            "group",
-            valid_type=orm.Str,
-            serializer=orm.to_aiida_type,
-            required=False,
-            help="Label of a group that takes the process of each structure as soon as it has ended.",
+        define_labelling(spec, "Entry point of the workchain that computes the DFT bands of validation structures.")
+        value_input(
+            spec, "group", orm.Str, "Label of a group that takes the process of each structure as soon as it has ended."
         )
         spec.inputs.validator = cls._validate
         spec.outline(cls.setup, while_(cls.pool_open)(cls.fill_pool), cls.results)
@@ -138,27 +118,18 @@ class TargetsWorkChain(ProtocolMixin, TargetPoolMixin, WorkChain):
         :raises InputError: anything that cannot run.
         """
         engine, dft = codes_of(codes)
-        nested = dict(overrides or {})
-        h_alone = "bands" in nested and nested["bands"] is None
-        parts = {key: nested.pop(key, None) for key in ("predict", "bands", "label")}
+        own, parts = split_overrides(overrides, "predict", "bands", "label")
         values: dict[str, Any] = {
-            **cls.get_protocol_inputs(protocol, nested),
+            **cls.get_protocol_inputs(protocol, own),
+            **step_inputs(engine, protocol, parts, options, basis, model),
             "model": model,
             "targets": dict(targets),
             "validation": dict(validation or {}),
             "reference_bands": dict(reference_bands or {}),
             "settings": {name: orm.Dict(dict(given)) for name, given in (settings or {}).items()},
             "group": group,
-            "predict": PredictWorkChain.predict_inputs(
-                engine, protocol, parts["predict"], options, basis or basis_of(model), "overrides.predict", model
-            ),
         }
-        if not h_alone:
-            values["bands"] = BandsWorkChain.bands_inputs(engine, protocol, parts["bands"], options, "overrides.bands")
         if label is not None:
-            compared: Sequence[orm.StructureData] = list((validation or {}).values())
-            values["label_workchain"] = label
-            values["label"] = checked_label_class(label).label_inputs(
-                dft, compared, protocol, parts["label"], options, where="overrides.label"
-            )
+            compared = list((validation or {}).values())
+            values |= labelling_inputs(label, dft, compared, protocol, parts.get("label"), options)
         return filled_builder(cls, values)

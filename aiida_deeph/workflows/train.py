@@ -24,7 +24,7 @@ from aiida_deeph.calculations.train import PROGRESS_FILE
 from aiida_deeph.engine.nn.config import DEFAULT as DEFAULT_NETWORK
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.options import GPUS
-from aiida_deeph.processes.ports import expose_inputs
+from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
 from aiida_deeph.processes.recovery import wait_for_space
 from aiida_deeph.processes.resumable import ResumableRestartMixin
@@ -52,13 +52,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         spec.input("dataset_folder", valid_type=REMOTE_FOLDERS, help="Where its members lie.")
         expose_inputs(spec, TrainCalculation, namespace="train", exclude=("dataset", "dataset_folder"))
         expose_inputs(spec, EvaluateCalculation, namespace="evaluate", exclude=("dataset", "dataset_folder", "model"))
-        spec.input(
-            "max_divergences",
-            valid_type=orm.Int,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(3),
-            help="Restarts after a divergence.",
-        )
+        value_input(spec, "max_divergences", orm.Int, "Restarts after a divergence.", 3)
         spec.input(
             "learning_rate_factor",
             valid_type=orm.Float,
@@ -241,11 +235,9 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """Attach the errors."""
         node = self.ctx.evaluate
         if not node.is_finished_ok:
-            exit_code: ExitCode = self.exit_codes.ERROR_EVALUATION_FAILED.format(status=node.exit_status)
-            return exit_code
+            return self.failure(self.exit_codes.ERROR_EVALUATION_FAILED, node)
         self.out("evaluation", node.outputs.output_parameters)
-        if "errors" in node.outputs:
-            self.out("errors", node.outputs.errors)
+        self.attach(node, "errors")
         return None
 
     @classmethod

@@ -153,8 +153,7 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
         again = (*RETRYABLE, OUT_OF_WALLTIME, *self.out_of_walltime, *self.incomplete)
         if node.is_finished_ok or (node.exit_status in again and self.ctx.bands_attempts <= self.max_retries):
             return None
-        failed: ExitCode = self.exit_codes.ERROR_BANDS_FAILED.format(status=node.exit_status, message=node.exit_message)
-        return failed
+        return self.failure(self.exit_codes.ERROR_BANDS_FAILED, node)
 
     def get_outputs(self, node: orm.CalcJobNode) -> dict[str, orm.Node]:
         """The outputs of the SCF, and the bands."""

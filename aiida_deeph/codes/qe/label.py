@@ -264,7 +264,7 @@ class QeLabelWorkChain(LabelWorkChain):
         node = self.ctx.hpro
         bands = self.ctx.get("bands")
         if bands is not None and not bands.is_finished_ok:
-            return self.exit_codes.ERROR_BANDS_FAILED.format(status=bands.exit_status, message=bands.exit_message)
+            return self.failure(self.exit_codes.ERROR_BANDS_FAILED, bands)
         missing = missing_files(node) if node.is_finished_ok else []
         if node.is_finished_ok and not missing and not found_no_space(node):
             self.ctx.projected = True
@@ -282,7 +282,7 @@ class QeLabelWorkChain(LabelWorkChain):
         elif node.exit_status in (OUT_OF_WALLTIME, *self.out_of_walltime) and "max_wallclock_seconds" in options:
             options["max_wallclock_seconds"] *= 2
         elif node.exit_status not in (OUT_OF_WALLTIME, *self.out_of_walltime, *RETRYABLE, *self.incomplete):
-            return self.exit_codes.ERROR_PROJECTION_FAILED.format(status=node.exit_status, message=node.exit_message)
+            return self.failure(self.exit_codes.ERROR_PROJECTION_FAILED, node)
         if self.ctx.n_projections - self.ctx.get("n_waited", 0) > self.max_retries:
             if missing:
                 return self.exit_codes.ERROR_FILES_MISSING.format(files=", ".join(missing))
