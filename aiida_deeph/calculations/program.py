@@ -25,6 +25,7 @@ from aiida.engine import CalcJob
 from aiida.orm import AbstractCode, Dict, InstalledCode, RemoteData, load_node
 from plumpy.persistence import LoadSaveContext
 
+from aiida_deeph.calculations.daemon import attend
 from aiida_deeph.calculations.validation import runs_engine
 
 # Extra of a code on another machine: what `ask_program` has found there.
@@ -41,6 +42,11 @@ class ProgramCalcJob(CalcJob):
 
     def __init__(self, inputs: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(self.hashed_inputs(dict(inputs or {})), *args, **kwargs)
+
+    def init(self) -> None:
+        """As of every process; its worker gets what it needs."""
+        super().init()
+        attend(self)
 
     def load_instance_state(self, saved_state: Any, load_context: LoadSaveContext) -> None:
         """Attach the folder if it is missing: AiiDA marks a job as uploaded before it stores that output, and does not

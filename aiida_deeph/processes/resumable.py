@@ -11,6 +11,7 @@ from aiida.common.links import LinkType
 from aiida.engine import ExitCode, Process, ProcessState, ToContext, append_
 from kiwipy.communications import UnroutableError
 
+from aiida_deeph.calculations.daemon import attend
 from aiida_deeph.processes.aiida_internals import ConnectionClosed, RestartHost, WorkChainHost
 
 # Extra of a child that never began, and why: the step that submitted it was killed before the daemon knew of it.
@@ -63,6 +64,11 @@ class ResumableMixin(WorkChainHost):
     submitted are already linked to the parent, so that looking them up by their label makes the step safe to repeat.
     The last of them may have been cut off before the daemon knew of it: it is abandoned and submitted again.
     """
+
+    def init(self) -> None:
+        """As of every process; its worker gets what it needs."""
+        super().init()
+        attend(self)
 
     def child(self, label: str) -> orm.ProcessNode | None:
         """The child that was called under this label, if there is one that was not abandoned."""

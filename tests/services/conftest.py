@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 
 from tests.services.cluster import Cluster, missing_programs
 from tests.services.production import Production, production_profile
-from tests.services.tiny import label_builder, pipeline_builder, train_builder
+from tests.services.tiny import LONG, label_builder, pipeline_builder, train_builder
 
 REQUIRE_ALL = os.environ.get("AIIDA_DEEPH_REQUIRE_ALL") == "1"
 
@@ -81,6 +81,12 @@ def pipeline(production: Production, engine: orm.InstalledCode) -> orm.WorkChain
     return production.wait(production.submit(pipeline_builder(engine)), 400)
 
 
+@pytest.fixture(scope="package")
+def long_training(production: Production, engine: orm.InstalledCode, pipeline: orm.WorkChainNode) -> orm.WorkChainNode:
+    """A long training on the pipeline's dataset that nothing has happened to, as submitted."""
+    return production.submit(train_builder(engine, pipeline, LONG))
+
+
 @dataclass(frozen=True)
 class Overtime:
     """Workflows whose first job SLURM ends at its walltime."""
@@ -97,7 +103,7 @@ def overtime(production: Production, engine: orm.InstalledCode, pipeline: orm.Wo
     minute = {"max_wallclock_seconds": 60}
     label = production.submit(label_builder(engine, **minute, prepend_text=idle))
     # Without its own limit it would stop by itself in time.
-    training = production.submit(train_builder(engine, pipeline, {"max_seconds": 3600.0}, minute))
+    training = production.submit(train_builder(engine, pipeline, {**LONG, "max_seconds": 3600.0}, minute))
     job = production.training_at(training, 1, 2)
     number = job.get_job_id()
     stopped = production.cluster.slurm.processes(number)

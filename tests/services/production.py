@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,10 +275,11 @@ def children(pid: int) -> list[int]:
 
 
 def kill(pids: list[int]) -> None:
-    """SIGKILL, and wait until they are gone."""
-    known = {pid: started_at(pid) for pid in pids}
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    """SIGKILL, and wait until they are gone; some may have gone before."""
+    known = {pid: start for pid in pids if (start := started_at(pid)) is not None}
+    for pid in known:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: all(started_at(pid) != start for pid, start in known.items()), 60, "killed processes are gone")
 
 

@@ -15,7 +15,7 @@ from aiida.plugins import CalculationFactory
 from safetensors.numpy import load as load_tensors
 
 from aiida_deeph.workflows.train import TrainWorkChain
-from tests.services.tiny import TRAINING, WALLTIME, train_builder, weights
+from tests.services.tiny import LONG, TRAINING, WALLTIME, train_builder, weights
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -32,8 +32,8 @@ END
 """
 
 
-def test_cancelled_and_killed_training_ends_as_if_nothing_had_happened(production, engine, pipeline):
-    node = production.submit(train_builder(engine, pipeline))
+def test_cancelled_and_killed_training_ends_as_if_nothing_had_happened(production, engine, pipeline, long_training):
+    node = production.submit(train_builder(engine, pipeline, LONG))
     slurm = production.cluster.slurm
     # scancel sends SIGTERM: a checkpoint is written.
     first = production.training_at(node, 1, 2)
@@ -51,8 +51,8 @@ def test_cancelled_and_killed_training_ends_as_if_nothing_had_happened(productio
     assert second.exit_status == 400, second.exit_message
     assert second.inputs.restart_folder.creator.pk == first.pk
     assert third.inputs.restart_folder.creator.pk == second.pk
-    assert weights(node) == weights(pipeline)
-    assert len(node.outputs.history.get_array("epoch")) == TRAINING["epochs"]
+    assert weights(node) == weights(production.wait(long_training))
+    assert len(node.outputs.history.get_array("epoch")) == LONG["epochs"]
 
 
 @pytest.fixture(scope="module")

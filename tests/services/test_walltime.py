@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.services.tiny import TRAINING, weights
+from tests.services.tiny import LONG, weights
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
-def test_training_goes_on_from_the_checkpoint_that_it_wrote_at_its_walltime(production, pipeline, overtime):
+def test_training_goes_on_from_the_checkpoint_that_it_wrote_at_its_walltime(production, long_training, overtime):
     node = production.wait(overtime.training, 300)
     assert node.is_finished_ok, production.tree(node)
     first, second = production.jobs(node, "TrainCalculation")
@@ -17,8 +17,8 @@ def test_training_goes_on_from_the_checkpoint_that_it_wrote_at_its_walltime(prod
     # SIGTERM came, and there was time for a checkpoint before SIGKILL.
     assert first.outputs.output_parameters["reason"] == "SIGTERM"
     assert second.inputs.restart_folder.creator.pk == first.pk
-    assert len(node.outputs.history.get_array("epoch")) == TRAINING["epochs"]
-    assert weights(node) == weights(pipeline)
+    assert len(node.outputs.history.get_array("epoch")) == LONG["epochs"]
+    assert weights(node) == weights(production.wait(long_training))
 
 
 def test_label_gets_twice_the_time(production, overtime):

@@ -32,6 +32,8 @@ TRAINING = {
     "threads": 1,
     "split": {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 1},
 }
+# Takes fifteen seconds: time to do something to it while it runs.
+LONG = {"epochs": 300}
 SCF = {"basis": "gth-szv", "ke_cutoff": 20.0, "conv_tol": 1e-7, "threads": 1}
 # SLURM's clock ticks in minutes.
 WALLTIME = {"max_wallclock_seconds": 600}
