@@ -11,6 +11,7 @@ from aiida.orm import ArrayData
 from aiida_deeph.calculations.metrics import parse_rows
 from aiida_deeph.calculations.train import METRICS_FILE, MODEL, REPORT_FILE
 from aiida_deeph.data.model import DeepHModelData
+from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.parsers.base import EngineParser, InvalidOutputError, MissingOutputError
 
 UNITS = {
@@ -32,12 +33,15 @@ class TrainParser(EngineParser):
         rows = parse_rows(self._text(METRICS_FILE) or "")
         if rows:
             self.out("history", history(rows))
+        model_is_missing = False
         try:
             self.out("model", DeepHModelData(self.temporary_folder(MODEL)))
         except MissingOutputError:
             model_is_missing = True
-        else:
-            model_is_missing = False
+        except DeepHError:
+            # Its weights and their description are two files: a kill between them is survived by the checkpoint.
+            if self._text(REPORT_FILE) is not None:
+                raise
         report = self.read_json(REPORT_FILE)
         self.out_parameters(report)
         status = report.get("status")

@@ -170,6 +170,13 @@ def test_train_whose_model_is_damaged(parse, trained):
     assert "model" not in outputs and "history" in outputs
 
 
+def test_train_killed_between_the_two_files_of_a_model_is_retryable(parse, trained):
+    (trained / "model" / "weights.safetensors").write_bytes(b"newer")
+    outputs, node = parse("deeph.train", {"metrics.jsonl": METRICS}, temporary=trained)
+    assert node.exit_status == 400
+    assert "history" in outputs and "model" not in outputs
+
+
 def test_train_without_model(parse, tmp_path):
     _, node = parse("deeph.train", {"train.json": report("finished")}, temporary=tmp_path)
     assert node.exit_status == 400 and "model is missing" in node.exit_message
