@@ -19,6 +19,7 @@ from aiida.orm import (
     StructureData,
 )
 
+from aiida_deeph.calculations.space import watch_space
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.structure import write_structure
@@ -91,7 +92,7 @@ class Staging:
         info.codes_info = [run]
         info.local_copy_list, info.remote_symlink_list = self._copied, self._linked
         info.retrieve_list, info.retrieve_temporary_list = self._retrieved, self._parsed
-        return info
+        return watch_space(info)
 
     def _path(self, name: str) -> Path:
         return Path(self._folder.get_abs_path(name))

@@ -12,6 +12,7 @@ from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import AbstractCode, Dict, SinglefileData
 
 from aiida_deeph.calculations.program import ProgramCalcJob
+from aiida_deeph.calculations.space import watch_space
 from aiida_deeph.calculations.validation import check_remote_folders
 from aiida_deeph.engine.errors import DeepHError, InputError
 
@@ -109,7 +110,7 @@ class ProgramCalculation(ProgramCalcJob):
         info.remote_copy_list = []
         info.remote_symlink_list = []
         info.retrieve_list = [self.STDOUT_FILE, self.STDERR_FILE, *retrieve]
-        return info
+        return watch_space(info)
 
 
 def code_validator(program: str, *plugins: str) -> Callable[..., str | None]:

@@ -19,17 +19,18 @@ from aiida.engine import (
     while_,
 )
 
-from aiida_deeph.calculations.program import with_program
+from aiida_deeph.calculations.program import ProgramCalcJob, with_program
+from aiida_deeph.calculations.space import found_no_space
 from aiida_deeph.calculations.validation import runs_engine
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.builder import filled_builder
-from aiida_deeph.processes.folders import found_no_space, label_options, missing_files, validate_stash
+from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.ports import named_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
-from aiida_deeph.processes.recovery import ScfRecoveryMixin, wait_for_space
+from aiida_deeph.processes.recovery import ScfRecoveryMixin, pause_for_room
 from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 
@@ -202,7 +203,9 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
     @classmethod
     def job_settings(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Code and metadata of a job that leaves the raw files."""
-        given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files), inputs["code"])
+        watched = issubclass(cls._process_class, ProgramCalcJob)
+        given = label_options(inputs.get("options", {}), cls.record.raw_files, watched=watched)
+        given = with_program(given, inputs["code"])
         return {"code": inputs["code"], "metadata": {"options": scheduler_options(given, inputs["code"])}}
 
     @classmethod
@@ -245,7 +248,8 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         if not node.is_finished_ok or self.is_unconverged(node):
             return None
         if found_no_space(node):
-            return wait_for_space(self, node)
+            pause_for_room(self, node)
+            return ProcessHandlerReport(True)
         files = self.missing(node)
         if not files:
             return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aiida_deeph.codes.job import ProgramCalculation
 from aiida_deeph.engine.dft.record import RESULT_UNITS
 from aiida_deeph.parsers.bandsdata import make_bands
-from aiida_deeph.parsers.base import EngineParser
+from aiida_deeph.parsers.base import NO_SPACE_WORDS, EngineParser
 
 Messages = tuple[tuple[str, str], ...]
 
@@ -22,7 +22,7 @@ Messages = tuple[tuple[str, str], ...]
 CUT_OFF: Messages = (
     (r"DUE TO TIME LIMIT|walltime .*exceeded|TERM_RUNLIMIT|reached (hard|soft)? ?.*(h|s)_rt", "ERROR_OUT_OF_WALLTIME"),
     (r"out of memory|oom.kill|Unable to allocate|Cannot allocate memory|std::bad_alloc", "ERROR_OUT_OF_MEMORY"),
-    (r"No space left on device|Disk quota exceeded", "ERROR_NO_SPACE"),
+    (NO_SPACE_WORDS, "ERROR_NO_SPACE"),
 )
 CRASHED: Messages = (
     (r"Segmentation fault|[Ss]ignal:? \d+|MPI_ABORT|Aborted|Floating point exception", "ERROR_CRASHED"),

@@ -118,11 +118,14 @@ def raise_if_machine_failed(error: BaseException) -> None:
 
 def as_one_line(error: BaseException) -> DeepHError:
     """Any exception as an error with a clear line: what went wrong, and where."""
-    if isinstance(error, DeepHError):
+    # What a reader calls unreadable may be a disk that fails.
+    if isinstance(error, DeepHError) and not isinstance(error.__cause__ or error.__context__, OSError):
         return error
     failure = machine_failure(error)
     if failure is not None:
         return failure
+    if isinstance(error, DeepHError):
+        return error
     if isinstance(error, RecursionError):
         return InputError("input is nested too deeply", expected="a file of this program's kind")
     if isinstance(error, OSError):

@@ -8,6 +8,7 @@ killed.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -20,22 +21,26 @@ from aiida.engine import ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
 
+from aiida_deeph.calculations.space import says_no_space
 from aiida_deeph.calculations.staging import STDERR_FILE
-from aiida_deeph.engine.errors import DeepHError
+from aiida_deeph.engine.errors import MACHINE_ERRORS, DeepHError
 
 ENGINE_LINE = re.compile(r"^deeph-engine: (?P<message>.+)$", re.MULTILINE)
+# What the system says where no other input would help: nothing goes on before somebody has mended the machine.
+NO_SPACE_WORDS = "|".join(sorted({text for number, text in MACHINE_ERRORS.items() if number != errno.ENOMEM}))
 # Messages of the engine, of Python, torch and the shell -> exit code; the first that is found counts.
 MESSAGES: tuple[tuple[str, str], ...] = (
-    (r"out of memory|unexpected MemoryError|Unable to allocate|can't allocate memory", "ERROR_OUT_OF_MEMORY"),
+    (r"out of memory|unexpected MemoryError|Unable to allocate|[Cc]an(no|')t allocate memory", "ERROR_OUT_OF_MEMORY"),
     # What schedulers write of a job that they killed, where their accounting does not tell.
     (r"oom.?kill|out-of-memory handler|[Ee]xceeded (job |step )?memory limit|TERM_MEMLIMIT", "ERROR_OUT_OF_MEMORY"),
-    (
-        r"No space left on device|Disk quota exceeded|File too large|errno = (5|27|28|122)|Input/output error",
-        "ERROR_NO_SPACE",
-    ),
+    (rf"{NO_SPACE_WORDS}|errno = (5|27|28|122)\b", "ERROR_NO_SPACE"),
     (r"^deeph-engine: wrong input: ", "ERROR_INPUT_REFUSED"),
     (r"^deeph-engine: |command not found|Permission denied|^Error: |Traceback", "ERROR_ENGINE_FAILED"),
 )
+
+
+# Exit statuses that a full disk may be behind: the engine failed, an output is damaged or missing.
+UNEXPLAINED = (310, 320, 400)
 
 
 class MissingOutputError(Exception):
@@ -63,6 +68,9 @@ class EngineParser(Parser):
             verdict = self.failure(f"{error} is missing")
         except (InvalidOutputError, DeepHError) as error:
             verdict = self.exit_codes.ERROR_OUTPUT_INVALID.format(message=error)
+        said = self._text(self.node.get_option("scheduler_stdout") or "")
+        if verdict is not None and verdict.status in UNEXPLAINED and says_no_space(said):
+            verdict = self.exit_codes.ERROR_NO_SPACE.format(message=verdict.message)
         return self._scheduler_verdict() or verdict
 
     @abstractmethod

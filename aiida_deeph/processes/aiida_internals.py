@@ -23,6 +23,7 @@ from aiida.engine import (
 )
 from aiida.engine.daemon.client import DaemonClient
 from aiida.manage.configuration import get_profile
+from plumpy import workchains
 from plumpy.persistence import LoadSaveContext
 from plumpy.processes import ConnectionClosed as ConnectionClosed  # type: ignore[attr-defined]
 
@@ -81,6 +82,67 @@ class WaitForFirstMixin(WorkChainHost):
         first = any(one.key.startswith(FIRST) for one in self._awaitables)
         if first and self.state == ProcessState.WAITING:
             self.resume()
+
+
+class OutlineMixin(WorkChainHost):
+    """For WorkChains: a checkpoint of an earlier version, whose outline was another one, is continued.
+
+    AiiDA finds the step of a checkpoint by its place. Where the outline has changed there, the step of the same name
+    counts, or else the first one: steps may be repeated, and find again what was submitted before.
+    """
+
+    def load_instance_state(self, saved_state: Any, load_context: LoadSaveContext) -> None:
+        """Take up the step that the checkpoint means."""
+        saved = saved_state.get(self._STEPPER_STATE)
+        outline: Any = self.spec().get_outline()
+        changed = saved is not None and not _fits(outline, saved)
+        plain = {key: value for key, value in saved_state.items() if not changed or key != self._STEPPER_STATE}
+        super().load_instance_state(plain, load_context)  # type: ignore[no-untyped-call]
+        if changed:
+            self._stepper = _stepper_at(outline, self, _step_of(saved)) or outline.create_stepper(self)
+
+
+def _parts(instruction: Any) -> list[Any]:
+    """What an instruction of an outline consists of, by the place that a checkpoint names; none of a single step."""
+    if isinstance(instruction, workchains._Block):
+        return list(instruction)
+    if isinstance(instruction, workchains._If):
+        return [conditional.body for conditional in instruction]
+    return [instruction.body] if isinstance(instruction, workchains._While) else []
+
+
+def _fits(instruction: Any, saved: Mapping[str, Any]) -> bool:
+    """Whether a saved stepper belongs to an instruction."""
+    parts, name = _parts(instruction), saved.get("_fn")
+    if not parts or name is not None:
+        return not parts and name == instruction._fn.__name__
+    place, inner = saved.get("_pos", 0), saved.get(workchains.STEPPER_STATE)
+    if ("_pos" in saved) == isinstance(instruction, workchains._While):
+        return False
+    return inner is None or (place < len(parts) and _fits(parts[place], inner))
+
+
+def _step_of(saved: Mapping[str, Any] | None) -> str | None:
+    """Name of the step that a saved stepper stands at, if it stands at one."""
+    while saved is not None and "_fn" not in saved:
+        saved = saved.get(workchains.STEPPER_STATE)
+    return None if saved is None else saved["_fn"]
+
+
+def _stepper_at(instruction: Any, process: WorkChain, name: str | None) -> Any:
+    """A stepper that stands at the step of a name; None if there is no such step below an instruction."""
+    parts = _parts(instruction)
+    if not parts:
+        return instruction.create_stepper(process) if instruction._fn.__name__ == name else None
+    for place, part in enumerate(parts):
+        inner = _stepper_at(part, process, name)
+        if inner is not None:
+            stepper = instruction.create_stepper(process)
+            stepper._child_stepper = inner
+            if not isinstance(instruction, workchains._While):
+                stepper._pos = place
+            return stepper
+    return None
 
 
 def awaitable(pk: int) -> Awaitable:

@@ -12,13 +12,11 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_deeph.calculations.folders import OUTPUT
+from aiida_deeph.calculations.space import reserving, room
 from aiida_deeph.engine.errors import InputError
 
 STASH, RETRIEVE = "stash", "additional_retrieve_list"
 MISSING = "missing file: "
-NO_SPACE = "no space left for files"
-# Bytes that a job holds from its beginning: given back at its end, they let it say that the disk is full.
-RESERVED, RESERVE, PROBE = 65536, ".reserve", ".probe"
 
 
 class Keep(StrEnum):
@@ -87,16 +85,19 @@ def kept_options(options: Mapping[str, Any], files: Sequence[str], keep: Keep) -
     return {**options, RETRIEVE: [*known, *(name for name in files if name not in known)]}
 
 
-def label_options(options: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+def label_options(options: Mapping[str, Any], files: Sequence[str], *, watched: bool = False) -> dict[str, Any]:
     """Options of a DFT job: its raw files are looked for when it has run, and stashed if asked for.
 
     :param files: patterns of the raw files.
+    :param watched: the job looks by itself whether its disk is full.
     """
     result = {**options, **stash_of(options, files)}
-    if files:
-        for name, text in (("append_text", checking(files)), ("prepend_text", reserving())):
-            given = result.get(name)
-            result[name] = f"{given}\n{text}" if given else text
+    texts = {"append_text": checking(files)} if files else {}
+    if files and not watched:
+        texts = {"append_text": f"{room()}\n{checking(files)}", "prepend_text": reserving()}
+    for name, text in texts.items():
+        given = result.get(name)
+        result[name] = f"{given}\n{text}" if given else text
     return result
 
 
@@ -105,24 +106,9 @@ def without_raw_files(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (options or {}).items() if key not in (STASH, RETRIEVE)}
 
 
-def reserving() -> str:
-    """Shell line at the beginning of a job script that keeps some bytes of the disk."""
-    return f"head -c {RESERVED} /dev/zero > {RESERVE}"
-
-
-def room() -> str:
-    """Shell lines that say so if the disk is full: some programs end as if all were well."""
-    probe = f"head -c {4 * RESERVED} /dev/zero > {PROBE}"
-    return f'rm -f {RESERVE}\n{{ {probe}; }} 2>/dev/null || full=1\nrm -f {PROBE}\n[ -z "$full" ] || echo "{NO_SPACE}"'
-
-
 def checking(files: Iterable[str]) -> str:
-    """Shell lines at the end of a job script that name each file that is missing or empty.
-
-    They write to the standard output of the job script, which every scheduler keeps and AiiDA always retrieves; nothing
-    is asked of the cluster afterwards, and nothing is written if all is well.
-    """
-    lines = [room()]
+    """Shell lines at the end of a job script that name each file that is missing or empty, on its standard output."""
+    lines = []
     for pattern in files:
         path = PurePosixPath(pattern)
         found = f"find ./{shlex.quote(str(path.parent))} -maxdepth 1 -name {shlex.quote(path.name)} -size +0c"
@@ -134,11 +120,6 @@ def missing_files(node: orm.CalcJobNode) -> list[str]:
     """Files that a job did not leave, by its own last words; none if it was cut off before it could say so."""
     text = node.get_scheduler_stdout() or ""
     return [line.removeprefix(MISSING) for line in text.splitlines() if line.startswith(MISSING)]
-
-
-def found_no_space(node: orm.CalcJobNode) -> bool:
-    """Whether a job ended on a full disk, by its own last words."""
-    return NO_SPACE in (node.get_scheduler_stdout() or "").splitlines()
 
 
 def lasting_folder(outputs: Any) -> orm.Data:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, ProcessSpec, WorkChain, process_handler
+from aiida.engine import ProcessHandlerReport, ProcessSpec, WorkChain, process_handler
 
-from aiida_deeph.processes.folders import found_no_space
+from aiida_deeph.calculations.space import found_no_space
 from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 # Verdicts of the scheduler that say nothing about the input: the same job may well succeed at the next try. A cancelled
@@ -16,22 +16,26 @@ OUT_OF_WALLTIME = 120
 RETRYABLE = (100, 140)
 
 
-def pause_for_space(process: WorkChain, node: orm.CalcJobNode) -> None:
-    """Pause a process whose job found its disk full: what would be submitted next would only fail too."""
+# What a job ends with whose machine had no room for it, and where nothing smaller can be tried: the same job may well
+# succeed once there is some.
+NO_SPACE, OUT_OF_MEMORY = 440, 430
+NO_ROOM = {NO_SPACE: "no space left", OUT_OF_MEMORY: "out of memory"}
+
+
+def pause_for_room(process: WorkChain, node: orm.CalcJobNode) -> None:
+    """Pause a process whose job found no room on its machine: what would be submitted next would only fail too.
+
+    Once there is room, `verdi process play` lets the process go on, and the caller runs the job again.
+    """
     assert node.computer is not None
-    process.report(
-        f"no space left for {node.process_label}<{node.pk}> on {node.computer.label}: make room there, then "
-        f"`verdi process play {process.node.pk}`"
-    )
-    process.pause(f"no space left on {node.computer.label}")
-
-
-def wait_for_space(process: BaseRestartWorkChain, node: orm.CalcJobNode) -> ProcessHandlerReport:
-    """The same as the verdict of a handler: once there is room, the job runs again."""
     # Not to be taken from the cache by anyone.
     node.base.caching.is_valid_cache = False
-    pause_for_space(process, node)
-    return ProcessHandlerReport(True)
+    what, where = NO_ROOM.get(node.exit_status or 0, NO_ROOM[NO_SPACE]), node.computer.label
+    process.report(
+        f"{what} for {node.process_label}<{node.pk}> on {where}: make room there, then "
+        f"`verdi process play {process.node.pk}`"
+    )
+    process.pause(f"{what} on {where}")
 
 
 class ScfRecoveryMixin(ResumableRestartMixin):
@@ -97,8 +101,10 @@ class ScfRecoveryMixin(ResumableRestartMixin):
     @process_handler(priority=350)
     def handle_no_space(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Disk full: wait until somebody has made room."""
-        full = node.exit_status in self.no_space or found_no_space(node)
-        return wait_for_space(self, node) if full else None
+        if node.exit_status not in self.no_space and not found_no_space(node):
+            return None
+        pause_for_room(self, node)
+        return ProcessHandlerReport(True)
 
     @process_handler(priority=300)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:

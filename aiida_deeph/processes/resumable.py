@@ -12,7 +12,7 @@ from aiida.engine import ExitCode, Process, ProcessState, ToContext, append_
 from kiwipy.communications import UnroutableError
 
 from aiida_deeph.calculations.daemon import attend
-from aiida_deeph.processes.aiida_internals import ConnectionClosed, RestartHost, WorkChainHost
+from aiida_deeph.processes.aiida_internals import ConnectionClosed, OutlineMixin, RestartHost
 
 # Extra of a child that never began, and why: the step that submitted it was killed before the daemon knew of it.
 ABANDONED = "deeph_abandoned"
@@ -57,7 +57,7 @@ def process_node(pk: int) -> orm.ProcessNode:
     return node
 
 
-class ResumableMixin(WorkChainHost):
+class ResumableMixin(OutlineMixin):
     """For WorkChains: a child is known by the label of its CALL link.
 
     A step that was killed half-way runs again from its beginning when the daemon is back; children that it had

@@ -18,6 +18,7 @@ from aiida_deeph.engine.observables.registry import OBSERVABLES, load_observable
 from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.processes.recovery import NO_ROOM, pause_for_room
 from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.band_functions import band_kpoints, check_path
 
@@ -173,9 +174,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         missing = [key for key in shares if key not in self.ctx]
         if missing:
             return missing
-        tries = self.ctx.get("tries", {})
-        known = [key for key in (*shares, name) if key in self.ctx]
-        stopped = [key for key in known if can_go_on(self.ctx[key]) and tries.get(key, 0) < MAX_RESTARTS]
+        stopped = [key for key in (*shares, name) if key in self.ctx and self._goes_on(key)]
         if stopped or name in self.ctx or not all(self.ctx[key].is_finished_ok for key in shares):
             return stopped
         return [name]
@@ -184,9 +183,24 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         """Whether any job is left to run."""
         return any(self.due(name) for name in self.wanted())
 
-    def run_jobs(self) -> ToContext:
-        """All jobs that shall run now, side by side."""
-        return ToContext(**{key: self._submit(name, key) for name in self.wanted() for key in self.due(name)})
+    def _goes_on(self, key: str) -> bool:
+        """Whether a job that ended shall be followed by another; having waited for room is no restart."""
+        restarts = self.ctx.get("tries", {}).get(key, 0) - len(self.ctx.get("waited", {}).get(key, ()))
+        return self.ctx[key].exit_status in NO_ROOM or (can_go_on(self.ctx[key]) and restarts < MAX_RESTARTS)
+
+    def run_jobs(self) -> ToContext | None:
+        """All jobs that shall run now, side by side; none before there is room on a machine that had none."""
+        due = {key: name for name in self.wanted() for key in self.due(name)}
+        waited = {**self.ctx.get("waited", {})}
+        ended = [(key, self.ctx[key]) for key in due if key in self.ctx and self.ctx[key].exit_status in NO_ROOM]
+        for key, node in ended:
+            if node.pk not in waited.get(key, ()):
+                waited[key] = [*waited.get(key, ()), node.pk]
+                pause_for_room(self, node)
+        if waited != self.ctx.get("waited", {}):
+            self.ctx.waited = waited
+            return None
+        return ToContext(**{key: self._submit(name, key) for key, name in due.items()})
 
     def _submit(self, name: str, key: str) -> orm.ProcessNode:
         """A job of an observable: one of its shares, or the whole, which joins them; goes on where one was stopped."""
@@ -208,7 +222,8 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             tries = {**self.ctx.get("tries", {})}
             tries[key] = tries.get(key, 0) + 1
             self.ctx.tries = tries
-            inputs["restart_folder"] = self.ctx[key].outputs.remote_folder
+            if "remote_folder" in self.ctx[key].outputs:
+                inputs["restart_folder"] = self.ctx[key].outputs.remote_folder
             link = f"{key}_{tries[key]:02d}"
             description = f"the k-points that are left, after exit status {self.ctx[key].exit_status}"
         return self.submit_once(job, inputs, name=link, label=name, description=description)

@@ -10,7 +10,7 @@ from aiida_deeph.calculations.staging import REMOTE_FOLDERS
 from aiida_deeph.codes.registry import DEFAULT_LABEL, define_labelling, label_class
 from aiida_deeph.processes.folders import Keep, lasting_folder, validate_keep
 from aiida_deeph.processes.ports import expose_inputs, named_inputs, value_input
-from aiida_deeph.processes.recovery import pause_for_space
+from aiida_deeph.processes.recovery import NO_ROOM, pause_for_room
 from aiida_deeph.workflows.dataset_inputs import (
     DatasetProtocolMixin,
     validate_dataset,
@@ -24,7 +24,6 @@ from aiida_deeph.workflows.dataset_report import report_dataset, report_failure
 PreprocessCalculation = CalculationFactory("deeph.preprocess")
 HamiltonianData, DatasetData = DataFactory("deeph.hamiltonian"), DataFactory("deeph.dataset")
 
-NO_SPACE = PreprocessCalculation.exit_codes.ERROR_NO_SPACE.status
 WARNING = 700
 
 
@@ -129,8 +128,8 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         return exit_code
 
     def preprocess_open(self) -> bool:
-        """Whether the labels are still to be converted: not yet, or the disk was full."""
-        return "preprocess" not in self.ctx or self.ctx.preprocess.exit_status == NO_SPACE
+        """Whether the labels are still to be converted: not yet, or the machine had no room."""
+        return "preprocess" not in self.ctx or self.ctx.preprocess.exit_status in NO_ROOM
 
     def run_preprocess(self) -> ToContext:
         """Read, check and convert all labels in one job, where they lie."""
@@ -154,9 +153,9 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         return ToContext(preprocess=node)
 
     def inspect_preprocess(self) -> None:
-        """Wait where the disk is full; all else is said with the results."""
-        if self.ctx.preprocess.exit_status == NO_SPACE:
-            pause_for_space(self, self.ctx.preprocess)
+        """Wait where the machine has no room; all else is said with the results."""
+        if self.ctx.preprocess.exit_status in NO_ROOM:
+            pause_for_room(self, self.ctx.preprocess)
 
     def results(self) -> ExitCode | None:
         """Attach the dataset."""

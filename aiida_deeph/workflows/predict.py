@@ -16,6 +16,7 @@ from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.orbitals import orbitals_of_basis
 from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin
+from aiida_deeph.processes.recovery import NO_ROOM, NO_SPACE, pause_for_room
 from aiida_deeph.processes.resumable import ResumableMixin
 from aiida_deeph.workflows.model_basis import basis_of
 
@@ -89,6 +90,15 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         """Whether H is still to be predicted."""
         return "predict" not in self.ctx or not self.ctx.predict.is_finished_ok
 
+    def wait_for_room(self, node: orm.CalcJobNode) -> None:
+        """Pause until the machine has room for a job."""
+        self.ctx.n_waited = self.ctx.get("n_waited", 0) + 1
+        pause_for_room(self, node)
+
+    def tried(self, attempts: int) -> bool:
+        """Whether a job was run as often as it may; to have waited for room is no attempt."""
+        return attempts - self.ctx.get("n_waited", 0) >= int(self.inputs.max_attempts.value)
+
     def run_overlap(self) -> ToContext | ExitCode:
         """S(R) within the model's pair cutoffs, from the orbitals that its labels made if none were given."""
         self.ctx.overlap_attempts += 1
@@ -111,8 +121,11 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def inspect_overlap(self) -> ExitCode | None:
         """Go on, try again, or give up."""
-        node, attempts = self.ctx.overlap, self.ctx.overlap_attempts
-        if node.is_finished_ok or (node.exit_status in RETRYABLE and attempts < self.inputs.max_attempts.value):
+        node = self.ctx.overlap
+        if node.exit_status in NO_ROOM:
+            self.wait_for_room(node)
+            return None
+        if node.is_finished_ok or (node.exit_status in RETRYABLE and not self.tried(self.ctx.overlap_attempts)):
             return None
         return self.failure(self.exit_codes.ERROR_OVERLAP_FAILED, node)
 
@@ -136,15 +149,18 @@ class PredictWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
 
     def inspect_predict(self) -> ExitCode | None:
         """Go on, try again with smaller chunks, or give up."""
-        node, attempts = self.ctx.predict, self.ctx.predict_attempts
+        node = self.ctx.predict
         if node.is_finished_ok:
+            return None
+        if node.exit_status == NO_SPACE:
+            self.wait_for_room(node)
             return None
         if node.exit_status in OUT_OF_MEMORY:
             default = PredictCalculation.CONFIG.model_fields["edges_per_chunk"].default
             known = self.ctx.edges_per_chunk or self.inputs.predict.parameters.get("edges_per_chunk", default)
             self.ctx.edges_per_chunk = max(1, known // 4)
             self.report(f"out of memory: {self.ctx.edges_per_chunk} edges at a time")
-        if node.exit_status in (*RETRYABLE, *OUT_OF_MEMORY) and attempts < self.inputs.max_attempts.value:
+        if node.exit_status in (*RETRYABLE, *OUT_OF_MEMORY) and not self.tried(self.ctx.predict_attempts):
             return None
         return self.failure(self.exit_codes.ERROR_PREDICTION_FAILED, node)
 

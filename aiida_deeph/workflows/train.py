@@ -26,7 +26,7 @@ from aiida_deeph.processes.builder import filled_builder, job_inputs
 from aiida_deeph.processes.options import GPUS
 from aiida_deeph.processes.ports import expose_inputs, value_input
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
-from aiida_deeph.processes.recovery import wait_for_space
+from aiida_deeph.processes.recovery import NO_ROOM, pause_for_room
 from aiida_deeph.processes.resumable import ResumableRestartMixin
 
 TrainCalculation = CalculationFactory("deeph.train")
@@ -67,8 +67,7 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             cls.setup,
             while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
             cls.results,
-            cls.run_evaluate,
-            cls.inspect_evaluate,
+            while_(cls.evaluation_open)(cls.run_evaluate, cls.inspect_evaluate),
         )
         spec.expose_outputs(TrainCalculation, include=("model", "history", "output_parameters"))
         spec.default_output_node = "output_parameters"
@@ -193,7 +192,8 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         """Nothing goes on until somebody has made room: wait for `verdi process play`."""
         if has_checkpoint(node):
             self._continue_from(node)
-        return wait_for_space(self, node)
+        pause_for_room(self, node)
+        return ProcessHandlerReport(True)
 
     @process_handler(priority=470)
     def handle_retryable(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
@@ -206,6 +206,10 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
             f"exit status {node.exit_status}: {'from the checkpoint' if has_checkpoint(node) else 'from the beginning'}"
         )
         return ProcessHandlerReport(True)
+
+    def evaluation_open(self) -> bool:
+        """Whether the model is still to be tested: not yet, or the machine had no room."""
+        return "evaluate" not in self.ctx or self.ctx.evaluate.exit_status in NO_ROOM
 
     def run_evaluate(self) -> ToContext | ExitCode:
         """Test the model on members that it has not seen."""
@@ -222,18 +226,22 @@ class TrainWorkChain(ProtocolMixin, ResumableRestartMixin, BaseRestartWorkChain)
         if part != "test" and "members" not in parameters:
             self.report(f"the split has no test members: errors are those of its {part} members")
             inputs["parameters"] = orm.Dict({**parameters, "members": part})
+        self.ctx.n_evaluations = number = self.ctx.get("n_evaluations", 0) + 1
         node = self.submit_once(
             EvaluateCalculation,
             inputs,
-            name="evaluate",
+            name="evaluate" if number == 1 else f"evaluate_{number:02d}",
             label="evaluate",
             description="errors of the model on held-out members",
         )
         return ToContext(evaluate=node)
 
     def inspect_evaluate(self) -> ExitCode | None:
-        """Attach the errors."""
+        """Attach the errors; wait where the machine has no room."""
         node = self.ctx.evaluate
+        if node.exit_status in NO_ROOM:
+            pause_for_room(self, node)
+            return None
         if not node.is_finished_ok:
             return self.failure(self.exit_codes.ERROR_EVALUATION_FAILED, node)
         self.out("evaluation", node.outputs.output_parameters)

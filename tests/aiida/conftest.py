@@ -236,6 +236,7 @@ def parse(aiida_localhost, tmp_path) -> Callable[..., tuple[dict[str, orm.Data],
     ) -> tuple[dict[str, orm.Data], orm.ProcessNode]:
         job = orm.CalcJobNode(computer=aiida_localhost, process_type=f"aiida.calculations:{entry_point}")
         job.set_option("scheduler_stderr", "_scheduler-stderr.txt")
+        job.set_option("scheduler_stdout", "_scheduler-stdout.txt")
         for label, node in (inputs or {}).items():
             job.base.links.add_incoming(node.store(), LinkType.INPUT_CALC, label)
         job.store()

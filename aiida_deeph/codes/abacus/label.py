@@ -17,7 +17,7 @@ from aiida_deeph.engine.dft.abacus.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.orbitals import orbitals_family, overlap_of
-from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE
+from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_room
 
 AbacusCalculation = CalculationFactory("deeph.abacus")
 
@@ -148,10 +148,16 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
         return ToContext(bands=node)
 
     def inspect_bands(self) -> ExitCode | None:
-        """Go on, try again, or give up."""
+        """Go on, wait for room, try again, or give up."""
         node = self.ctx.bands
+        if node.exit_status in self.no_space:
+            # Waiting is no failure: the try does not count.
+            self.ctx.n_waited = self.ctx.get("n_waited", 0) + 1
+            pause_for_room(self, node)
+            return None
+        tries = self.ctx.bands_attempts - self.ctx.get("n_waited", 0)
         again = (*RETRYABLE, OUT_OF_WALLTIME, *self.out_of_walltime, *self.incomplete)
-        if node.is_finished_ok or (node.exit_status in again and self.ctx.bands_attempts <= self.max_retries):
+        if node.is_finished_ok or (node.exit_status in again and tries <= self.max_retries):
             return None
         return self.failure(self.exit_codes.ERROR_BANDS_FAILED, node)
 

@@ -12,6 +12,7 @@ from aiida.plugins import CalculationFactory
 from pydantic import Field
 
 from aiida_deeph.calculations.program import with_program
+from aiida_deeph.calculations.space import found_no_space
 from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.codes.qe.hpro import HproConfig
@@ -23,11 +24,11 @@ from aiida_deeph.engine.dft.qe.code import RECORD
 from aiida_deeph.engine.dft.qe.render import checked_namelists
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
-from aiida_deeph.processes.folders import found_no_space, label_options, missing_files, without_raw_files
+from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
 from aiida_deeph.processes.protocol import merge
-from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_space
+from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_room
 
 # Inputs `files` are called so, followed by the element.
 ORBITALS, PSEUDO = "orb_", "upf_"
@@ -196,7 +197,7 @@ class QeLabelWorkChain(LabelWorkChain):
         settings = settings_of(inputs)
         structure, code = inputs["structure"], inputs["codes"]["hpro"]
         orbitals, pseudos = files_of(inputs.get("files", {}), settings, structure.get_symbols_set())
-        given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files), code)
+        given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files, watched=True), code)
         options = scheduler_options(given, code)
         return HproCalculation, {
             "code": code,
@@ -241,40 +242,53 @@ class QeLabelWorkChain(LabelWorkChain):
         return not self.ctx.projected
 
     def run_projection(self) -> ToContext:
-        """Submit it, unless the first one ended before this process began, and with the first try the bands."""
-        self.ctx.n_projections += 1
-        number = self.ctx.n_projections
+        """Submit it, unless the first one ended before this process began, and beside it the bands; what is there
+        already is not done again."""
         pw = self.ctx.children[self.ctx.iteration - 1]
         names = {"label": self.node.label or "projection"}
-        what = f"HPRO of {self.inputs.structure.get_formula()}"
-        hpro = orm.load_node(self.inputs.first_job) if "first_job" in self.inputs and number == 1 else None
-        if hpro is None or hpro.process_class is not HproCalculation:
-            call = f"projection_{number:02d}"
-            hpro = self.submit_once(HproCalculation, self.ctx.projection, name=call, description=what, **names)
-        jobs = {"hpro": hpro}
-        if "bands_kpoints" in self.inputs and number == 1:
+        formula, jobs = self.inputs.structure.get_formula(), {}
+        if not self._projection_is_there():
+            self.ctx.n_projections += 1
+            number = self.ctx.n_projections
+            hpro = orm.load_node(self.inputs.first_job) if "first_job" in self.inputs and number == 1 else None
+            if hpro is None or hpro.process_class is not HproCalculation:
+                call, what = f"projection_{number:02d}", f"HPRO of {formula}"
+                hpro = self.submit_once(HproCalculation, self.ctx.projection, name=call, description=what, **names)
+            jobs["hpro"] = hpro
+        bands = self.ctx.get("bands")
+        if "bands_kpoints" in self.inputs and (bands is None or self._found_no_room(bands)):
+            self.ctx.n_bands = number = self.ctx.get("n_bands", 0) + 1
             scf = {name: value for name, value in self.ctx.inputs.items() if name != "pw2bgw"}
             inputs = {**scf, "kpoints": self.inputs.bands_kpoints, "parent_folder": pw.outputs.remote_folder}
-            what = f"bands of {self.inputs.structure.get_formula()}"
-            jobs["bands"] = self.submit_once(PwCalculation, inputs, name="bands", description=what, **names)
+            call, what = "bands" if number == 1 else f"bands_{number:02d}", f"bands of {formula}"
+            jobs["bands"] = self.submit_once(PwCalculation, inputs, name=call, description=what, **names)
         return ToContext(**jobs)
+
+    def _found_no_room(self, node: orm.CalcJobNode) -> bool:
+        """Whether a job ended on a full disk: whatever it left, it may not be whole."""
+        return node.exit_status in self.no_space or found_no_space(node)
+
+    def _projection_is_there(self) -> bool:
+        """Whether HPRO's job has left all that a label is."""
+        node = self.ctx.get("hpro")
+        return node is not None and node.is_finished_ok and not missing_files(node) and not found_no_space(node)
 
     def inspect_projection(self) -> ExitCode | None:
         """A job that was cut off is tried again; one that failed for good, or left no files, ends the label."""
-        node = self.ctx.hpro
-        bands = self.ctx.get("bands")
-        if bands is not None and not bands.is_finished_ok:
-            return self.failure(self.exit_codes.ERROR_BANDS_FAILED, bands)
-        missing = missing_files(node) if node.is_finished_ok else []
-        if node.is_finished_ok and not missing and not found_no_space(node):
-            self.ctx.projected = True
-            return None
-        if node.exit_status in self.no_space or found_no_space(node):
+        node, bands = self.ctx.hpro, self.ctx.get("bands")
+        full = [job for job in (node, bands) if job is not None and self._found_no_room(job)]
+        for job in full:
             # Waiting is no failure: the try does not count.
-            self.ctx.n_waited = self.ctx.get("n_waited", 0) + 1
-            node.base.caching.is_valid_cache = False
-            pause_for_space(self, node)
-            return None
+            self.ctx.n_waited = self.ctx.get("n_waited", 0) + (job is node)
+            pause_for_room(self, job)
+        if bands is not None and bands not in full and not bands.is_finished_ok:
+            return self.failure(self.exit_codes.ERROR_BANDS_FAILED, bands)
+        self.ctx.projected = self._projection_is_there() and not full
+        return None if full or self.ctx.projected else self._retry_projection(node)
+
+    def _retry_projection(self, node: orm.CalcJobNode) -> ExitCode | None:
+        """HPRO's job once more, or the exit code of a label that is given up."""
+        missing = missing_files(node) if node.is_finished_ok else []
         options = self.ctx.projection["metadata"]["options"]
         if missing:
             # Not to be taken from the cache by anyone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import zipfile
@@ -46,7 +47,9 @@ class SolutionStore:
         """Keep a solution; complete or not there at all."""
         self.open()
         with atomic_path(self.folder / f"{name}.npz") as temporary:
-            np.savez(temporary, **arrays)
+            packed = io.BytesIO()  # numpy's own file complains behind an error's back when the disk is full
+            np.savez(packed, **arrays)
+            temporary.write_bytes(packed.getbuffer())
 
     def open(self) -> None:
         """Make the folder."""

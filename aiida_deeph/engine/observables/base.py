@@ -23,7 +23,7 @@ from aiida_deeph import __version__
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.kpoints import ChosenKPoints
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import DeepHError, InputError, machine_failure, raise_if_machine_failed
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.linalg.bloch import BlochMatrices, bloch_matrices
@@ -218,8 +218,9 @@ class Observable(ABC):
                 seconds = time.perf_counter() - started
                 cost = {"n_ranks": ranks.size, "seconds": seconds, "peak_memory_GiB": peak_memory_GiB()}
                 write_json(path, {**describe(data, config.folder), **result, **cost})
-        except DeepHError:
-            store.remove()  # what is wrong now would be wrong the next time
+        except DeepHError as error:
+            if machine_failure(error) is None:
+                store.remove()  # what is wrong now would be wrong the next time
             raise
         if config.share is None and ranks.is_first:
             shutil.rmtree(store.folder, ignore_errors=True)
@@ -269,5 +270,6 @@ def write_json(path: Path, values: dict[str, Any]) -> Path:
     try:
         write_text_atomic(path, json.dumps(values, allow_nan=False) + "\n")
     except OSError as error:
+        raise_if_machine_failed(error)
         raise InputError("result cannot be written", where=path, found=error.strerror) from None
     return path

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_deeph.calculations.space import reserving, room
 from aiida_deeph.calculations.train import seconds_within
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.hamiltonian import HamiltonianData
@@ -229,3 +230,10 @@ def test_no_config_holds_a_uuid_or_an_absolute_path(prepare, dataset, make_model
     for node in (*dataset.values(), model):
         assert node.uuid not in text
     assert '"/' not in text
+
+
+def test_every_job_of_the_engine_says_so_if_its_disk_is_full(prepare, deeph_folder):
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0.0, 0.0]])
+    job = prepare("deeph.bands", {"hamiltonian": HamiltonianData(deeph_folder), "kpoints": kpoints})
+    assert job.info.prepend_text == reserving() and job.info.append_text == room()

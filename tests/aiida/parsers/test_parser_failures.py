@@ -8,6 +8,8 @@ import pytest
 from aiida.plugins import CalculationFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_deeph.calculations.space import NO_SPACE
+
 pytestmark = pytest.mark.usefixtures("aiida_profile")
 
 COMMANDS = sorted(name for name in get_entry_point_names("aiida.calculations") if name.startswith("deeph."))
@@ -29,6 +31,11 @@ def test_silent_death_is_retryable(parse, entry_point):
         ("deeph-engine: unexpected MemoryError:  (run again)\n", 430, "MemoryError"),
         ("deeph-engine: unexpected OSError: [Errno 28] No space left on device\n", 440, "No space left"),
         ("deeph-engine: result cannot be written; found Disk quota exceeded\n", 440, "quota"),
+        ("deeph-engine: Input/output error; in deeph/hamiltonian.h5; remedy: mend it\n", 440, "Input/output"),
+        ("deeph-engine: Stale file handle; in x\n", 440, "Stale file handle"),
+        ("deeph-engine: Read-only file system; in x\n", 440, "Read-only"),
+        ("deeph-engine: Cannot allocate memory; in x\n", 430, "Cannot allocate memory"),
+        ("deeph-engine: H is not Hermitian; found errno = 28000\n", 310, "Hermitian"),
         ("/bin/bash: line 1: deeph-engine: command not found\n", 310, "command not found"),
         ("Traceback (most recent call last):\n  ...\nImportError: no numpy\n", 310, "ImportError: no numpy"),
         ("slurmstepd: error: *** JOB 7 CANCELLED ***\n", 400, "CANCELLED"),
@@ -44,6 +51,18 @@ def test_stderr_decides(parse, stderr, status, words):
 def test_stderr_of_the_scheduler_counts_too(parse):
     _, node = parse("deeph.bands", {"deeph.err": "", "_scheduler-stderr.txt": "cannot write: Disk quota exceeded"})
     assert node.exit_status == 440
+
+
+@pytest.mark.parametrize("entry_point", COMMANDS)
+def test_full_disk_without_a_word_of_the_program_is_told_by_the_job_script(parse, entry_point):
+    _, node = parse(entry_point, {"deeph.err": "", "_scheduler-stdout.txt": f"{NO_SPACE}\n"})
+    assert node.exit_status == 440
+
+
+def test_results_on_a_disk_that_is_full_by_now_are_results(parse):
+    text = json.dumps({"energies": [[[1.0]]], "kpoints": [[0.0, 0.0, 0.0]], "cell": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]})
+    _, node = parse("deeph.bands", {"bands.json": text, "_scheduler-stdout.txt": f"{NO_SPACE}\n"})
+    assert not node.exit_status
 
 
 def test_no_stderr_at_all(parse):

@@ -182,6 +182,30 @@ def test_both_jobs_of_a_label_run_without_a_workchain_around_them(programs, engi
     assert not recovery.called and sum(isinstance(child, orm.CalcJobNode) for child in node.called) == 2
 
 
+@pytest.mark.parametrize("full", [("bands",), ("hpro",), ("bands", "hpro")], ids=" and ".join)
+def test_full_disk_makes_bands_and_projection_wait_and_runs_only_them_again(programs, start, step, ended_job, full):
+    points = orm.KpointsData()
+    points.set_kpoints([[0.0, 0.0, 0.0]])
+    process = start(builder_of(programs(), points, {"withmpi": False}))
+    step(process, process.setup)
+    folder = orm.RemoteData(remote_path="/nowhere", computer=process.inputs.code.computer)
+    process.ctx.iteration, process.ctx.children = 1, [ended_job("deeph.pw", outputs={"remote_folder": folder})]
+    step(process, process.start_projection)
+    first = step(process, process.run_projection)
+    assert set(first) == {"hpro", "bands"}
+    for _ in range(4):  # more often than anything is tried
+        ended = {name: ended_job(f"deeph.{'pw' if name == 'bands' else name}", 440) for name in full}
+        process.ctx.update({"hpro": ended_job("deeph.hpro"), "bands": ended_job("deeph.pw"), **ended})
+        assert step(process, process.inspect_projection) is None
+        assert process.paused and "no space left" in process.node.process_status and process.projection_open()
+        process.play()
+        again = step(process, process.run_projection)
+        assert set(again) == set(full) and not {job.pk for job in again.values()} & {job.pk for job in first.values()}
+        first |= again
+    process.ctx.update({"hpro": ended_job("deeph.hpro"), "bands": ended_job("deeph.pw")})
+    assert step(process, process.inspect_projection) is None and not process.projection_open()
+
+
 @pytest.mark.slow
 def test_label(programs, recorded):
     expected = read_pw_xml(recorded / "bands.xml")

@@ -195,6 +195,25 @@ def test_bands_of_abacus_are_tried_again_and_given_up(start, step, code_of, ende
         assert (ended.status if ended else None) == done
 
 
+def test_full_disk_makes_the_bands_of_abacus_wait_without_counting(start, step, code_of, ended_job, remote):
+    kpoints = orm.KpointsData()
+    kpoints.set_kpoints([[0.0, 0, 0], [0.5, 0, 0]])
+    process = start(
+        AbacusLabelWorkChain.get_builder_from_protocol(code_of("abacus"), graphene(), "fast", bands_kpoints=kpoints)
+    )
+    step(process, process.setup)
+    scf = ended_job("deeph.abacus", outputs={"remote_folder": remote(), "output_parameters": results()})
+    process.ctx.iteration, process.ctx.children = 1, [scf]
+    for status in (440, 440, 440, 400, 400):
+        step(process, process.run_bands)
+        process.ctx.bands = ended_job("deeph.abacus", status)
+        assert step(process, process.inspect_bands) is None and process.bands_missing()
+        assert process.paused == (status == 440)
+        process.play()
+    step(process, process.run_bands)
+    assert step(process, process.inspect_bands).status == 340
+
+
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_families_of_the_protocols(name):
     parameters = WorkflowFactory(f"deeph.label.{name}").get_protocol_inputs("fast")["parameters"]

@@ -14,9 +14,10 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_deeph.calculations.space import NO_SPACE
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.processes.folders import MISSING, NO_SPACE, Keep, checking, kept_options, label_options, stash_of
+from aiida_deeph.processes.folders import MISSING, Keep, checking, kept_options, label_options, stash_of
 from aiida_deeph.processes.pool import at_most
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_deeph.calculations.space import NO_SPACE
 from aiida_deeph.codes.cp2k.label import Cp2kLabelWorkChain, bands_of_cp2k
 from aiida_deeph.codes.label import kmesh_for
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.processes.folders import NO_SPACE
 
 
 @pytest.fixture

@@ -99,14 +99,17 @@ def test_dataset_of_labels_alone(start, step, engine_code, label):
     assert "reader" not in job.inputs and "labels" not in job.inputs
 
 
-def test_full_disk_makes_the_preprocessing_wait_and_run_again(start, step, engine_code, label, ended_job):
+@pytest.mark.parametrize(("status", "words"), [(430, "out of memory"), (440, "no space left")])
+def test_full_machine_makes_the_preprocessing_wait_and_run_again(
+    start, step, engine_code, label, ended_job, status, words
+):
     builder = DatasetWorkChain.get_builder_from_protocol({"engine": engine_code}, {}, "fast", labels={"known": label})
     process = start(builder)
     step(process, process.setup, process.start_pool)
     first = step(process, process.run_preprocess)["preprocess"]
-    process.ctx.preprocess = ended_job("deeph.preprocess", 440)
+    process.ctx.preprocess = ended_job("deeph.preprocess", status)
     step(process, process.inspect_preprocess)
-    assert process.paused and "no space left" in process.node.process_status and process.preprocess_open()
+    assert process.paused and words in process.node.process_status and process.preprocess_open()
     second = step(process, process.run_preprocess)["preprocess"]
     assert second.pk != first.pk
     process.ctx.preprocess = ended_job("deeph.preprocess", 0)

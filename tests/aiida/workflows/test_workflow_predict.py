@@ -101,6 +101,34 @@ def test_a_prediction_that_was_submitted_before_a_kill_is_taken_up(predict, step
     assert step(predict, predict.run_overlap)["overlap"].pk == first.pk
 
 
+@pytest.mark.parametrize("status", [430, 440])
+def test_full_machine_makes_the_overlap_wait_without_counting(predict, step, ended_job, status):
+    predict.ctx.overlap_attempts = predict.inputs.max_attempts.value - 1
+    first = step(predict, predict.run_overlap)["overlap"]
+    predict.ctx.overlap = ended_job("deeph.overlap", status)
+    assert step(predict, predict.inspect_overlap) is None
+    words = {430: "out of memory on ", 440: "no space left on "}[status]
+    assert predict.paused and predict.node.process_status.startswith(words) and predict.overlap_missing()
+    assert not predict.ctx.overlap.base.caching.is_valid_cache
+    predict.play()
+    assert step(predict, predict.run_overlap)["overlap"].pk != first.pk
+    predict.ctx.overlap = ended_job("deeph.overlap", 400)
+    assert step(predict, predict.inspect_overlap).status == 310
+
+
+def test_full_disk_makes_the_prediction_wait_without_counting(predict, step, ended_job, remote):
+    predict.ctx.overlap = ended_job("deeph.overlap", 0, outputs={"remote_folder": remote()})
+    predict.ctx.predict_attempts = predict.inputs.max_attempts.value - 1
+    first = step(predict, predict.run_predict)["predict"]
+    predict.ctx.predict = ended_job("deeph.predict", 440)
+    assert step(predict, predict.inspect_predict) is None
+    assert predict.paused and "no space left" in predict.node.process_status and predict.prediction_missing()
+    predict.play()
+    assert step(predict, predict.run_predict)["predict"].pk != first.pk
+    predict.ctx.predict = ended_job("deeph.predict", 400)
+    assert step(predict, predict.inspect_predict).status == 320
+
+
 def test_bands_and_density_of_states(engine_code, deeph_folder):
     node = HamiltonianData(deeph_folder)
     overrides = {"points_per_segment": 2, "dos": {"parameters": {"n_points": 11}}}
@@ -168,6 +196,32 @@ def test_killed_bands_go_on_where_they_stopped(start, step, engine_code, deeph_f
     assert not process.has_work()
     process.ctx.tries = {}
     process.ctx.bands = ended_job("deeph.bands", 310, outputs={"remote_folder": remote()})
+    assert not process.has_work()
+
+
+@pytest.mark.parametrize("status", [430, 440])
+@pytest.mark.parametrize("name", ["bands", "dos"])
+def test_full_machine_makes_any_observable_wait(
+    start, step, engine_code, deeph_folder, ended_job, remote, name, status
+):
+    process = start(BandsWorkChain.get_builder_from_protocol(engine_code, HamiltonianData(deeph_folder)))
+    step(process, process.choose_kpoints)
+    jobs = step(process, process.run_jobs)
+    process.ctx.update({key: ended_job(f"deeph.{key}", 0, outputs={"remote_folder": remote()}) for key in jobs})
+    process.ctx.tries = {name: 4}  # restarts of other kinds are used up
+    for _ in range(2):
+        process.ctx[name] = full = ended_job(f"deeph.{name}", status, outputs={"remote_folder": remote()})
+        assert process.has_work() and step(process, process.run_jobs) is None
+        words = {430: "out of memory on ", 440: "no space left on "}[status]
+        assert process.paused and process.node.process_status.startswith(words)
+        assert not full.base.caching.is_valid_cache
+        process.play()
+        assert process.has_work()
+        again = step(process, process.run_jobs)
+        assert set(again) == {name} and again[name].pk != jobs[name].pk
+        # What was solved before the disk was full is taken over.
+        assert again[name].inputs.restart_folder.uuid == full.outputs.remote_folder.uuid
+    process.ctx[name] = ended_job(f"deeph.{name}", 400, outputs={"remote_folder": remote()})
     assert not process.has_work()
 
 

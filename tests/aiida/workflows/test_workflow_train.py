@@ -167,6 +167,20 @@ def test_model_is_tested_on_what_it_has_not_seen(train, turn, step, model, ended
     assert train.outputs["evaluation"]["mae_eV"] == 0.1
 
 
+@pytest.mark.parametrize("status", [430, 440])
+def test_full_machine_makes_the_test_of_a_model_wait(train, turn, step, model, ended_job, status):
+    turn(0, model=model("final"), history=history(2), output_parameters=orm.Dict({"epochs": 2}))
+    step(train, train.results)
+    first = step(train, train.run_evaluate)["evaluate"]
+    train.ctx.evaluate = ended_job("deeph.evaluate", status)
+    assert step(train, train.inspect_evaluate) is None
+    assert train.paused and train.evaluation_open()
+    train.play()
+    assert step(train, train.run_evaluate)["evaluate"].pk != first.pk
+    train.ctx.evaluate = ended_job("deeph.evaluate", 0, outputs={"output_parameters": orm.Dict({"mae_eV": 0.1})})
+    assert step(train, train.inspect_evaluate) is None and not train.evaluation_open()
+
+
 def test_options_reach_every_job(engine_code, make_manifest, make_remote):
     builder = TrainWorkChain.get_builder_from_protocol(
         engine_code,
