@@ -45,15 +45,16 @@ class ObservableCalculation(EngineCalculation):
         for name in observable.FOLDERS.values():
             define_folder(spec, name, "H and S")
         takes_list = "kpoints" in fields
-        spec.input(
-            "kpoints",
-            valid_type=KpointsData,
-            required=False,
-            validator=check_mesh_or_list if takes_list else check_mesh,
-            help="List of points, with labels, or Gamma-centred mesh; not with parameters.kpath."
-            if takes_list
-            else "Gamma-centred mesh; by default one that fits the cell.",
-        )
+        if takes_list or "mesh" in fields:
+            spec.input(
+                "kpoints",
+                valid_type=KpointsData,
+                required=False,
+                validator=check_mesh_or_list if takes_list else check_mesh,
+                help="List of points, with labels, or Gamma-centred mesh; not with parameters.kpath."
+                if takes_list
+                else "Gamma-centred mesh; by default one that fits the cell.",
+            )
         for field, name in observable.STRUCTURES.items():
             spec.input(
                 name,

@@ -304,7 +304,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         message = validate_code(code, cls.record.plugin, cls.aliases)
         if message:
             raise InputError(message)
-        inputs = cls.get_protocol_inputs(protocol, overrides, where)
+        inputs = cls.protocol_for(structures, protocol, overrides, where)
         width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
         meshes = [kmesh_for(structure, width, supercell) for structure in structures]
         inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])
@@ -320,6 +320,22 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
                 remedy="choose a basis that holds it",
             )
         return {**inputs, "code": code}
+
+    @classmethod
+    def protocol_for(
+        cls,
+        structures: Iterable[orm.StructureData],
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        where: str = "overrides",
+    ) -> dict[str, Any]:
+        """Plain inputs of a protocol; where no structure is periodic, with what it has otherwise for `molecules`."""
+        inputs = cls.get_protocol_inputs(protocol, overrides, where)
+        molecules = inputs.pop("molecules", None)
+        if molecules and not any(any(structure.pbc) for structure in structures):
+            inputs = merge(merge(inputs, molecules), overrides)
+        inputs.pop("molecules", None)
+        return inputs
 
     @classmethod
     def complete_parameters(cls, parameters: dict[str, Any], symbols: set[str]) -> dict[str, Any]:

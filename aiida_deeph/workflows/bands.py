@@ -42,10 +42,11 @@ def share_name(name: str, number: int) -> str:
 
 
 def output_types(name: str) -> dict[str, type[orm.Data]]:
-    """Outputs of an observable beside the bands: its arrays, if it has some, and its parameters."""
+    """Outputs of an observable beside the bands: its arrays and files, if it has some, and its parameters."""
     observable = load_observable(name)
     arrays: dict[str, type[orm.Data]] = {name: output_type(observable)} if observable.ARRAYS else {}
-    return {**arrays, f"{name}_parameters": orm.Dict}
+    files: dict[str, type[orm.Data]] = dict.fromkeys(observable.FILES, orm.SinglefileData)
+    return {**arrays, **files, f"{name}_parameters": orm.Dict}
 
 
 def can_go_on(node: orm.ProcessNode) -> bool:
@@ -132,15 +133,23 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
             self.ctx.kpoints = self.inputs.kpoints
             return
         # Unfolded bands follow the path of the primitive cell.
-        structure = self.inputs.bands.get("primitive") or self.inputs.get("structure")
-        structure = structure or self.inputs.hamiltonian.get_structure()
+        structure = self.inputs.bands.get("primitive") or self.structure()
         path = self.inputs.kpath.value if "kpath" in self.inputs else None
         settings = orm.Dict({"path": path, "points_per_segment": self.inputs.points_per_segment.value})
         self.ctx.kpoints = self.call_once(band_kpoints, "kpoints", structure=structure, settings=settings)
 
     def wanted(self) -> list[str]:
-        """Observables that are computed."""
-        return [BANDS, *(name for name in OTHERS if self.inputs.get(name))]
+        """Observables that are computed: those of molecules of a molecule alone, those of crystals not of one."""
+        structure = self.structure()
+        molecule = None if structure is None else not any(structure.pbc)
+        kinds = {name: load_observable(name).OF_MOLECULES for name in OTHERS if self.inputs.get(name)}
+        return [BANDS, *(name for name, kind in kinds.items() if kind in (None, molecule))]
+
+    def structure(self) -> orm.StructureData | None:
+        """The structure, if it is known here."""
+        if "structure" not in self.inputs and "hamiltonian" in self.inputs:
+            return self.inputs.hamiltonian.get_structure()
+        return self.inputs.get("structure")
 
     def n_kpoints(self, name: str) -> int:
         """k-points of an observable before symmetry; 1 if the engine chooses them."""
@@ -148,9 +157,7 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
         node = self.ctx.kpoints if name == BANDS else inputs.get("kpoints")
         parameters = inputs.parameters.get_dict() if "parameters" in inputs else {}
         mesh = mesh_of(node) if node is not None else parameters.get("mesh")
-        structure = self.inputs.get("structure")
-        if structure is None and "hamiltonian" in self.inputs:
-            structure = self.inputs.hamiltonian.get_structure()
+        structure = self.structure()
         if node is None and mesh is None and parameters.get("spacing") and structure is not None:
             mesh = mesh_for_spacing(structure.cell, structure.pbc, parameters["spacing"])
         if mesh is not None:
@@ -247,7 +254,9 @@ class BandsWorkChain(ProtocolMixin, ResumableMixin, WorkChain):
                 failed = self.failure(self.exit_codes.ERROR_OBSERVABLE_FAILED, node, title=title)
                 continue
             for label in output_types(name):
-                self.out(label, node.outputs[name if label == name else "output_parameters"])
+                source = "output_parameters" if label == f"{name}_parameters" else label
+                if source in node.outputs:
+                    self.out(label, node.outputs[source])
         node = self.job_of(BANDS)
         if not node.is_finished_ok:
             return self.failure(self.exit_codes.ERROR_BANDS_FAILED, node)

@@ -83,7 +83,7 @@ class DatasetProtocolMixin(ProtocolMixin):
         preprocess, job_options = dict(inputs["preprocess"]), {**without_stash(options), **dataset_stash(options or {})}
         if structures:
             workchain = checked_label_class(label)
-            settings = workchain.get_protocol_inputs(protocol, parts.get("label"), f"{where}.label")
+            settings = workchain.protocol_for(structures.values(), protocol, parts.get("label"), f"{where}.label")
             preprocess["parameters"] = {"cutoff": settings.get("pair_cutoff"), **preprocess.get("parameters", {})}
             design = design_of(inputs.get("perturbation"))
             check_sizes(structures, design)

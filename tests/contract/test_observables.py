@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from click.testing import CliRunner
 from aiida_deeph.calculations import observable as calculations
 from aiida_deeph.engine.cli.main import engine
 from aiida_deeph.engine.cli.observable import field_texts
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.kpoints import mesh_kpoints
+from aiida_deeph.engine.io.deeph import write_deeph
 from aiida_deeph.engine.linalg import kpoint_loop
 from aiida_deeph.engine.linalg.kpoint_loop import Loop
 from aiida_deeph.engine.observables.base import MAIN, Observable, ObservableConfig
@@ -28,6 +31,7 @@ ARGUMENTS = {
     "dos": ["--mesh", "4", "1", "1", "--points", "21"],
     "compare": ["{folder}", "--kpath", "G-X", "--points", "4"],
     "unfold": ["--unfold", "{folder}", "--kpath", "G-X", "--points", "4"],
+    "levels": [],
     "toy": ["--power", "2"],
 }
 
@@ -84,6 +88,21 @@ def _resolve(name: str):
 NAMES = [*OBSERVABLES, "toy"]
 
 
+@pytest.fixture
+def system(name, deeph_folder, hamiltonian) -> Path:
+    """A DeepH folder of a kind that the observable is for; that of a molecule has two spins, to be solved apart."""
+    if not load_observable(name).OF_MOLECULES:
+        return deeph_folder
+    home = np.flatnonzero(~hamiltonian.hamiltonian.atom_pairs[:, :3].any(axis=1))
+    H, S = (matrix.selected(home) for matrix in (hamiltonian.hamiltonian, hamiltonian.overlap))
+    molecule = replace(hamiltonian, structure=replace(hamiltonian.structure, pbc=(False,) * 3), overlap=S)
+    spinless = replace(molecule, hamiltonian=None, spin=SpinMode.COLLINEAR)
+    both = replace(spinless, overlap=H).overlap_with_spin  # H of both spins, the same
+    spinful = replace(spinless, hamiltonian=both.with_entries(both.entries.astype(complex)))
+    write_deeph(deeph_folder.parent / "molecule", spinful)
+    return deeph_folder.parent / "molecule"
+
+
 def run(name: str, folder: Path, output: Path, *more: str) -> dict:
     arguments = [word.format(folder=folder) for word in ARGUMENTS[name]]
     result = CliRunner().invoke(engine, [name, str(folder), *arguments, "--output", str(output), *more])
@@ -111,8 +130,8 @@ def test_every_option_is_explained(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_arrays_have_units(name, deeph_folder, tmp_path):
-    observable, values = load_observable(name), run(name, deeph_folder, tmp_path / "result.json")
+def test_arrays_have_units(name, system, tmp_path):
+    observable, values = load_observable(name), run(name, system, tmp_path / "result.json")
     assert values["peak_memory_GiB"] > 0 and values["n_ranks"] == 1
     arrays = observable.arrays(values)
     assert set(observable.UNITS) >= {key for key in ("fermi_level",) if values.get(key) is not None}
@@ -121,8 +140,8 @@ def test_arrays_have_units(name, deeph_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_killed_goes_on_and_is_the_same(name, deeph_folder, tmp_path, monkeypatch):
-    whole = run(name, deeph_folder, tmp_path / "whole.json")
+def test_what_was_killed_goes_on_and_is_the_same(name, system, tmp_path, monkeypatch):
+    whole = run(name, system, tmp_path / "whole.json")
     monkeypatch.setattr(kpoint_loop, "WORTH_KEEPING", 0.0)
     put, count = kpoint_loop.SolutionStore.put, 0
 
@@ -135,10 +154,10 @@ def test_what_was_killed_goes_on_and_is_the_same(name, deeph_folder, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(kpoint_loop.SolutionStore, "put", killed)
-        result = CliRunner().invoke(engine, _command(name, deeph_folder, tmp_path / "again.json"))
+        result = CliRunner().invoke(engine, _command(name, system, tmp_path / "again.json"))
         assert result.exit_code == 1 and not (tmp_path / "again.json").exists()
     assert len(list((tmp_path / "again.json.partial").glob("*.npz"))) == 1
-    again = run(name, deeph_folder, tmp_path / "again.json")
+    again = run(name, system, tmp_path / "again.json")
     assert results_of(again) == results_of(whole)
     assert not (tmp_path / "again.json.partial").exists()
 
@@ -148,14 +167,15 @@ def _command(name: str, folder: Path, output: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shares_join_to_the_whole(name, deeph_folder, tmp_path):
-    whole = run(name, deeph_folder, tmp_path / "whole.json")
+def test_shares_join_to_the_whole(name, system, tmp_path):
+    whole = run(name, system, tmp_path / "whole.json")
     for n in range(2):
-        part = run(name, deeph_folder, tmp_path / f"part{n}.json", "--share", str(n), "2")
-        assert part["share"] == [n, 2] and 0 < part["n_solved"] < part["n_kpoints"]
+        part = run(name, system, tmp_path / f"part{n}.json", "--share", str(n), "2")
+        n_tasks = part["n_kpoints"] * (2 if load_observable(name).OF_MOLECULES else 1)
+        assert part["share"] == [n, 2] and 0 < part["n_solved"] < n_tasks
     partial = [word for n in range(2) for word in ("--restart", str(tmp_path / f"part{n}.json.partial"))]
     shutil.rmtree(tmp_path / "whole.json.partial", ignore_errors=True)
-    assert results_of(run(name, deeph_folder, tmp_path / "joined.json", *partial)) == results_of(whole)
+    assert results_of(run(name, system, tmp_path / "joined.json", *partial)) == results_of(whole)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""A periodic Kohn-Sham calculation with PySCF."""
+"""A Kohn-Sham calculation with PySCF, of a crystal or a molecule."""
 
 from __future__ import annotations
 

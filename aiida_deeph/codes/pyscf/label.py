@@ -14,6 +14,8 @@ from aiida_deeph.codes.label import LabelWorkChain
 from aiida_deeph.codes.lcao_tables import elements_without_basis
 from aiida_deeph.codes.proof import Run, gamma
 from aiida_deeph.engine.dft.pyscf.code import RECORD
+from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
 
 PyscfCalculation = CalculationFactory("deeph.pyscf")
@@ -40,8 +42,19 @@ class PyscfLabelWorkChain(LabelWorkChain):
 
     @classmethod
     def overlap_basis(cls, parameters: Mapping[str, Any], symbols: set[str]) -> str | dict[str, str]:
-        """`pyscf:` and the name of the basis."""
-        return f"pyscf:{parameters['basis']}"
+        """`pyscf:` and the name of the basis.
+
+        :raises InputError: a pseudopotential is used with a basis of all electrons: an overlap could not count them.
+        """
+        basis, pseudo = parameters["basis"], parameters.get("pseudo", PyscfConfig.model_fields["pseudo"].default)
+        if pseudo and not basis.lower().startswith("gth"):
+            raise InputError(
+                "pseudopotential with a basis of all electrons",
+                where="label.parameters",
+                found=f"pseudo {pseudo}, basis {basis}",
+                remedy="take a gth basis, or set pseudo to null for molecules",
+            )
+        return f"pyscf:{basis}"
 
     @classmethod
     def prove(cls, codes: Mapping[str, orm.AbstractCode], families: str | None, run: Run) -> None:

@@ -17,7 +17,8 @@ class PyscfParser(EngineParser):
 
     MESSAGES = (
         (
-            r"PySCF refuses|odd number of electrons|without pseudopotential|functional (unknown|is not)",
+            r"PySCF refuses|odd number of electrons|electrons do not pair|without pseudopotential|"
+            r"functional (unknown|is not)|setting of molecules",
             "ERROR_INPUT_REFUSED",
         ),
     )

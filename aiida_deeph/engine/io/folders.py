@@ -11,7 +11,14 @@ from aiida_deeph.engine.errors import DataError, InputError, raise_if_machine_fa
 from aiida_deeph.engine.io.deeph import read_deeph, read_deeph_structure
 from aiida_deeph.engine.io.deeph_legacy import ELEMENT_FILE, read_legacy, read_legacy_structure
 from aiida_deeph.engine.io.paths import require_plain_file
-from aiida_deeph.engine.io.structure import check_count, check_definite, from_ase, looks_like_poscar, read_poscar
+from aiida_deeph.engine.io.structure import (
+    check_count,
+    check_definite,
+    check_molfile,
+    from_ase,
+    looks_like_poscar,
+    read_poscar,
+)
 
 
 def is_legacy(folder: Path) -> bool:
@@ -42,6 +49,7 @@ def read_structures(path: Path) -> list[Structure]:
     try:
         require_plain_file(path)
         check_count(path)
+        check_molfile(path)
         if looks_like_poscar(path):
             structure = read_poscar(path)
             require_apart(structure, path)
@@ -57,7 +65,7 @@ def read_structures(path: Path) -> list[Structure]:
             "structure cannot be read",
             where=path,
             found=f"{type(error).__name__} {error}",
-            expected="a structure file that ase reads, e.g. extended xyz, cif or POSCAR, or a DeepH folder",
+            expected="a structure file that ase reads, e.g. extended xyz, cif, sdf or POSCAR, or a DeepH folder",
         ) from None
     frames = [atoms for atoms in (frames if isinstance(frames, list) else [frames]) if isinstance(atoms, Atoms)]
     if not frames or not all(map(len, frames)):

@@ -42,6 +42,29 @@ def check_count(path: Path) -> None:
         raise InputError("structure is incomplete", where=path, found=f"{lines} lines", expected=f"{declared} atoms")
 
 
+def check_molfile(path: Path) -> None:
+    """Refuse an sdf or mol file that says more than its atoms, of which a structure would lose what is left.
+
+    :raises InputError: several molecules, a drawing in the plane, a charge, or the extended format.
+    """
+    if path.suffix.lower() not in (".sdf", ".mol"):
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    charges = [line.split()[4::2] for line in lines if line.startswith("M  CHG")]
+    charge = sum(int(value) for words in charges for value in words if value.lstrip("+-").isdigit())
+    rest = "".join(lines).partition("$$$$")[2].strip()
+    refused = {
+        "molecule of the extended format V3000": "V2000" if "V3000" in "".join(lines[3:4]) else "",
+        "several structures in one file": "one" if rest else "",
+        "molecule drawn in the plane": "atoms in space" if "".join(lines[1:2])[20:22] == "2D" else "",
+        "charged molecule": "a neutral one" if charge else "",
+    }
+    remedies = {"charged molecule": "write it as xyz, and give the charge in the parameters of the label"}
+    for message, expected in refused.items():
+        if expected:
+            raise InputError(message, where=path, expected=expected, remedy=remedies.get(message))
+
+
 def check_definite(atoms: Atoms, where: object) -> None:
     """Refuse sites that are shared or partly empty, and what is no element.
 

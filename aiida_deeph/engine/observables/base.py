@@ -133,6 +133,8 @@ class Observable(ABC):
     IS_BANDS: ClassVar[bool] = False
     # Whether k-points must be asked for; otherwise there is a mesh that fits.
     NEEDS_KPOINTS: ClassVar[bool] = False
+    # Whether it is for molecules (True), for what is periodic (False), or for both.
+    OF_MOLECULES: ClassVar[bool | None] = None
     # Fields that name DeepH folders, and structures -> input of the AiiDA job.
     FOLDERS: ClassVar[Mapping[str, str]] = {"folder": "hamiltonian"}
     STRUCTURES: ClassVar[Mapping[str, str]] = {}
@@ -144,6 +146,13 @@ class Observable(ABC):
 
     def __init__(self, config: ObservableConfig, data: RealSpaceHamiltonian) -> None:
         self.config, self.data = config, data
+        if self.OF_MOLECULES is not None and any(data.structure.pbc) is self.OF_MOLECULES:
+            raise InputError(
+                f"{self.title} of another kind of structure",
+                where=config.folder,
+                found=f"pbc {list(data.structure.pbc)}",
+                expected="a molecule" if self.OF_MOLECULES else "a periodic structure",
+            )
         given = config.n_electrons
         self.n_electrons: float | None = given if given is not None else data.n_electrons
         self.matrices: BlochMatrices = bloch_matrices(data, config.folder)

@@ -21,6 +21,9 @@ from aiida_deeph.engine.orbitals.radial import RadialBasis
 
 Part = Literal["density", "real", "imaginary"]
 
+BOX_MARGIN = 4.0
+"""Of the box around a molecule, Angstrom."""
+
 
 def on_grid(
     basis: RadialBasis, structure: Structure, coefficients: NDArray[Any], k: NDArray[np.float64], spacing: float
@@ -67,6 +70,28 @@ def on_grid(
     return np.asarray(psi.reshape(size) / basis.bohr**1.5)
 
 
+def boxed(structure: Structure) -> tuple[Structure, NDArray[np.float64]]:
+    """A structure in the cell whose grid shows it, and where that cell begins, Angstrom: a box around a molecule."""
+    if any(structure.pbc):
+        return structure, np.zeros(3)
+    low, high = structure.positions.min(axis=0) - BOX_MARGIN, structure.positions.max(axis=0) + BOX_MARGIN
+    return Structure(structure.symbols, structure.positions - low, np.diag(high - low), structure.pbc), low
+
+
+def write_grid(path: Path, structure: Structure, values: NDArray[np.float64]) -> None:
+    """A cube file of values on the grid of the cell or box of a structure.
+
+    :param values: shape (n1, n2, n3), from `on_grid` for the structure that `boxed` gives.
+    """
+    from ase.io.cube import write_cube as ase_write_cube
+
+    box, origin = boxed(structure)
+    atoms = to_ase(box)
+    atoms.positions += origin
+    with atomic_path(path) as temporary, temporary.open("w") as text:
+        ase_write_cube(text, atoms, np.ascontiguousarray(values), origin)  # type: ignore[no-untyped-call]
+
+
 def elements_of(wavefunctions: Path) -> tuple[str, ...]:
     """Elements in a file of wavefunctions.
 
@@ -96,12 +121,10 @@ def write_cube(
     :param band: counted from the lowest, one of those in the file.
     :param part: |psi|^2 (1/Angstrom^3, both spinor components together), or a part of psi (Angstrom^(-3/2)).
     :param spacing: of the grid, Angstrom.
-    :returns: integral of |psi|^2 over the cell: one, up to the coarseness of the grid.
+    :returns: integral of |psi|^2 over the cell, or the box of a molecule: one, up to the coarseness of the grid.
     :raises InputError: no such state, or a part of a spinor.
     :raises DataError: no file of wavefunctions.
     """
-    from ase.io.cube import write_cube as ase_write_cube
-
     try:
         with h5py.File(wavefunctions) as file:
             bands, kpoints, spin = file["bands"][()], file["kpoints"][()], file["spin"][()]
@@ -128,14 +151,12 @@ def write_cube(
         raise InputError(
             "another basis", where="basis", found=f"{size} orbitals", expected=f"{np.count_nonzero(spin == 0)}"
         )
-    components = [
-        on_grid(basis, structure, coefficients[spin == s], kpoints[k_index], spacing) for s in np.unique(spin)
-    ]
+    box, _ = boxed(structure)
+    components = [on_grid(basis, box, coefficients[spin == s], kpoints[k_index], spacing) for s in np.unique(spin)]
     density = np.sum([np.abs(psi) ** 2 for psi in components], axis=0)
     values = {"density": density, "real": components[0].real, "imaginary": components[0].imag}[part]
-    with atomic_path(path) as temporary, temporary.open("w") as text:
-        ase_write_cube(text, to_ase(structure), np.ascontiguousarray(values))  # type: ignore[no-untyped-call]
-    return float(density.mean() * abs(np.linalg.det(cell)))
+    write_grid(path, structure, values)
+    return float(density.mean() * abs(np.linalg.det(box.cell)))
 
 
 def write_wavefunctions(

@@ -20,6 +20,9 @@ class Entry(NamedTuple):
 OBSERVABLES = {
     "bands": Entry("aiida_deeph.engine.observables.bands:Bands", "Bands along a path, on a mesh or at listed k-points"),
     "dos": Entry("aiida_deeph.engine.observables.dos:DensityOfStates", "Density of states"),
+    "levels": Entry(
+        "aiida_deeph.engine.observables.levels:Levels", "Levels, gap, dipole, orbitals of a molecule", False
+    ),
     "compare": Entry("aiida_deeph.engine.observables.compare:Comparison", "Errors of H, judged by a reference", False),
     "unfold": Entry("aiida_deeph.engine.observables.unfold:UnfoldedBands", "Bands of a supercell, unfolded"),
 }

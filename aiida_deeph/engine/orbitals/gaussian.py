@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +61,29 @@ class GaussianBasis:
         return float(sum(self.valence[symbol] for symbol in symbols))
 
 
+def core_potential(symbol: str, name: str) -> Any:
+    """The effective core potential that belongs to a basis, as the library has it: `[core electrons, ..]`, or nothing.
+
+    A basis such as def2-SVP has one for heavy elements, without which its functions mean nothing.
+    """
+    from pyscf.gto.basis import load_ecp
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load_ecp(name, symbol)
+    except Exception:  # the library has a class of its own for each way of not having one
+        return None
+
+
 def library_basis(symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], float | None]:
-    """A basis by name; with it the valence of the GTH pseudopotential for a `gth-` basis.
+    """A basis by name; with it the valence of the GTH pseudopotential for a `gth-` basis, for another one all electrons
+    but those of its own core potential.
 
     :raises InputError: the library is not installed, or does not know the name.
     """
     try:
+        from pyscf.gto import charge
         from pyscf.pbc.gto import Cell
     except ImportError as error:
         raise no_library(error) from None
@@ -81,10 +100,12 @@ def library_basis(symbol: str, name: str) -> tuple[tuple[GaussianShells, ...], f
     for l, *rows in groups:
         table = np.array([row for row in rows if not isinstance(row, int)], dtype=np.float64)
         shells.append(GaussianShells(int(l), table[:, 0], table[:, 1:]))
-    electrons = None
     if name.lower().startswith("gth"):
         pseudo = Cell().format_pseudo({symbol: "gth-pbe"}).get(symbol)
         electrons = float(sum(pseudo[0])) if pseudo else None
+    else:
+        core = core_potential(symbol, name)
+        electrons = float(charge(symbol) - (core[0] if core else 0))
     return tuple(shells), electrons
 
 

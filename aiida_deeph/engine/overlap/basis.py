@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.dft.record import BASIS_FILE, BASIS_LIBRARY
@@ -100,6 +101,18 @@ def load_basis(spec: Spec, elements: Iterable[str], base_dir: Path) -> GaussianB
             valence[symbol] = electrons
         source[symbol] = text
     return GaussianBasis(shells, valence, source)
+
+
+def named_basis(metadata: Mapping[str, Any]) -> Spec | None:
+    """The Gaussian basis of data whose metadata tell it: of an overlap, or of a code with a library of bases."""
+    given = metadata.get("basis")
+    if isinstance(given, Mapping) and given and not is_numeric({str(s): str(text) for s, text in given.items()}):
+        return {str(symbol): str(text) for symbol, text in given.items()}
+    settings, code = metadata.get("settings"), metadata.get("code")
+    record = records().get(str(code))
+    if record is None or record.basis != BASIS_LIBRARY or not isinstance(settings, Mapping):
+        return None
+    return f"{code}:{settings['basis']}" if isinstance(settings.get("basis"), str) else None
 
 
 def _of_element(spec: Spec, symbol: str) -> str:

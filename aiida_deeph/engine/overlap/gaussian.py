@@ -13,7 +13,7 @@ from aiida_deeph.engine.domain.convention import LIBCINT
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.domain.transforms import from_convention
+from aiida_deeph.engine.domain.transforms import from_convention, orbital_map
 from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, no_library
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
@@ -63,6 +63,25 @@ def overlap_gaussian(
     ordered = from_convention(data, LIBCINT).overlap
     assert ordered is not None
     return orbital_basis, ordered
+
+
+def positions_gaussian(structure: Structure, basis: GaussianBasis) -> Real:
+    """<phi_i | r | phi_j> of a molecule, m = -l..l, Angstrom, shape (3, n_orbitals, n_orbitals).
+
+    :raises InputError: an element has no basis.
+    """
+    integrals, sizes = _Integrals(basis), basis.orbital_basis.orbitals_per_atom(structure.symbols)
+    places = structure.positions / BOHR_TO_ANGSTROM
+    rows = [
+        # About the first atom, which stands at the origin of the integrals: <i|r|j> = <i|r - R_i|j> + R_i <i|j>.
+        integrals.one_with_many(symbol, list(structure.symbols), places - places[i], "int1e_r_sph", 3)
+        + places[i][:, None, None] * integrals.one_with_many(symbol, list(structure.symbols), places - places[i])
+        for i, symbol in enumerate(structure.symbols)
+    ]
+    index, sign = orbital_map(basis.orbital_basis, structure.symbols, LIBCINT)
+    result = np.empty((3, int(sizes.sum()), int(sizes.sum())))
+    result[:, index[:, None], index] = np.concatenate(rows, axis=1) * np.outer(sign, sign)
+    return result * BOHR_TO_ANGSTROM
 
 
 def overlap_ranges(basis: GaussianBasis, threshold: float) -> dict[str, float]:
@@ -128,12 +147,17 @@ class _Integrals:
             self._tables[symbol] = table
             self._environment = np.concatenate([self._environment, values])
 
-    def one_with_many(self, symbol: str, others: list[str], vectors: Real) -> Real:
+    def one_with_many(
+        self, symbol: str, others: list[str], vectors: Real, name: str = "int1e_ovlp_sph", components: int = 1
+    ) -> Real:
         """Overlaps of an atom at the origin with atoms elsewhere, libcint's order of orbitals.
+
+        :param name: of other integrals, as libcint calls them; those of r count from the origin.
+        :param components: of these integrals.
 
         :param others: element of each other atom.
         :param vectors: their positions, shape (n_others, 3), Bohr.
-        :return: shape (n_orbitals, sum of the others' orbitals).
+        :return: shape (n_orbitals, sum of the others' orbitals), of r with the three components before.
         """
         tables = [self._tables[symbol], *(self._tables[other] for other in others)]
         counts = [len(table) for table in tables]
@@ -143,4 +167,4 @@ class _Integrals:
         atoms[:, self._coordinates] = len(self._environment) + 3 * np.arange(len(tables))
         environment = np.concatenate([self._environment, np.zeros(3), vectors.ravel()])
         limits = (0, counts[0], counts[0], len(shells))
-        return np.asarray(self._getints("int1e_ovlp_sph", atoms, shells, environment, shls_slice=limits))
+        return np.asarray(self._getints(name, atoms, shells, environment, shls_slice=limits, comp=components))

@@ -40,7 +40,7 @@ def run_overlap(config: OverlapConfig, base_dir: Path) -> Path:
     structure = read_structure(base_dir / config.structure)
     _refuse_coincident_atoms(structure)
     method = _method(config, structure.elements, base_dir)
-    cutoffs = _pair_cutoffs(config, method, base_dir)
+    cutoffs = _pair_cutoffs(config, method, base_dir, any(structure.pbc))
     overlap = method.overlap(structure, pairs_within(structure, cutoffs))
     metadata = {
         "code": "aiida-deeph",
@@ -118,8 +118,8 @@ def _refuse_coincident_atoms(structure: Structure) -> None:
         )
 
 
-def _pair_cutoffs(config: OverlapConfig, method: _Method, base_dir: Path) -> dict[str, float]:
-    """Largest distance of each element pair, Angstrom."""
+def _pair_cutoffs(config: OverlapConfig, method: _Method, base_dir: Path, periodic: bool) -> dict[str, float]:
+    """Largest distance of each element pair, Angstrom; of a molecule, at least as far as its orbitals overlap."""
     elements = tuple(method.basis.shells)
     if config.cutoff is not None:
         return {pair_key(a, b): config.cutoff for a in elements for b in elements}
@@ -133,8 +133,9 @@ def _pair_cutoffs(config: OverlapConfig, method: _Method, base_dir: Path) -> dic
                 expected="names like C-H, sorted",
             )
         return dict(config.pair_cutoffs)
+    whole_range = partial(method.ranges, config.threshold)
     if config.model is None:
-        return method.ranges(config.threshold)
+        return whole_range()
     description = read_description(base_dir / config.model, check_weights=False)
     description.require_elements(elements)
     try:
@@ -146,4 +147,5 @@ def _pair_cutoffs(config: OverlapConfig, method: _Method, base_dir: Path) -> dic
             found=error,
             remedy="give the basis of the training data",
         ) from None
-    return dict(description.pair_cutoffs)
+    known = dict(description.pair_cutoffs)
+    return known if periodic else {key: max(end, known.get(key, 0.0)) for key, end in whole_range().items()}

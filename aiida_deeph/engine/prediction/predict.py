@@ -46,12 +46,14 @@ class Target:
     :param overlap: S(R) of the structure, if it is known.
     :param n_electrons: valence electrons, if they are known.
     :param atom_pairs: those of a matrix that came with the structure, shape (n_pairs, 5).
+    :param basis: of the overlap by element, as its metadata name it.
     """
 
     structure: Structure
     overlap: BlockSparseMatrix | None = None
     n_electrons: float | None = None
     atom_pairs: NDArray[np.int64] | None = None
+    basis: Any = None
 
 
 def read_target(path: Path, description: ModelDescription) -> Target:
@@ -92,7 +94,8 @@ def read_target(path: Path, description: ModelDescription) -> Target:
             remedy="compute the overlap in the basis of the training data",
         )
     matrix = data.hamiltonian or data.overlap
-    return Target(data.structure, data.overlap, data.n_electrons, None if matrix is None else matrix.atom_pairs)
+    pairs = None if matrix is None else matrix.atom_pairs
+    return Target(data.structure, data.overlap, data.n_electrons, pairs, data.metadata.get("basis"))
 
 
 def pairs_of(target: Target, network: Network, description: ModelDescription) -> NDArray[np.int64]:
@@ -192,6 +195,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "model_sha256": description.weights_sha256,
         "hermitian": is_hermitian,
         "precision": config.precision,
+        **({} if target.basis is None else {"basis": target.basis}),
     }
     output = Path(config.output)
     data = RealSpaceHamiltonian(

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.base import records
-from aiida_deeph.engine.dft.record import BASIS_LIBRARY
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.gate import Gate
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -20,7 +19,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.files import file_sha256
 from aiida_deeph.engine.orbitals.formats import FORMATS
-from aiida_deeph.engine.overlap.basis import load_basis, load_numeric
+from aiida_deeph.engine.overlap.basis import load_basis, load_numeric, named_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 
@@ -59,8 +58,9 @@ def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integr
     settings = settings if isinstance(settings, Mapping) else {}
     elements = tuple(sorted(data.structure.elements))
     try:
-        if record is not None and record.basis == BASIS_LIBRARY and isinstance(settings.get("basis"), str):
-            return _gaussian(f"{code}:{settings['basis']}", elements)
+        library = named_basis({"code": code, "settings": settings})
+        if isinstance(library, str):
+            return _gaussian(library, elements)
         if record is not None and record.basis in FORMATS:
             kind = FORMATS[str(record.basis)]
             names = _names(settings, elements) if kind.named else None

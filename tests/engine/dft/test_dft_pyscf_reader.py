@@ -14,9 +14,9 @@ pytest.importorskip("pyscf")
 
 from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.output import read_matrices, write_matrices
+from aiida_deeph.engine.dft.pyscf.output import Matrices, read_matrices, shells_of, write_matrices
 from aiida_deeph.engine.dft.pyscf.reader import PyscfReader
-from aiida_deeph.engine.dft.pyscf.runner import build_cell, run_pyscf, shells_of
+from aiida_deeph.engine.dft.pyscf.runner import build_cell, run_pyscf
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.structure import write_structure
@@ -71,7 +71,7 @@ def _kinetic_run(folder: Path, structure: Structure, kmesh: tuple[int, int, int]
     kpts = cell.get_abs_kpts(fractional)
     T, S = (np.array(cell.pbc_intor(name, hermi=1, kpts=kpts)) for name in ("int1e_kin", "int1e_ovlp"))
     results = {"converged": True, "n_orbitals": int(cell.nao), "settings": config.model_dump(mode="json")}
-    write_matrices(folder, structure, shells_of(cell), fractional, T * HARTREE_TO_EV, S, results)
+    write_matrices(folder, structure, Matrices(shells_of(cell), fractional, [T * HARTREE_TO_EV], S), results)
 
 
 def test_direction_of_cells_and_order_of_orbitals(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_mesh_points_are_exact_whatever_the_mesh(
     _kinetic_run(tmp_path, structure, kmesh, "gth-szv")
     data = PyscfReader(threshold=1e-12).read(tmp_path)
     output = read_matrices(tmp_path)
-    for k, H, S in zip(output.kpoints, output.hamiltonian, output.overlap, strict=True):
+    for k, H, S in zip(output.kpoints, output.hamiltonian[0], output.overlap, strict=True):
         found = scipy.linalg.eigvalsh(data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray())
         assert np.abs(found - scipy.linalg.eigvalsh(H, S)).max() < 1e-8
     assert data.hamiltonian.hermiticity_error() < 1e-10

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from aiida_deeph.engine.dft.base import HamiltonianReader, get_reader, records
-from aiida_deeph.engine.dft.pyscf.output import write_matrices
+from aiida_deeph.engine.dft.pyscf.output import Matrices, write_matrices
 from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -45,7 +45,7 @@ def _pyscf_run(folder: Path) -> Path:
     kpoints = np.column_stack([k, 0 * k, 0 * k])
     results = {"converged": True, "n_orbitals": 2, "n_electrons": 2.0, "fermi_energy": -4.0, "version": "2.14"}
     results["settings"] = {"kmesh": [n_k, 1, 1]}
-    write_matrices(folder, structure, {"H": [0]}, kpoints, blocks["H"], blocks["S"], results)
+    write_matrices(folder, structure, Matrices({"H": [0]}, kpoints, [blocks["H"]], blocks["S"]), results)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""`deeph-engine pyscf`: a periodic Kohn-Sham calculation with PySCF."""
+"""`deeph-engine pyscf`: a Kohn-Sham calculation with PySCF."""
 
 from __future__ import annotations
 

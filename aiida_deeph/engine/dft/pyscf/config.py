@@ -25,15 +25,28 @@ KNOWN = {
 }
 
 
+# B3LYP is two functionals, 4.5e-4 Hartree apart in H: with VWN-RPA correlation (PySCF from 2.3 on), or with VWN5 (PySCF
+# before). The name that is recorded says which.
+EXPLICIT = {"b3lyp": "b3lypg"}
+
+
 class PyscfConfig(Config):
-    """A periodic Kohn-Sham calculation with PySCF; writes `pyscf.h5` (H(k), S(k), bands) and `results.json`.
+    """A Kohn-Sham calculation with PySCF; writes `pyscf.h5` (H(k), S(k), bands) and `results.json`.
+
+    A structure without a periodic direction is a molecule in empty space; any other is periodic along all directions.
 
     :param structure: file that ase reads (extended xyz keeps cell and pbc), relative to the configuration file.
-    :param xc: exchange-correlation functional, in PySCF's words.
+    :param xc: exchange-correlation functional, in PySCF's words; hybrids for molecules alone. `b3lyp` is `b3lypg`, with
+        VWN-RPA correlation; that of PySCF before 2.3, and of QH9, is `b3lyp5`.
     :param basis: Gaussian basis, a name that PySCF knows.
-    :param pseudo: pseudopotential, a name that PySCF knows.
+    :param pseudo: pseudopotential, a name that PySCF knows; None: all electrons, but for the cores that belong to the
+        basis (ECP), of molecules alone.
     :param kmesh: Gamma-centred k-mesh; its supercell has to be wider than twice the range of H.
-    :param ke_cutoff: kinetic energy cutoff of the real-space grid, Hartree.
+    :param ke_cutoff: kinetic energy cutoff of the real-space grid of a periodic structure, Hartree.
+    :param grid_level: of the integration grid of a molecule, from 0 to 9.
+    :param charge: of a molecule, elementary charges.
+    :param unpaired_electrons: of a molecule, 2S; more than none are calculated without spin restriction.
+    :param unrestricted: no spin restriction whatever the number of unpaired electrons.
     :param smearing: Fermi-Dirac width, eV; None for fixed occupations.
     :param bands: fractional k-points at which eigenvalues are computed in addition, from the converged potential.
     """
@@ -41,9 +54,13 @@ class PyscfConfig(Config):
     structure: str = "structure.xyz"
     xc: str = "pbe"
     basis: str = "gth-szv"
-    pseudo: str = "gth-pbe"
+    pseudo: str | None = "gth-pbe"
     kmesh: tuple[int, int, int] = (1, 1, 1)
     ke_cutoff: float = Field(default=60.0, gt=0)
+    grid_level: int = Field(default=3, ge=0, le=9)
+    charge: int = 0
+    unpaired_electrons: int = Field(default=0, ge=0)
+    unrestricted: bool = False
     conv_tol: float = Field(default=1e-9, gt=0)
     max_cycle: int = Field(default=60, ge=1)
     smearing: float | None = Field(default=None, gt=0)
@@ -52,14 +69,21 @@ class PyscfConfig(Config):
 
     @field_validator("basis", "pseudo")
     @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
+    def _known(cls, name: str | None, info: ValidationInfo) -> str | None:
         """GTH names are known here, so that a misspelt one is refused before it is submitted."""
+        if name is None:
+            return None
         known = KNOWN[str(info.field_name)]
         plain = re.sub(r"-q\d+$", "", name.lower())
         if plain.startswith("gth") and _bare(plain) not in map(_bare, known):
             close = difflib.get_close_matches(plain, known, 1)
             raise ValueError(f"a known one; did you mean {close[0]}" if close else f"one of {', '.join(known)}")
         return name
+
+    @field_validator("xc")
+    @classmethod
+    def _explicit(cls, name: str) -> str:
+        return EXPLICIT.get(name.lower().replace("-", ""), name)
 
 
 def _bare(name: str) -> str:

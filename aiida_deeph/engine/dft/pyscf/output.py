@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,36 @@ from aiida_deeph.engine.io.files import atomic_path
 from aiida_deeph.engine.io.hdf5 import open_dataset, open_h5, read_array
 
 FORMAT_VERSION = 1
+# Datasets of H(k): all of it or that of spin up, and that of spin down.
+SPINS = ("hamiltonian", "hamiltonian_down")
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What a run has computed, PySCF's order of orbitals.
+
+    :param shells: element -> l of each shell.
+    :param kpoints: fractional, shape (n_kpoints, 3).
+    :param hamiltonian: H(k) in eV of each spin (one, or two if collinear), shape (n_kpoints, n_orbitals, n_orbitals).
+    :param overlap: S(k), the same shape.
+    """
+
+    shells: Mapping[str, list[int]]
+    kpoints: NDArray[np.float64]
+    hamiltonian: Sequence[NDArray[np.complex128]]
+    overlap: NDArray[np.complex128]
+
+
+def shells_of(cell: Any) -> dict[str, list[int]]:
+    """l of each shell of each element, in the order of PySCF's orbitals."""
+    shells: dict[str, list[int]] = {}
+    for atom in range(cell.natm):
+        symbol = cell.atom_symbol(atom)
+        if symbol not in shells:
+            shells[symbol] = [
+                int(cell.bas_angular(b)) for b in cell.atom_shell_ids(atom) for _ in range(cell.bas_nctr(b))
+            ]
+    return shells
 
 
 @dataclass(frozen=True)
@@ -27,7 +57,7 @@ class PyscfOutput:
 
     :param shells: element -> l of each shell, in PySCF's order of shells.
     :param kpoints: fractional, shape (n_kpoints, 3).
-    :param hamiltonian: H(k) in eV, PySCF's order of orbitals, shape (n_kpoints, n_orbitals, n_orbitals).
+    :param hamiltonian: H(k) in eV, PySCF's order of orbitals, shape (n_spins, n_kpoints, n_orbitals, n_orbitals).
     :param overlap: S(k), shape (n_kpoints, n_orbitals, n_orbitals).
     :param results: the content of `results.json`.
     """
@@ -40,31 +70,19 @@ class PyscfOutput:
     results: Mapping[str, Any]
 
 
-def write_matrices(
-    directory: Path,
-    structure: Structure,
-    shells: Mapping[str, list[int]],
-    kpoints: NDArray[np.float64],
-    hamiltonian: NDArray[np.complex128],
-    overlap: NDArray[np.complex128],
-    results: Mapping[str, Any],
-) -> Path:
-    """Write `pyscf.h5` in one step.
-
-    :param kpoints: fractional, shape (n_kpoints, 3).
-    :param hamiltonian: H(k) in eV, shape (n_kpoints, n_orbitals, n_orbitals).
-    :param overlap: S(k), the same shape.
-    """
+def write_matrices(directory: Path, structure: Structure, matrices: Matrices, results: Mapping[str, Any]) -> Path:
+    """Write `pyscf.h5` in one step; H(k) of the two spins of collinear data as `hamiltonian` and `hamiltonian_down`."""
     path = directory / MATRICES_FILE
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["results"] = json.dumps(dict(results))
-        file.attrs["shells"] = json.dumps(dict(shells))
+        file.attrs["shells"] = json.dumps(dict(matrices.shells))
         file["symbols"] = np.array(structure.symbols, dtype="S4")
         file["positions"], file["cell"], file["pbc"] = structure.positions, structure.cell, np.array(structure.pbc)
-        file["kpoints"] = kpoints
-        file["hamiltonian"], file["overlap"] = hamiltonian, overlap
-        file["hamiltonian"].attrs["unit"] = "eV"
+        file["kpoints"], file["overlap"] = matrices.kpoints, matrices.overlap
+        for name, hamiltonian in zip(SPINS, matrices.hamiltonian, strict=False):
+            file[name] = hamiltonian
+            file[name].attrs["unit"] = "eV"
     return path
 
 
@@ -90,7 +108,8 @@ def read_matrices(directory: Path) -> PyscfOutput:
                     expected=f"at most {FORMAT_VERSION}",
                     remedy="update aiida-deeph",
                 )
-            names = ("positions", "cell", "kpoints", "hamiltonian", "overlap")
+            spins = [name for name in SPINS if name in file]
+            names = ("positions", "cell", "kpoints", "overlap", *(spins or SPINS[:1]))
             arrays = {name: read_array(file, name) for name in names}
             symbols, pbc = (np.asarray(h5py.Dataset(open_dataset(file, name))[...]) for name in ("symbols", "pbc"))
             shells, results = (json.loads(file.attrs[name]) for name in ("shells", "results"))
@@ -103,7 +122,7 @@ def read_matrices(directory: Path) -> PyscfOutput:
             ),
             {symbol: tuple(int(l) for l in ls) for symbol, ls in shells.items()},
             arrays["kpoints"].astype(np.float64),
-            arrays["hamiltonian"].astype(np.complex128),
+            np.stack([arrays[name] for name in spins]).astype(np.complex128),
             arrays["overlap"].astype(np.complex128),
             dict(results),
         )
@@ -112,6 +131,6 @@ def read_matrices(directory: Path) -> PyscfOutput:
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError("PySCF output is damaged", where=path, found=error, remedy="run PySCF again") from None
     wrong = len(kmesh) != 3 or min(kmesh) < 1 or output.kpoints.shape != (int(np.prod(kmesh)), 3)
-    if wrong or output.hamiltonian.shape != shape or output.overlap.shape != shape:
+    if wrong or output.hamiltonian.shape[1:] != shape or output.overlap.shape != shape:
         raise DataError("PySCF output is damaged", where=path, found=output.hamiltonian.shape, expected=shape)
     return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RECORD
 from aiida_deeph.engine.dft.pyscf.output import read_matrices
-from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
@@ -57,36 +58,43 @@ class PyscfReader(HamiltonianReader):
         structure, basis = output.structure, OrbitalBasis(output.shells)
         kmesh = np.array(results["settings"]["kmesh"], dtype=np.int64)
         sizes = basis.orbitals_per_atom(structure.symbols)
-        if sizes.sum() != output.hamiltonian.shape[1]:
+        if sizes.sum() != output.hamiltonian.shape[-1]:
             raise DataError(
                 "matrices do not fit the basis", where=directory / MATRICES_FILE, found=output.hamiltonian.shape
             )
         images = _Images(structure, kmesh)
         cells = images.cells
-        H, S = (_to_real_space(M, output.kpoints, cells) for M in (output.hamiltonian, output.overlap))
+        spin = SpinMode.NONE if len(output.hamiltonian) == 1 else SpinMode.COLLINEAR
+        *H, S = (_to_real_space(M, output.kpoints, cells) for M in (*output.hamiltonian, output.overlap))
         classes = np.argwhere(np.ones((len(cells), len(structure), len(structure)), dtype=bool))
         pairs, source, folded = images.nearest(classes)
         weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
-        H_blocks, S_blocks = (_blocks(M, sizes, classes[source, 0], pairs, weights) for M in (H, S))
+        rows = classes[source, 0]
+        H_blocks = _blocks(_spin_major(H, sizes), spin.multiplicity * sizes, rows, pairs, weights)
+        S_blocks = _blocks(S, sizes, rows, pairs, weights)
         metadata = {
             "code": RECORD.name,
             "version": results.get("version"),
             "converged": True,
             "settings": results["settings"],
             "energy_eV": results.get("energy"),
-            "pair_threshold": self.threshold,
-            "range_residual_eV": _range_residual(structure, classes, folded, H_blocks),
         }
+        is_molecule = not any(structure.pbc)
+        if not is_molecule:
+            metadata["pair_threshold"] = self.threshold
+            metadata["range_residual_eV"] = _range_residual(structure, classes, folded, H_blocks)
         data = RealSpaceHamiltonian(
             structure,
             basis,
+            spin,
             hamiltonian=H_blocks,
             overlap=S_blocks,
             fermi_energy=results.get("fermi_energy"),
             n_electrons=results.get("n_electrons"),
             metadata=metadata,
         )
-        return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
+        # Of a molecule all pairs are kept: there are few, and networks of molecules learn the zeros too.
+        return from_convention(data if is_molecule else significant_pairs(data, self.threshold), RECORD.convention)
 
 
 class _Images:
@@ -136,8 +144,20 @@ def _to_real_space(
     return np.ascontiguousarray(result.real)
 
 
+def _spin_major(matrices: list[NDArray[np.float64]], sizes: NDArray[np.int64]) -> NDArray[Any]:
+    """H(R) of one spin as it is, of two with the orbitals of each atom up, then down: complex, [[uu, 0], [0, dd]]."""
+    if len(matrices) == 1:
+        return matrices[0]
+    n = int(sizes.sum())
+    up = np.arange(n) + np.repeat(np.cumsum(sizes) - sizes, sizes)
+    result = np.zeros((len(matrices[0]), 2 * n, 2 * n), dtype=np.complex128)
+    for places, matrix in zip((up, up + np.repeat(sizes, sizes)), matrices, strict=True):
+        result[:, places[:, None], places] = matrix
+    return result
+
+
 def _blocks(
-    matrices: NDArray[np.float64],
+    matrices: NDArray[Any],
     sizes: NDArray[np.int64],
     rows: NDArray[np.int64],
     pairs: NDArray[np.int64],
@@ -145,7 +165,7 @@ def _blocks(
 ) -> BlockSparseMatrix:
     """Blocks of atom pairs, `weights` times the block in the cell `rows` of each."""
     first = np.cumsum(sizes) - sizes
-    result = BlockSparseMatrix.from_pairs(pairs, sizes)
+    result = BlockSparseMatrix.from_pairs(pairs, sizes, dtype=matrices.dtype)
     row, column = result.entry_positions()
     pair = result.pair_of_entry
     i, j = pairs[pair, 3], pairs[pair, 4]

@@ -1,4 +1,4 @@
-"""Run PySCF: a restricted Kohn-Sham calculation at k-points that leaves H(k) and S(k) in `pyscf.h5`."""
+"""Run PySCF: a Kohn-Sham calculation of a crystal at k-points, or of a molecule, that leaves H and S in `pyscf.h5`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ import scipy.special
 
 from aiida_deeph.engine.dft.pyscf.code import RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, write_matrices
+from aiida_deeph.engine.dft.pyscf.cycles import Cycles
+from aiida_deeph.engine.dft.pyscf.molecule import run_molecule
+from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, Matrices, shells_of, write_matrices
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.files import write_text_atomic
 from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
-
-# Largest entry of the orbital gradient at convergence, Hartree. The energy converges with its square, the density and
-# thus H only linearly: an energy criterion alone leaves errors of 1e-4 eV in H.
-GRADIENT_TOLERANCE = 1e-6
 
 # Memory that the orbitals on the grid may take; beyond it PySCF's multigrid integration takes over, GiB.
 ORBITAL_MEMORY = 4.0
@@ -49,44 +47,58 @@ def run_pyscf(config: PyscfConfig, directory: Path, report: Callable[[str], None
     wall, cpu = time.perf_counter(), time.process_time()
     lib.num_threads(config.threads or 1)
     structure = read_structure(directory / config.structure)
-    cell = build_cell(structure, config)
-    fractional = np.stack(np.meshgrid(*(np.arange(n) / n for n in config.kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
-    field, last = _mean_field(cell, fractional, config, report)
-    matrices = _Matrices(field, cell, last)
-    H, S = matrices.hamiltonian(fractional, on_mesh=True), matrices.overlap(fractional)
-    fermi, homo, lumo = _fermi_energy(field, config)
+    run = run_crystal if any(structure.pbc) else run_molecule
+    matrices, numbers = run(structure, config, report)
     results: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "code": "pyscf",
         "version": __version__,
+        "energy_units": "eV",
+        "fermi_energy_units": "eV",
+        "n_atoms": len(structure),
+        "n_kpoints": len(matrices.kpoints),
+        **numbers,
+    }
+    results["seconds"] = time.perf_counter() - wall
+    results["cpu_seconds"] = time.process_time() - cpu
+    results["settings"] = config.model_dump(mode="json", exclude={"bands"})
+    write_matrices(directory, structure, matrices, results)
+    write_text_atomic(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    report(
+        f"{'converged' if results['converged'] else 'NOT CONVERGED'} in {results['scf_cycles']} cycles, "
+        f"E = {results['energy']:.8f} eV, {results['seconds']:.1f} s"
+    )
+    return results
+
+
+def run_crystal(
+    structure: Structure, config: PyscfConfig, report: Callable[[str], None]
+) -> tuple[Matrices, dict[str, Any]]:
+    """The converged (or given up) H(k) of a periodic structure, and its numbers in the words of `results.json`.
+
+    :raises InputError: a wrong structure, basis, pseudopotential or functional, or an odd number of electrons.
+    """
+    cell = build_cell(structure, config)
+    fractional = np.stack(np.meshgrid(*(np.arange(n) / n for n in config.kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
+    field, cycles = _mean_field(cell, fractional, config, report)
+    matrices = _Matrices(field, cell, cycles.last)
+    H, S = matrices.hamiltonian(fractional, on_mesh=True), matrices.overlap(fractional)
+    fermi, homo, lumo = _fermi_energy(field, config)
+    results: dict[str, Any] = {
         "converged": bool(field.converged),
         "energy": float(field.e_tot) * HARTREE_TO_EV,
-        "energy_units": "eV",
         "fermi_energy": fermi,
-        "fermi_energy_units": "eV",
         "homo": homo,
         "lumo": lumo,
         "n_electrons": float(cell.nelectron),
-        "n_atoms": len(structure),
         "n_orbitals": int(cell.nao),
-        "n_kpoints": len(fractional),
         "grid": [int(n) for n in cell.mesh],
-        "scf_cycles": int(last.get("cycle", -1)) + 1,
-        "orbital_gradient": float(last.get("norm_gorb", np.nan)),
+        **cycles.numbers(),
     }
     if config.bands is not None and field.converged:
         points = np.array(config.bands, dtype=np.float64).reshape(-1, 3)
         results["bands"] = {"kpoints": points.tolist(), "energies": matrices.bands(points, report).tolist()}
-    results["seconds"] = time.perf_counter() - wall
-    results["cpu_seconds"] = time.process_time() - cpu
-    results["settings"] = config.model_dump(mode="json", exclude={"bands"})
-    write_matrices(directory, structure, shells_of(cell), fractional, H, S, results)
-    write_text_atomic(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
-    report(
-        f"{'converged' if field.converged else 'NOT CONVERGED'} in {results['scf_cycles']} cycles, "
-        f"E = {results['energy']:.8f} eV, {results['seconds']:.1f} s"
-    )
-    return results
+    return Matrices(shells_of(cell), fractional, [H], S), results
 
 
 def build_cell(structure: Structure, config: PyscfConfig) -> Any:
@@ -97,6 +109,16 @@ def build_cell(structure: Structure, config: PyscfConfig) -> Any:
     from pyscf.pbc import gto
 
     from aiida_deeph.engine.dft.pyscf.grid import grid_mesh
+
+    of_molecules = {"charge": config.charge, "unpaired_electrons": config.unpaired_electrons}
+    if config.pseudo is None or any(of_molecules.values()) or config.unrestricted:
+        raise InputError(
+            "setting of molecules for a periodic structure",
+            where=config.structure,
+            found=f"pseudo {config.pseudo}, {of_molecules}, unrestricted {config.unrestricted}",
+            expected="a pseudopotential, no charge, restricted spins",
+            remedy="set pbc to false for a molecule",
+        )
 
     cell = gto.Cell()
     cell.atom = [
@@ -133,22 +155,10 @@ def build_cell(structure: Structure, config: PyscfConfig) -> Any:
     return cell
 
 
-def shells_of(cell: Any) -> dict[str, list[int]]:
-    """l of each shell of each element, in the order of PySCF's orbitals."""
-    shells: dict[str, list[int]] = {}
-    for atom in range(cell.natm):
-        symbol = cell.atom_symbol(atom)
-        if symbol not in shells:
-            shells[symbol] = [
-                int(cell.bas_angular(b)) for b in cell.atom_shell_ids(atom) for _ in range(cell.bas_nctr(b))
-            ]
-    return shells
-
-
 def _mean_field(
     cell: Any, fractional: np.ndarray, config: PyscfConfig, report: Callable[[str], None]
-) -> tuple[Any, dict[str, Any]]:
-    """The converged (or given up) mean field and the variables of its last cycle."""
+) -> tuple[Any, Cycles]:
+    """The converged (or given up) mean field, and what its cycles were."""
     from pyscf.pbc import dft, scf
     from pyscf.pbc.dft.multigrid import MultiGridNumInt
 
@@ -172,23 +182,11 @@ def _mean_field(
         field._numint = MultiGridNumInt(cell)
     if config.smearing is not None:
         field = scf.addons.smearing(field, sigma=config.smearing / HARTREE_TO_EV, method="fermi")
-    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, GRADIENT_TOLERANCE, False
+    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, Cycles.GRADIENT_TOLERANCE, False
     field.max_cycle = config.max_cycle
-    last: dict[str, Any] = {}
-    start = time.perf_counter()
-
-    def after_cycle(variables: dict[str, Any]) -> None:
-        for name in ("cycle", "norm_gorb", "h1e", "vhf", "s1e"):
-            last[name] = variables[name]
-        report(
-            f"cycle {variables['cycle'] + 1:3d}  E = {variables['e_tot'] * HARTREE_TO_EV:16.8f} eV  "
-            f"change {(variables['e_tot'] - variables['last_hf_e']) * HARTREE_TO_EV:10.2e} eV  "
-            f"gradient {variables['norm_gorb']:8.2e} Ha  {time.perf_counter() - start:7.1f} s"
-        )
-
-    field.callback = after_cycle
+    field.callback = cycles = Cycles(report)
     field.kernel()
-    return field, last
+    return field, cycles
 
 
 def _fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]:

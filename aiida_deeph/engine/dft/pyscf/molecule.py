@@ -1,0 +1,158 @@
+"""Run PySCF on a molecule in empty space: all electrons or pseudopotentials, hybrids, spins restricted or not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.dft.pyscf.cycles import Cycles
+from aiida_deeph.engine.dft.pyscf.output import Matrices, shells_of
+from aiida_deeph.engine.domain.kpoints import check_directions
+from aiida_deeph.engine.domain.structure import Structure
+from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.orbitals.gaussian import core_potential
+from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
+
+Real = NDArray[np.float64]
+
+# k-point of a molecule.
+GAMMA = np.zeros((1, 3))
+
+
+def run_molecule(
+    structure: Structure, config: PyscfConfig, report: Callable[[str], None]
+) -> tuple[Matrices, dict[str, Any]]:
+    """The converged (or given up) Fock matrix of a molecule, and its numbers in the words of `results.json`.
+
+    :raises InputError: a wrong structure, basis, pseudopotential or functional, or electrons that do not pair.
+    """
+    mol = build_molecule(structure, config)
+    if config.bands is not None:
+        check_directions(np.array(config.bands), structure.pbc, "bands")
+    field = mean_field(mol, config)
+    cycles = Cycles(report)
+    field.callback = cycles
+    field.kernel()
+    H, S = fock_matrices(field, field.make_rdm1()) * HARTREE_TO_EV, np.asarray(field.get_ovlp())
+    results = {
+        "energy": float(field.e_tot) * HARTREE_TO_EV,
+        **edges(field),
+        "n_electrons": float(mol.nelectron),
+        "charge": config.charge,
+        "total_spin_moment": float(mol.spin),
+        "dipole": dipole(field).tolist(),
+        "functional": field.xc,
+        "converged": bool(field.converged),
+        "n_orbitals": int(mol.nao),
+        **cycles.numbers(),
+    }
+    if config.bands is not None and field.converged:
+        levels = [scipy.linalg.eigh(h, S, eigvals_only=True) for h in H]
+        energies = [[one.tolist()] * len(config.bands) for one in levels]
+        results["bands"] = {"kpoints": np.array(config.bands).tolist(), "energies": energies}
+    return Matrices(shells_of(mol), GAMMA, [h[None].astype(complex) for h in H], S[None].astype(complex)), results
+
+
+def build_molecule(structure: Structure, config: PyscfConfig) -> Any:
+    """PySCF's molecule.
+
+    :raises InputError: basis or pseudopotential unknown for an element, or electrons that do not pair.
+    """
+    from pyscf import gto
+
+    mol = gto.Mole()
+    mol.atom = [
+        (s, p) for s, p in zip(structure.symbols, (structure.positions / BOHR_TO_ANGSTROM).tolist(), strict=True)
+    ]
+    mol.unit, mol.verbose, mol.charge = "Bohr", 0, config.charge
+    mol.basis, mol.pseudo = config.basis, config.pseudo
+    mol.spin = None
+    try:
+        if config.pseudo is None:
+            cores = {symbol: core_potential(symbol, config.basis) for symbol in structure.elements}
+            mol.ecp = {symbol: core for symbol, core in cores.items() if core}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mol.build(dump_input=False, parse_arg=False)
+    except Exception as error:  # PySCF has a class of its own for each failure
+        raise InputError(
+            "PySCF refuses the structure, basis or pseudopotential",
+            where=f"basis {config.basis}, pseudo {config.pseudo}",
+            found=f"{type(error).__name__} {error}",
+            expected=f"names that PySCF knows for {', '.join(structure.elements)}",
+        ) from None
+    missing = [symbol for symbol in structure.elements if config.pseudo and symbol not in mol._pseudo]
+    if missing:
+        raise InputError("element without pseudopotential", where=f"pseudo {config.pseudo}", found=", ".join(missing))
+    if (mol.nelectron - config.unpaired_electrons) % 2 or mol.nelectron < max(config.unpaired_electrons, 1):
+        raise InputError(
+            "odd number of electrons" if not config.unpaired_electrons else "electrons do not pair",
+            where=config.structure,
+            found=f"{mol.nelectron} electrons, {config.unpaired_electrons} of them unpaired",
+            expected="an even number of paired electrons",
+            remedy="give unpaired_electrons, or another charge",
+        )
+    mol.spin = config.unpaired_electrons
+    return mol
+
+
+def mean_field(mol: Any, config: PyscfConfig) -> Any:
+    """RKS, or UKS where spins are unpaired or asked for, with the settings of a configuration.
+
+    :raises InputError: the functional is unknown.
+    """
+    from pyscf import dft, scf
+
+    unrestricted = config.unrestricted or config.unpaired_electrons > 0
+    field = dft.UKS(mol) if unrestricted else dft.RKS(mol)
+    field.xc = config.xc
+    try:
+        kind = field._numint._xc_type(config.xc)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise InputError("functional unknown to PySCF", where="xc", found=config.xc, expected=error) from None
+    if kind not in ("HF", "LDA", "GGA", "MGGA") or field._numint.libxc.is_nlc(config.xc):
+        raise InputError("functional is not supported", where="xc", found=config.xc, expected="no nonlocal correlation")
+    field.grids.level = config.grid_level
+    if config.smearing is not None:
+        field = scf.addons.smearing(field, sigma=config.smearing / HARTREE_TO_EV, method="fermi")
+    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, Cycles.GRADIENT_TOLERANCE, False
+    field.max_cycle = config.max_cycle
+    return field
+
+
+def fock_matrices(field: Any, density: Real) -> Real:
+    """Fock matrix of a density, of each spin, Hartree, shape (1 or 2, n_orbitals, n_orbitals).
+
+    Not that of the last cycle, which DIIS has mixed with those before.
+    """
+    fock = np.asarray(field.get_hcore()) + np.asarray(field.get_veff(dm=density))
+    fock = fock if fock.ndim == 3 else fock[None]
+    return (fock + fock.transpose(0, 2, 1)) / 2
+
+
+def edges(field: Any) -> dict[str, float]:
+    """Fermi level (mid-gap), highest occupied and lowest empty level of all spins, eV."""
+    energies, occupations = np.ravel(field.mo_energy), np.ravel(field.mo_occ)
+    full = 2.0 if np.ndim(field.mo_energy) == 1 else 1.0
+    occupied, empty = energies[occupations > full / 2], energies[occupations <= full / 2]
+    homo = float(occupied.max())
+    lumo = float(empty.min()) if len(empty) else homo
+    values = {"fermi_energy": (homo + lumo) / 2, "homo": homo, "lumo": lumo}
+    return {name: value * HARTREE_TO_EV for name, value in values.items()}
+
+
+def dipole(field: Any) -> Real:
+    """Dipole moment, of an ion about the centre of its nuclear charges, debye, shape (3,)."""
+    from pyscf.data.nist import AU2DEBYE
+
+    mol = field.mol
+    charges = mol.atom_charges()
+    centre = charges @ mol.atom_coords() / charges.sum()
+    moment = np.asarray(field.dip_moment(mol, field.make_rdm1(), unit="AU", verbose=0))
+    return np.asarray((moment - mol.charge * centre) * AU2DEBYE)
