@@ -46,6 +46,8 @@ from aiida_deeph.engine.system import track
 REPORT_FILE = "preprocess.json"
 
 
+# A molecule has all its pairs, however far apart: those of another one may be a little further, Angstrom.
+MOLECULE_MARGIN = 0.5
 # Bands with and without a cutoff are compared in so many members.
 BAND_MEMBERS = 3
 
@@ -236,8 +238,9 @@ def _add(
     dataset.members.append(_in_group(dataset, member, data.structure))
     dataset.basis = dataset.basis.union(data.basis)
     dataset.spin = data.spin
+    margin = 0.0 if any(data.structure.pbc) else MOLECULE_MARGIN
     for key, distance in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
-        dataset.cutoffs[key] = max(dataset.cutoffs.get(key, 0.0), distance)
+        dataset.cutoffs[key] = max(dataset.cutoffs.get(key, 0.0), distance + margin)
     dataset.metadata.append(metadata)
     dataset.elements.update(data.structure.symbols)
 

@@ -80,3 +80,57 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+METHANOL = """methanol
+  tests             {dimension}
+
+  6  5  0  0  0  0  0  0  0  0999 {version}
+   -0.3666    0.0028   -0.0000 C   0  0  0  0  0  0  0  0  0  0  0  0
+    0.9620   -0.4571    0.0000 O   0  0  0  0  0  0  0  0  0  0  0  0
+   -0.8800   -0.3650   -0.8900 H   0  0  0  0  0  0  0  0  0  0  0  0
+   -0.8800   -0.3650    0.8900 H   0  0  0  0  0  0  0  0  0  0  0  0
+   -0.3900    1.0950   -0.0000 H   0  0  0  0  0  0  0  0  0  0  0  0
+    1.5200    0.3200    0.0000 H   0  0  0  0  0  0  0  0  0  0  0  0
+  1  2  1  0  0  0  0
+  1  3  1  0  0  0  0
+  1  4  1  0  0  0  0
+  1  5  1  0  0  0  0
+  2  6  1  0  0  0  0
+{more}M  END
+"""
+
+
+def molfile(dimension: str = "3D", version: str = "V2000", more: str = "") -> str:
+    return METHANOL.format(dimension=dimension, version=version, more=more)
+
+
+@pytest.mark.parametrize("suffix", ["sdf", "mol", "xyz"])
+def test_molecules(tmp_path: Path, suffix: str) -> None:
+    """No direction is periodic, whatever the format; sdf files may end with properties."""
+    path = tmp_path / f"methanol.{suffix}"
+    if suffix == "xyz":
+        path.write_text("2\n\nO 0 0 0\nH 0 0 0.97\n")
+    else:
+        path.write_text(molfile() + ("> <name>\nmethanol\n\n$$$$\n" if suffix == "sdf" else ""))
+    structure = read_structure(path)
+    assert structure.pbc == (False, False, False) and structure.symbols[0] in "CO"
+    assert len(structure) == (2 if suffix == "xyz" else 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (molfile("2D"), "molecule drawn in the plane"),
+        (molfile(version="V3000"), "extended format V3000"),
+        (molfile(more="M  CHG  1   2  -1\n"), "charged molecule.*the parameters of the label"),
+        (molfile() + "$$$$\n" + molfile() + "$$$$\n", "several structures in one file"),
+    ],
+)
+def test_molecules_that_say_more_than_their_atoms(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.sdf").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_structure(tmp_path / "m.sdf")
+    zwitterion = molfile(more="M  CHG  2   1   1   2  -1\n")
+    (tmp_path / "m.sdf").write_text(zwitterion)
+    assert len(read_structure(tmp_path / "m.sdf")) == 6

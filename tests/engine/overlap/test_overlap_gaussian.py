@@ -22,8 +22,9 @@ from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.orbitals.gaussian import read_basis_set
 from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.config import OverlapConfig
-from aiida_deeph.engine.overlap.gaussian import overlap_beyond, overlap_gaussian, overlap_ranges
+from aiida_deeph.engine.overlap.gaussian import overlap_beyond, overlap_gaussian, overlap_ranges, positions_gaussian
 from aiida_deeph.engine.overlap.run import run_overlap
+from aiida_deeph.engine.units import BOHR_TO_ANGSTROM
 
 # Two sets with a general contraction and a d shell; the numbers mean nothing.
 BASIS_FILE = """# comment
@@ -195,3 +196,25 @@ def test_basis_of_another_model(tmp_path: Path, structure: Structure) -> None:
     assert distances.max() <= 2.0
     with pytest.raises(InputError, match="not the one that the model was trained on"):
         run_overlap(OverlapConfig(structure="s.xyz", basis="pyscf:gth-dzvp", model="."), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["def2-svp", "def2-tzvp", "cc-pvtz", "aug-cc-pvtz", "6-31g**", "sto-3g", "ano", "unc-def2-svp"]
+)
+def test_any_basis_of_the_library(name: str) -> None:
+    """Contracted, general contracted and uncontracted functions up to g, as PySCF orders and integrates them."""
+    from aiida_deeph.engine.domain.convention import LIBCINT
+    from aiida_deeph.engine.domain.transforms import orbital_map
+
+    positions = np.array([[0.0, 0, 0.1], [0.1, 1.4, 0], [-1.0, 0.4, -0.7]])
+    structure = Structure(("O", "C", "H"), positions, np.eye(3) * 20, (False,) * 3)
+    basis = load_basis(f"pyscf:{name}", structure.elements, Path())
+    orbital_basis, S = overlap_gaussian(structure, basis, pairs_within(structure, 10.0))
+    atoms = list(zip(structure.symbols, positions / BOHR_TO_ANGSTROM, strict=True))
+    mol = gto.M(atom=atoms, unit="Bohr", basis=name, spin=None, verbose=0)
+    place, sign = orbital_map(orbital_basis, structure.symbols, LIBCINT)
+    found = S.to_csr((0, 0, 0), orbital_basis.orbitals_per_atom(structure.symbols)).toarray()
+    assert np.abs(found[np.ix_(place, place)] * np.outer(sign, sign) - mol.intor("int1e_ovlp")).max() < 1e-13
+    found = positions_gaussian(structure, basis)[:, place[:, None], place] * np.outer(sign, sign)
+    assert np.abs(found / BOHR_TO_ANGSTROM - mol.intor("int1e_r")).max() < 1e-12
+    assert basis.n_electrons(structure.symbols) == mol.nelectron
