@@ -8,21 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from aiida.orm import (
-    BandsData,
     Bool,
     Dict,
-    KpointsData,
     RemoteData,
-    SinglefileData,
     Str,
-    StructureData,
     to_aiida_type,
 )
 
-from aiida_deeph.calculations.kpoints import check_list, check_mesh, labels_of, mesh_of
-from aiida_deeph.calculations.validation import check_structure
-from aiida_deeph.codes.job import ProgramCalculation
-from aiida_deeph.data.structure import atom_symbols, to_engine
+from aiida_deeph.calculations.kpoints import labels_of, mesh_of
+from aiida_deeph.codes.job import ProgramCalculation, define_scf
+from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.dft.keywords import KeywordTable
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DeepHError, InputError
@@ -46,16 +41,12 @@ class DftCalculation(ProgramCalculation):
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
-        spec.input("structure", valid_type=StructureData, validator=check_structure, help="The structure.")
+        define_scf(spec)
         spec.input(
             "parameters",
             valid_type=Dict,
             validator=cls._validate_keywords,
             help=f"Keywords of {cls.PROGRAM}'s input, e.g. {cls.EXAMPLE}; what other inputs decide is refused.",
-        )
-        spec.input("kpoints", valid_type=KpointsData, validator=check_mesh, help="Gamma-centred k-mesh of the SCF.")
-        spec.input(
-            "bands_kpoints", valid_type=KpointsData, required=False, validator=check_list, help="k-points of the bands."
         )
         spec.input_namespace("pseudos", valid_type=cls.PSEUDOS, dynamic=True, help="Pseudopotential of each element.")
         spec.input(
@@ -80,8 +71,6 @@ class DftCalculation(ProgramCalculation):
             required=False,
             help="Folder of an earlier run of the same atoms, whose density the run starts from.",
         )
-        spec.output("output_band", valid_type=BandsData, required=False, help="Eigenvalues at `bands_kpoints`, eV.")
-        spec.exit_code(410, "ERROR_SCF_NOT_CONVERGED", "The SCF cycle did not converge: {message}")
 
     @classmethod
     def _validate_keywords(cls, node: Dict, _: Any = None) -> str | None:
@@ -126,26 +115,6 @@ class DftCalculation(ProgramCalculation):
             "band_labels": () if bands is None else labels_of(bands) or (),
             "restart": "restart_folder" in inputs,
         }
-
-    def files_of(self, name: str) -> list[SinglefileData]:
-        """Files of a namespace for the elements of the structure, by element."""
-        symbols = set(atom_symbols(self.inputs.structure))
-        return [node for symbol, node in sorted(self.inputs[name].items()) if symbol in symbols]
-
-
-def check_files(inputs: Mapping[str, Any], symbols: tuple[str, ...], *names: str) -> None:
-    """Every element has an entry in each of some inputs, and files are of their element.
-
-    :raises InputError: one has not.
-    """
-    for symbol in symbols:
-        for name in names:
-            given = inputs.get(name, {})
-            if symbol not in (given.get_dict() if isinstance(given, Dict) else given):
-                raise InputError("element without basis", where=name, found=f"no {symbol}", expected=symbol)
-            node = given[symbol]
-            if isinstance(node, SinglefileData) and node.element != symbol:
-                raise InputError("file of another element", where=f"{symbol}: {node.filename}", found=node.element)
 
 
 # What a pseudopotential file says that was made without spin-orbit coupling.

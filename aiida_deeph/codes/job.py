@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import AbstractCode, Dict, SinglefileData
+from aiida.orm import AbstractCode, BandsData, Dict, KpointsData, RemoteData, SinglefileData, StructureData
 
+from aiida_deeph.calculations.kpoints import check_list, check_mesh
 from aiida_deeph.calculations.program import ProgramCalcJob
 from aiida_deeph.calculations.space import watch_space
-from aiida_deeph.calculations.validation import check_remote_folders
+from aiida_deeph.calculations.validation import check_remote_folders, check_structure
 from aiida_deeph.engine.errors import DeepHError, InputError
 
 # Status, name and message of what a program may end with; the same status means the same for all of them.
@@ -82,6 +83,11 @@ class ProgramCalculation(ProgramCalcJob):
         :raises InputError: they do not.
         """
 
+    def files_of(self, name: str) -> list[SinglefileData]:
+        """Files of a namespace for the elements of the structure, by element."""
+        symbols = self.inputs.structure.get_symbols_set()
+        return [node for symbol, node in sorted(self.inputs[name].items()) if symbol in symbols]
+
     def write_files(self, folder: Folder, texts: Mapping[str, str]) -> None:
         """Text of the files that the job takes along, by their paths."""
         for name, text in texts.items():
@@ -111,6 +117,46 @@ class ProgramCalculation(ProgramCalcJob):
         info.remote_symlink_list = []
         info.retrieve_list = [self.STDOUT_FILE, self.STDERR_FILE, *retrieve]
         return watch_space(info)
+
+
+def define_scf(spec: Any) -> None:
+    """Ports and exit code of a job that is one SCF of one structure."""
+    bands = {"required": False, "validator": check_list, "help": "k-points of the bands from the converged potential."}
+    spec.input("structure", valid_type=StructureData, validator=check_structure, help="The structure.")
+    spec.input("kpoints", valid_type=KpointsData, validator=check_mesh, help="Gamma-centred k-mesh of the SCF.")
+    spec.input("bands_kpoints", valid_type=KpointsData, **bands)
+    spec.output("output_band", valid_type=BandsData, required=False, help="Eigenvalues at `bands_kpoints`, eV.")
+    spec.exit_code(410, "ERROR_SCF_NOT_CONVERGED", "The SCF cycle did not converge: {message}")
+
+
+def left_by(job: RemoteData, source: str, target: str) -> tuple[str, str, str]:
+    """What an earlier job left, as CalcInfo wants to know what is copied or linked."""
+    return job.computer.uuid, str(PurePosixPath(job.get_remote_path()) / source), target
+
+
+def check_files(inputs: Mapping[str, Any], symbols: Iterable[str], *names: str) -> None:
+    """Every element has an entry in each of some inputs, and files are of their element.
+
+    :raises InputError: one has not.
+    """
+    for symbol in symbols:
+        for name in names:
+            given = inputs.get(name, {})
+            if symbol not in (given.get_dict() if isinstance(given, Dict) else given):
+                raise InputError("element without basis", where=name, found=f"no {symbol}", expected=symbol)
+            node = given[symbol]
+            if isinstance(node, SinglefileData) and node.element != symbol:
+                raise InputError("file of another element", where=f"{symbol}: {node.filename}", found=node.element)
+
+
+def check_computer(code: AbstractCode, first: AbstractCode, where: str) -> None:
+    """Programs of one job, or of jobs that read each other's files, lie on one computer.
+
+    :raises InputError: they do not.
+    """
+    if code.computer.uuid != first.computer.uuid:
+        expected = f"one on {first.computer.label}, as {first.full_label}"
+        raise InputError("codes of different computers", where=where, found=code.full_label, expected=expected)
 
 
 def code_validator(program: str, *plugins: str) -> Callable[..., str | None]:

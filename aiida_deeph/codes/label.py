@@ -152,11 +152,29 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
         if cls._process_class is None or "code" not in inputs:
             return None
         message = validate_code(inputs["code"], cls.record.plugin, cls.aliases)
-        if message is None and "structure" in inputs and "parameters" in inputs:
-            missing = cls.missing_elements(inputs["structure"].get_symbols_set(), inputs["parameters"].get_dict())
-            if missing:
-                message = f"element without basis: {', '.join(missing)}; choose another basis in `parameters`"
-        return message
+        if message is not None or "parameters" not in inputs:
+            return message
+        parameters, symbols = inputs["parameters"].get_dict(), cls.symbols_of(inputs)
+        missing = cls.missing_elements(symbols, parameters)
+        if missing:
+            return f"element without basis: {', '.join(missing)}; choose another basis in `parameters`"
+        try:
+            cls.check_parameters(parameters, inputs)
+        except DeepHError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def symbols_of(cls, inputs: Mapping[str, Any]) -> set[str]:
+        """Elements of the structure; none while it is not there."""
+        return inputs["structure"].get_symbols_set() if "structure" in inputs else set()
+
+    @classmethod
+    def check_parameters(cls, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Refuse what the code would not understand.
+
+        :raises InputError: parameters, programs or files that are wrong.
+        """
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

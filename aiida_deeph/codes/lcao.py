@@ -14,7 +14,7 @@ from aiida_deeph.codes.proof import MESH, Run, hydrogen_molecule
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.keywords import flat, grouped
 from aiida_deeph.engine.domain.basis import SpinMode
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family
 from aiida_deeph.processes.ports import expose_inputs
@@ -55,18 +55,11 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
     quick: ClassVar[Mapping[str, Any]]
 
     @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        message = super()._validate(inputs, namespace)
-        if message is not None or "parameters" not in inputs:
-            return message
-        try:
-            settings = parse_config(LcaoLabelConfig, inputs["parameters"].get_dict(), "parameters")
-            cls._process_class.KEYWORDS.checked(settings.keywords, "parameters.keywords")
-            if "structure" in inputs:
-                cls.files_of(inputs.get("files", {}), settings, inputs["structure"].get_symbols_set())
-        except DeepHError as error:
-            return str(error)
-        return None
+    def check_parameters(cls, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Settings, keywords and files."""
+        settings = parse_config(LcaoLabelConfig, parameters, "parameters")
+        cls._process_class.KEYWORDS.checked(settings.keywords, "parameters.keywords")
+        cls.files_of(inputs.get("files", {}), settings, cls.symbols_of(inputs))
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

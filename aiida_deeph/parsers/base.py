@@ -112,9 +112,7 @@ class EngineParser(Parser):
         :raises MissingOutputError: no such file.
         :raises InvalidOutputError: no JSON object.
         """
-        text = self._text(name)
-        if text is None:
-            raise MissingOutputError(name)
+        text = self.text(name)
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -142,6 +140,16 @@ class EngineParser(Parser):
         if not path.is_dir() or not any(path.iterdir()):
             raise MissingOutputError(name)
         return path
+
+    def text(self, name: str) -> str:
+        """Content of a retrieved file.
+
+        :raises MissingOutputError: no such file.
+        """
+        text = self._text(name)
+        if text is None:
+            raise MissingOutputError(name)
+        return text
 
     def _text(self, name: str) -> str | None:
         """Content of a retrieved file; None if it is absent. Bytes that are no text are replaced."""

@@ -8,14 +8,14 @@ the atoms back that it groups by kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida_pseudo.data.pseudo.upf import UpfData
 
-from aiida_deeph.codes.calculation import DftCalculation, check_files, check_spin_orbit
+from aiida_deeph.codes.calculation import DftCalculation, check_spin_orbit
+from aiida_deeph.codes.job import check_files, left_by
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.abacus.code import OUTPUT_FOLDER
 from aiida_deeph.engine.dft.abacus.input import (
@@ -74,15 +74,12 @@ class AbacusCalculation(DftCalculation):
         return AbacusRun(**fields, species=species)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        for name, text in render_inputs(self.run_of(self.inputs)).items():
-            Path(folder.get_abs_path(name)).write_text(text, encoding="utf-8")
+        self.write_files(folder, render_inputs(self.run_of(self.inputs)))
         nodes = [*self.files_of("orbitals"), *self.files_of("pseudos")]
         info = self.calc_info([], [(node, f"{DATA_FOLDER}/{node.filename}") for node in nodes], [])
         bands = "bands_kpoints" in self.inputs
         names = [BANDS_LOG, *(name for pair in BANDS_FILES for name in pair)] if bands else [SCF_LOG]
         info.retrieve_list += [(f"{OUTPUT_FOLDER}/{name}", ".", 2) for name in [*names, WARNINGS_FILE]]
         if "restart_folder" in self.inputs:
-            remote = self.inputs.restart_folder
-            path = str(PurePosixPath(remote.get_remote_path()) / OUTPUT_FOLDER)
-            info.remote_symlink_list.append((remote.computer.uuid, path, RESTART_FOLDER))
+            info.remote_symlink_list.append(left_by(self.inputs.restart_folder, OUTPUT_FOLDER, RESTART_FOLDER))
         return info

@@ -23,6 +23,7 @@ from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.main_output import find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.required_input import BANDS_FILE, required_input
 from aiida_deeph.engine.dft.record import BASIS_LIBRARY
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.protocol import merge
 
@@ -77,18 +78,15 @@ class Cp2kLabelWorkChain(LabelWorkChain):
     incomplete = (210, 303)
 
     @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        message = super()._validate(inputs, namespace)
-        if message is not None or "parameters" not in inputs:
-            return message
-        parameters = inputs["parameters"].get_dict()
+    def check_parameters(cls, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Names of basis sets and of the functional."""
         for basis in basis_sets(parameters).values():
             if known := misspelt_basis(basis):
-                return f"unknown basis set {basis}; did you mean {known.upper()}"
+                raise InputError(f"unknown basis set {basis}; did you mean {known.upper()}")
         xc = parameters.get("FORCE_EVAL", {}).get("DFT", {}).get("XC", {}).get("XC_FUNCTIONAL", {})
         functional = str(xc.get("_", "NONE") if isinstance(xc, Mapping) else xc)
-        known = misspelt(functional.upper(), FUNCTIONALS)
-        return f"unknown functional {functional}; did you mean {known}" if known else None
+        if known := misspelt(functional.upper(), FUNCTIONALS):
+            raise InputError(f"unknown functional {functional}; did you mean {known}")
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
@@ -11,7 +11,8 @@ from aiida.common.folders import Folder
 from aiida.orm import Dict, to_aiida_type
 from aiida_pseudo.data.pseudo.vps import VpsData
 
-from aiida_deeph.codes.calculation import DftCalculation, check_files
+from aiida_deeph.codes.calculation import DftCalculation
+from aiida_deeph.codes.job import check_files, left_by
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.openmx.code import NAME
 from aiida_deeph.engine.dft.openmx.input import DATA_FOLDER, OpenmxRun, Species, render_input
@@ -53,8 +54,7 @@ class OpenmxCalculation(DftCalculation):
         return OpenmxRun(**fields, species=_species(inputs, fields["structure"].elements))
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        text = render_input(self.run_of(self.inputs))
-        Path(folder.get_abs_path(self.INPUT_FILE)).write_text(text, encoding="utf-8")
+        self.write_files(folder, {self.INPUT_FILE: render_input(self.run_of(self.inputs))})
         files = [
             (node, f"{DATA_FOLDER}/{kind}/{node.filename}")
             for kind, name in (("PAO", "orbitals"), ("VPS", "pseudos"))
@@ -64,9 +64,7 @@ class OpenmxCalculation(DftCalculation):
         info = self.calc_info([self.INPUT_FILE, "-nt", str(self._threads())], files, [OUT_FILE, *bands])
         # A copy, since OpenMX writes into the folder that it restarts from.
         if "restart_folder" in self.inputs:
-            remote = self.inputs.restart_folder
-            path = str(PurePosixPath(remote.get_remote_path()) / RESTART_FOLDER)
-            info.remote_copy_list.append((remote.computer.uuid, path, RESTART_FOLDER))
+            info.remote_copy_list.append(left_by(self.inputs.restart_folder, RESTART_FOLDER, RESTART_FOLDER))
         return info
 
     def _threads(self) -> int:

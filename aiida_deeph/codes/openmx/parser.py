@@ -37,10 +37,7 @@ class OpenmxParser(DftParser):
     TALKATIVE = (STDOUT_FILE,)
 
     def attach(self) -> ExitCode | None:
-        stdout = self._text(STDOUT_FILE)
-        if stdout is None:
-            raise MissingOutputError(STDOUT_FILE)
-        progress = parse_progress(stdout)
+        progress = parse_progress(self.text(STDOUT_FILE))
         out = self._text(OUT_FILE)
         if out is None or not progress.finished:
             self._attach_progress(progress)
@@ -78,10 +75,7 @@ class OpenmxParser(DftParser):
         )
 
     def _attach_bands(self) -> None:
-        text = self._text(BAND_FILE)
-        if text is None:
-            raise MissingOutputError(BAND_FILE)
-        bands = parse_bands(text)
+        bands = parse_bands(self.text(BAND_FILE))
         kpoints = np.array(self.node.inputs.bands_kpoints.get_kpoints(), dtype=np.float64)
         energies = bands.energies[:, rows_of(kpoints, bands.kpoints)] * OPENMX.hartree
         self.out_band(energies, bands.fermi_energy * OPENMX.hartree)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import BandsData, KpointsData, StructureData
-
 from aiida_deeph.calculations.base import EngineCalculation
-from aiida_deeph.calculations.kpoints import check_list, check_mesh, mesh_of, points_of
+from aiida_deeph.calculations.kpoints import mesh_of, points_of
 from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
-from aiida_deeph.calculations.validation import check_structure
+from aiida_deeph.codes.job import define_scf
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 
 RESULTS_FILE = "results.json"
@@ -26,22 +24,7 @@ class PyscfCalculation(EngineCalculation):
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
-        spec.input("structure", valid_type=StructureData, validator=check_structure, help="The structure to label.")
-        spec.input(
-            "kpoints",
-            valid_type=KpointsData,
-            validator=check_mesh,
-            help="Gamma-centred mesh; its supercell has to be wider than twice the range of H.",
-        )
-        spec.input(
-            "bands_kpoints",
-            valid_type=KpointsData,
-            required=False,
-            validator=check_list,
-            help="Points at which eigenvalues are computed in addition, from the converged potential.",
-        )
-        spec.output("output_band", valid_type=BandsData, required=False, help="Eigenvalues at `bands_kpoints`, eV.")
-        spec.exit_code(410, "ERROR_SCF_NOT_CONVERGED", "The SCF cycle did not converge: {message}")
+        define_scf(spec)
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         bands = self.inputs.get("bands_kpoints")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
@@ -18,7 +18,7 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 from pydantic import Field
 
 from aiida_deeph.calculations.validation import check_parameters, check_structure
-from aiida_deeph.codes.job import ProgramCalculation
+from aiida_deeph.codes.job import ProgramCalculation, check_files, left_by
 from aiida_deeph.codes.qe.pw import POTENTIAL_PATH, XML_PATH
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.data.structure import atom_symbols
@@ -108,12 +108,8 @@ class HproCalculation(ProgramCalculation):
         self.write_files(folder, files)
         info = self.calc_info([DRIVER_FILE, self.INPUT_FILE], [], [RESULT_FILE])
         # Copies: the label of the potential is changed, and the XML belongs to what a later reader needs.
-        remote = self.inputs.pw_folder
-        base = PurePosixPath(remote.get_remote_path())
-        info.remote_copy_list += [
-            (remote.computer.uuid, str(base / source), target)
-            for source, target in ((POTENTIAL_PATH, POTENTIAL_FILE), (XML_PATH, XML_FILE))
-        ]
+        pw = self.inputs.pw_folder
+        info.remote_copy_list += [left_by(pw, POTENTIAL_PATH, POTENTIAL_FILE), left_by(pw, XML_PATH, XML_FILE)]
         return info
 
 
@@ -125,13 +121,8 @@ def hpro_files(
     :raises InputError: an element without, files of other elements, or of a kind that HPRO cannot take.
     """
     files = {}
+    check_files({"pseudos": pseudos, "orbitals": orbitals}, symbols, "pseudos", "orbitals")
     for symbol in dict.fromkeys(symbols):
-        for name, given in (("pseudos", pseudos), ("orbitals", orbitals)):
-            if symbol not in given:
-                raise InputError("element without basis", where=name, found=f"no {symbol}", expected=symbol)
-            if given[symbol].element != symbol:
-                where = f"{name}.{symbol}: {given[symbol].filename}"
-                raise InputError("file of another element", where=where, found=given[symbol].element, expected=symbol)
         upf, pao = pseudos[symbol], orbitals[symbol]
         pseudo = read_upf(upf.get_content(), upf.filename)
         _, valence, shells = read_shells(pao.get_content(), pao.filename)

@@ -22,7 +22,7 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.base import code_of_format
 from aiida_deeph.engine.dft.qe.code import RECORD
 from aiida_deeph.engine.dft.qe.render import checked_namelists
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
 from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
@@ -97,20 +97,12 @@ class QeLabelWorkChain(LabelWorkChain):
         )
 
     @classmethod
-    def _validate(cls, inputs: Mapping[str, Any], namespace: Any) -> str | None:
-        message = super()._validate(inputs, namespace)
-        if message is not None or "parameters" not in inputs:
-            return message
-        try:
-            settings = parse_config(QeLabelConfig, inputs["parameters"].get_dict(), "parameters")
-            settings.checked()
-            if "code" in inputs:
-                check_codes(inputs["code"], inputs.get("codes", {}))
-            if "structure" in inputs:
-                files_of(inputs.get("files", {}), settings, inputs["structure"].get_symbols_set())
-        except DeepHError as error:
-            return str(error)
-        return None
+    def check_parameters(cls, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Settings, programs and files."""
+        settings = parse_config(QeLabelConfig, parameters, "parameters")
+        settings.checked()
+        check_codes(inputs["code"], inputs.get("codes", {}))
+        files_of(inputs.get("files", {}), settings, cls.symbols_of(inputs))
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:

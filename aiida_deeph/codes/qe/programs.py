@@ -8,6 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common.exceptions import NotExistent
 
+from aiida_deeph.codes.job import check_computer
 from aiida_deeph.codes.label import validate_code
 from aiida_deeph.codes.qe.hpro import HproCalculation
 from aiida_deeph.engine.dft.qe.code import RECORD
@@ -61,12 +62,7 @@ def check_codes(pw: orm.AbstractCode, codes: Mapping[str, orm.AbstractCode]) -> 
     for name in PROGRAMS:
         if name not in codes:
             raise InputError("program is missing", where="codes", found=f"no {name}", expected="a code")
-        code = codes[name]
-        if code.computer.uuid != pw.computer.uuid:
-            expected = f"one on {pw.computer.label}, as {pw.full_label}"
-            raise InputError(
-                "codes of different computers", where=f"codes.{name}", found=code.full_label, expected=expected
-            )
+        check_computer(codes[name], pw, f"codes.{name}")
     message = validate_code(codes["hpro"], HproCalculation.PLUGIN)
     if message:
         raise InputError(message)

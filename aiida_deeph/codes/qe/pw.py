@@ -7,7 +7,6 @@ aiida-quantumespresso is not used: it needs aiida-core[atomic-tools], which pins
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
@@ -17,7 +16,7 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 
 from aiida_deeph.calculations.kpoints import check_mesh_or_list, mesh_of
 from aiida_deeph.calculations.validation import check_structure
-from aiida_deeph.codes.job import ProgramCalculation
+from aiida_deeph.codes.job import ProgramCalculation, check_computer, check_files, left_by
 from aiida_deeph.data.structure import to_engine
 from aiida_deeph.engine.dft.qe.code import POTENTIAL_FILE, PSEUDO_FOLDER, SAVE_FOLDER, XML_FILE
 from aiida_deeph.engine.dft.qe.render import PwRun, checked_namelists, pw2bgw_input, pw_input
@@ -71,16 +70,12 @@ class PwCalculation(ProgramCalculation):
         pw_input(run)
         if run.kmesh is None and "parent_folder" not in inputs:
             raise InputError("bands without density", where="parent_folder", expected="the folder of an SCF")
-        code, other = inputs["code"], inputs.get("pw2bgw")
-        if other is not None and other.computer.uuid != code.computer.uuid:
-            found, expected = other.full_label, f"one on {code.computer.label}"
-            raise InputError("codes of different computers", where="pw2bgw", found=found, expected=expected)
+        if "pw2bgw" in inputs:
+            check_computer(inputs["pw2bgw"], inputs["code"], "pw2bgw")
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         texts = {self.INPUT_FILE: pw_input(pw_run(self.inputs))}
-        symbols = self.inputs.structure.get_symbols_set()
-        pseudos = [node for symbol, node in sorted(self.inputs.pseudos.items()) if symbol in symbols]
-        files = [(node, f"{PSEUDO_FOLDER}/{node.filename}") for node in pseudos]
+        files = [(node, f"{PSEUDO_FOLDER}/{node.filename}") for node in self.files_of("pseudos")]
         info = self.calc_info(["-in", self.INPUT_FILE], files, [(XML_PATH, ".", 0)])
         if "pw2bgw" in self.inputs:
             texts[POTENTIAL_INPUT] = pw2bgw_input()
@@ -89,10 +84,8 @@ class PwCalculation(ProgramCalculation):
             info.retrieve_list += said
         self.write_files(folder, texts)
         if "parent_folder" in self.inputs:
-            remote = self.inputs.parent_folder
             # A copy, since bands are written over the energies of the SCF.
-            source = str(PurePosixPath(remote.get_remote_path()) / OUT_FOLDER)
-            info.remote_copy_list.append((remote.computer.uuid, source, OUT_FOLDER))
+            info.remote_copy_list.append(left_by(self.inputs.parent_folder, OUT_FOLDER, OUT_FOLDER))
         return info
 
 
@@ -103,13 +96,7 @@ def pw_run(inputs: Mapping[str, Any]) -> PwRun:
     """
     mesh = mesh_of(inputs["kpoints"])
     structure = to_engine(inputs["structure"])
-    for symbol in structure.elements:
-        node = inputs.get("pseudos", {}).get(symbol)
-        if node is None:
-            raise InputError("element without pseudopotential", where="pseudos", found=f"no {symbol}", expected=symbol)
-        if node.element != symbol:
-            where = f"pseudos.{symbol}"
-            raise InputError("pseudopotential of another element", where=where, found=node.element, expected=symbol)
+    check_files(inputs, structure.elements, "pseudos")
     return PwRun(
         structure=structure,
         namelists=checked_namelists(inputs["parameters"].get_dict()),

@@ -14,7 +14,7 @@ from aiida_deeph.codes.qe.pw import POTENTIAL_STDERR, POTENTIAL_STDOUT, PwCalcul
 from aiida_deeph.engine.dft.qe.code import XML_FILE
 from aiida_deeph.engine.dft.qe.xml_output import PwOutput, parse_pw_xml
 from aiida_deeph.engine.dft.record import RESULT_UNITS
-from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
+from aiida_deeph.parsers.base import InvalidOutputError
 
 STDOUT_FILE = PwCalculation.STDOUT_FILE
 DONE = "JOB DONE."
@@ -44,9 +44,7 @@ class PwParser(ProgramParser):
     TALKATIVE = (STDOUT_FILE, POTENTIAL_STDOUT)
 
     def attach(self) -> ExitCode | None:
-        stdout = self._text(STDOUT_FILE)
-        if stdout is None:
-            raise MissingOutputError(STDOUT_FILE)
+        stdout = self.text(STDOUT_FILE)
         xml = self._text(XML_FILE)
         scf = mesh_of(self.node.inputs.kpoints) is not None
         if scf and "convergence NOT achieved" in stdout:

@@ -8,7 +8,6 @@ files that must be there at the end nor a node of the orbitals that SIESTA made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
@@ -17,7 +16,8 @@ from aiida.orm import Dict, to_aiida_type
 from aiida_pseudo.data.pseudo.psf import PsfData
 from aiida_pseudo.data.pseudo.psml import PsmlData
 
-from aiida_deeph.codes.calculation import DftCalculation, check_files, check_spin_orbit
+from aiida_deeph.codes.calculation import DftCalculation, check_spin_orbit
+from aiida_deeph.codes.job import check_files, left_by
 from aiida_deeph.data.pao import PaoData
 from aiida_deeph.engine.dft.siesta.code import LABEL
 from aiida_deeph.engine.dft.siesta.input import SiestaRun, checked_basis, render_input
@@ -71,8 +71,7 @@ class SiestaCalculation(DftCalculation):
         return SiestaRun(**fields, basis=basis, valences=valences)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        text = render_input(self.run_of(self.inputs))
-        Path(folder.get_abs_path(self.INPUT_FILE)).write_text(text, encoding="utf-8")
+        self.write_files(folder, {self.INPUT_FILE: render_input(self.run_of(self.inputs))})
         files = [(node, f"{node.element}{pseudo_suffix(node)}") for node in self.files_of("pseudos")]
         orbitals = [f"{node.element}{ORBITALS_SUFFIX}" for node in self.files_of("pseudos")]
         bands = [BANDS_FILE] if "bands_kpoints" in self.inputs else []
@@ -80,9 +79,7 @@ class SiestaCalculation(DftCalculation):
         # All versions read standard input.
         info.codes_info[0].stdin_name = self.INPUT_FILE
         if "restart_folder" in self.inputs:
-            remote = self.inputs.restart_folder
-            path = str(PurePosixPath(remote.get_remote_path()) / DENSITY_FILE)
-            info.remote_copy_list.append((remote.computer.uuid, path, DENSITY_FILE))
+            info.remote_copy_list.append(left_by(self.inputs.restart_folder, DENSITY_FILE, DENSITY_FILE))
         return info
 
 

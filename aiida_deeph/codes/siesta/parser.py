@@ -13,7 +13,7 @@ from aiida_deeph.data.pao import PaoData
 from aiida_deeph.data.structure import atom_symbols
 from aiida_deeph.engine.dft.siesta.energy_files import parse_bands
 from aiida_deeph.engine.dft.siesta.output import SiestaOutput, parse_output
-from aiida_deeph.parsers.base import InvalidOutputError, MissingOutputError
+from aiida_deeph.parsers.base import InvalidOutputError
 
 NOT_CONVERGED = "SCF_NOT_CONV"
 
@@ -32,9 +32,7 @@ class SiestaParser(DftParser):
     TALKATIVE = (SiestaCalculation.STDOUT_FILE,)
 
     def attach(self) -> ExitCode | None:
-        stdout = self._text(SiestaCalculation.STDOUT_FILE)
-        if stdout is None:
-            raise MissingOutputError(SiestaCalculation.STDOUT_FILE)
+        stdout = self.text(SiestaCalculation.STDOUT_FILE)
         results = parse_output(stdout)
         cycles = len(results.scf_energies)
         if cycles:
@@ -54,16 +52,10 @@ class SiestaParser(DftParser):
         """The files that an overlap needs which is computed without SIESTA."""
         for symbol in dict.fromkeys(atom_symbols(self.node.inputs.structure)):
             name = f"{symbol}{ORBITALS_SUFFIX}"
-            text = self._text(name)
-            if text is None:
-                raise MissingOutputError(name)
-            self.out(f"orbitals.{symbol}", PaoData(io.BytesIO(text.encode()), filename=name))
+            self.out(f"orbitals.{symbol}", PaoData(io.BytesIO(self.text(name).encode()), filename=name))
 
     def _attach_bands(self) -> None:
-        text = self._text(BANDS_FILE)
-        if text is None:
-            raise MissingOutputError(BANDS_FILE)
-        bands = parse_bands(text)
+        bands = parse_bands(self.text(BANDS_FILE))
         count = len(self.node.inputs.bands_kpoints.get_kpoints())
         if bands.energies.shape[1] != count:
             raise InvalidOutputError(f"{BANDS_FILE}: found {bands.energies.shape[1]} k-points, expected {count}")
