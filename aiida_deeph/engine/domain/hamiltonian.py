@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError
 
@@ -26,6 +27,7 @@ class RealSpaceHamiltonian:
     :param fermi_energy: eV, on the same zero of energy as H; None if unknown.
     :param n_electrons: valence electrons in the cell; None if unknown.
     :param metadata: where the data came from (code, version, settings): JSON types only.
+    :param moments: spin moments of the atoms; None if unknown.
     """
 
     structure: Structure
@@ -36,8 +38,16 @@ class RealSpaceHamiltonian:
     fermi_energy: float | None = None
     n_electrons: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    moments: Moments | None = None
 
     def __post_init__(self) -> None:
+        if self.moments is not None and len(self.moments) != len(self.structure):
+            raise DataError(
+                "moments of another number of atoms",
+                where="moments",
+                found=len(self.moments),
+                expected=len(self.structure),
+            )
         for name, matrix, per_atom in (
             ("hamiltonian", self.hamiltonian, self.rows_per_atom),
             ("overlap", self.overlap, self.orbitals_per_atom),
@@ -128,6 +138,7 @@ class RealSpaceHamiltonian:
             structure=self.structure.permuted(order),
             hamiltonian=move(self.hamiltonian),
             overlap=move(self.overlap),
+            moments=None if self.moments is None else self.moments.permuted(order),
         )
 
     def grouped(self) -> tuple[RealSpaceHamiltonian, NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
@@ -69,6 +70,7 @@ class DatasetManifest(Config):
     :param members: in the order of the preprocessing.
     :param rejected: members that failed a gate or were duplicates.
     :param basis: element symbol -> l of each shell, union over the members, by atomic number.
+    :param kinds: of the atoms of collinear magnets in both spin channels, see `domain.channels`; empty for other data.
     :param pair_cutoffs: largest distance of a pair of H, keys `C-H` (sorted by name), Angstrom.
     :param gauge: `as_computed`, or `mu_removed`: H - mu S is stored.
     :param statistics: sums and extremes over the members; keys name their unit.
@@ -80,6 +82,7 @@ class DatasetManifest(Config):
     rejected: tuple[Rejected, ...] = ()
     basis: dict[str, tuple[int, ...]]
     spin: SpinMode
+    kinds: tuple[str, ...] = ()
     pair_cutoffs: dict[str, float]
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
     statistics: dict[str, Any] = Field(default_factory=dict)
@@ -110,14 +113,18 @@ class DatasetManifest(Config):
         raise InputError("no such member", where="dataset", found=name, expected="a name in manifest.json")
 
 
-def member_uuid(structure: Structure, basis: OrbitalBasis) -> str:
-    """uuid5 of the content: symbols, positions and cell to `RESOLUTION`, periodicity, shells of its elements."""
+def member_uuid(structure: Structure, basis: OrbitalBasis, moments: Moments | None = None) -> str:
+    """uuid5 of the content: symbols, positions and cell to `RESOLUTION`, periodicity, shells of its elements, and of a
+    magnet which magnetic state it is."""
     lengths = np.concatenate([structure.cell, structure.positions]) / RESOLUTION
-    head = {
+    head: dict[str, Any] = {
         "symbols": structure.symbols,
         "pbc": structure.pbc,
         "basis": {symbol: basis.shells_of(symbol) for symbol in sorted(structure.elements)},
     }
+    if moments is not None and moments.is_magnetic:
+        # Converged moments differ a little from run to run.
+        head["moments"] = (np.round(moments.state, 0 if moments.nominal is None else 2) + 0.0).tolist()
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     digest.update(np.rint(lengths).astype("<i8").tobytes())
     return str(uuid.uuid5(NAMESPACE, digest.hexdigest()))

@@ -20,6 +20,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 from aiida_deeph.engine.io.hdf5 import open_dataset, open_h5, read_array
 from aiida_deeph.engine.io.info import FolderInfo, read_json_object
+from aiida_deeph.engine.io.moments import read_moments, write_moments
 from aiida_deeph.engine.io.paths import check_output
 from aiida_deeph.engine.io.structure import format_poscar, read_poscar
 
@@ -64,6 +65,7 @@ def read_deeph(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Rea
             fermi_energy=info.fermi_energy,
             n_electrons=info.occupation,
             metadata=info.metadata,
+            moments=read_moments(folder, len(structure)),
         )
     except DataError as error:
         if str(folder) in str(error):
@@ -184,6 +186,7 @@ def write_deeph(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_FILE).unlink(missing_ok=True)
     write_text_atomic(folder / STRUCTURE_FILE, format_poscar(data.structure))
+    write_moments(folder, data.moments)
     if data.overlap is not None:
         write_matrix(folder / OVERLAP_FILE, data.overlap)
     if data.hamiltonian is not None:

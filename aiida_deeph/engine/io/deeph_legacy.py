@@ -26,6 +26,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path, write_text_atomic
 from aiida_deeph.engine.io.hdf5 import COMPRESSION, open_dataset, open_h5, read_array
 from aiida_deeph.engine.io.info import FolderInfo, read_json_object
+from aiida_deeph.engine.io.moments import read_moments, write_moments
 from aiida_deeph.engine.io.paths import check_output, require_plain_file
 from aiida_deeph.engine.system import track
 
@@ -57,6 +58,7 @@ def read_legacy(folder: Path, *, hamiltonian_file: str = HAMILTONIAN_FILE) -> Re
         fermi_energy=info.fermi_energy,
         n_electrons=info.occupation,
         metadata=info.metadata,
+        moments=read_moments(folder, len(structure)),
     )
 
     def matrix(name: str, rows_per_atom: NDArray[np.int64], dtype: np.dtype[Any]) -> BlockSparseMatrix | None:
@@ -121,6 +123,7 @@ def write_legacy(folder: Path, data: RealSpaceHamiltonian, *, hamiltonian_file: 
     write_text_atomic(folder / "site_positions.dat", _table(structure.positions.T))
     write_text_atomic(folder / ELEMENT_FILE, "".join(f"{atomic_numbers[s]}\n" for s in structure.symbols))
     shells = {symbol: "  ".join(map(str, basis.shells_of(symbol))) + "\n" for symbol in structure.elements}
+    write_moments(folder, data.moments)
     write_text_atomic(folder / "orbital_types.dat", "".join(shells[symbol] for symbol in structure.symbols))
     data = to_convention(data, DEEPH_LEGACY)
     if data.overlap is not None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
+from aiida_deeph.engine.domain.channels import basis_of_kinds
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.info import read_json_object
 
@@ -26,6 +27,7 @@ class ModelDescription(Config):
     :param architecture: arguments from which the network is built again (irreps strings, numbers): JSON types only.
     :param basis: element symbol -> l of each shell; its key order is the order of the species.
     :param spin: spin mode of the data.
+    :param kinds: of the atoms of collinear magnets in both spin channels, see `domain.channels`; else empty.
     :param pair_cutoffs: largest distance of an atom pair in the training data, keys `C-H` (sorted by name), Angstrom.
     :param gauge: `as_computed`, or `mu_removed` if trained on H - mu S.
     :param data: where the training data came from (codes, settings, number of members).
@@ -40,6 +42,7 @@ class ModelDescription(Config):
     architecture: dict[str, Any]
     basis: dict[str, tuple[int, ...]]
     spin: SpinMode
+    kinds: tuple[str, ...] = ()
     pair_cutoffs: dict[str, float]
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
     data: dict[str, Any] = Field(default_factory=dict)
@@ -52,6 +55,16 @@ class ModelDescription(Config):
     def orbital_basis(self) -> OrbitalBasis:
         """The basis as a domain object."""
         return OrbitalBasis(self.basis)
+
+    @property
+    def network_basis(self) -> OrbitalBasis:
+        """What the network knows as elements: of a collinear magnet the kinds of atoms."""
+        return basis_of_kinds(self.orbital_basis, self.kinds) if self.kinds else self.orbital_basis
+
+    @property
+    def network_spin(self) -> SpinMode:
+        """What the network knows of spin: the channels of a collinear magnet are structures without."""
+        return SpinMode.NONE if self.spin is SpinMode.COLLINEAR else self.spin
 
     def require_elements(self, symbols: tuple[str, ...]) -> None:
         """Refuse a structure with an element that the model was not trained on.
@@ -66,6 +79,22 @@ class ModelDescription(Config):
                 found=", ".join(unknown),
                 expected=f"only {', '.join(self.basis)}",
                 remedy="train a model on data that holds these elements",
+            )
+
+    def require_kinds(self, kinds: tuple[str, ...]) -> None:
+        """Refuse atoms whose moments are unlike all that the model was trained on.
+
+        :param kinds: of the atoms of a collinear magnet, see `domain.channels`.
+        :raises InputError: naming them.
+        """
+        unknown = sorted({*kinds} - {*self.kinds})
+        if unknown:
+            raise InputError(
+                "kinds of atoms unknown to the model",
+                where="structure, moments",
+                found=", ".join(unknown),
+                expected=f"only {', '.join(self.kinds)}: elements with their moment up, down, or none",
+                remedy="give moments to those atoms that have them in the training data, or train on such states",
             )
 
 

@@ -174,22 +174,44 @@ def get_network(name: str) -> type[Network]:
 
 
 def describe_network(
-    config: NetworkConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
+    config: NetworkConfig,
+    basis: OrbitalBasis,
+    spin: SpinMode,
+    pair_cutoffs: dict[str, float],
+    kinds: tuple[str, ...] = (),
 ) -> ModelDescription:
     """A new model's description with its architecture resolved.
 
     :param pair_cutoffs: largest distance of an atom pair in the training data by pair of elements, Angstrom.
+    :param kinds: of the atoms of collinear magnets, see `domain.channels`.
+    :raises InputError: collinear spin without kinds.
     """
-    architecture = get_network(config.name).describe(config, basis, spin, pair_cutoffs)
-    return ModelDescription(
-        network=config.name, architecture=architecture, basis=dict(basis.shells), spin=spin, pair_cutoffs=pair_cutoffs
+    if spin is SpinMode.COLLINEAR and not kinds:
+        raise InputError(
+            "collinear data without moments cannot be learnt",
+            where="dataset, spin",
+            found=spin.value,
+            expected="moments.json in each member, which tells magnetic states apart",
+            remedy="preprocess the labels again, or write moments.json beside info.json",
+        )
+    description = ModelDescription(
+        network=config.name,
+        architecture={},
+        basis=dict(basis.shells),
+        spin=spin,
+        kinds=kinds,
+        pair_cutoffs=pair_cutoffs,
     )
+    architecture = get_network(config.name).describe(
+        config, description.network_basis, description.network_spin, pair_cutoffs
+    )
+    return description.model_copy(update={"architecture": architecture})
 
 
 def build_network(description: ModelDescription) -> Network:
     """The network of a description, with new random weights."""
     return get_network(description.network).from_architecture(
-        description.architecture, description.orbital_basis, description.spin
+        description.architecture, description.network_basis, description.network_spin
     )
 
 

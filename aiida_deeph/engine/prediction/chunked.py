@@ -55,6 +55,7 @@ def predict_entries(
     Both directions of a pair are as the network gives them, also where it averages them in training.
 
     :param network: of `description`, on `device`, of type `dtype`.
+    :param structure: of a collinear magnet both channels, see `domain.channels`.
     :param atom_pairs: rows (R1, R2, R3, i, j), shape (n_pairs, 5).
     :param edges_per_chunk: most edges that are worked on at a time; the result depends on it only by rounding.
     :param progress: show a bar on stderr.
@@ -64,13 +65,13 @@ def predict_entries(
     :raises InputError: an element is unknown to the model.
     :raises DataError: two atoms lie at one place.
     """
-    description.require_elements(structure.symbols)
     atom_pairs = np.ascontiguousarray(atom_pairs, dtype=np.int64)
     order = np.argsort(atom_pairs[:, 3], kind="stable")
-    rows = description.orbital_basis.orbitals_per_atom(structure.symbols) * description.spin.multiplicity
+    basis, spin = description.network_basis, description.network_spin
+    rows = basis.orbitals_per_atom(structure.symbols) * spin.multiplicity
     sizes = rows[atom_pairs[:, 3]] * rows[atom_pairs[:, 4]]
     boundaries = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    kind = torch.empty(0, dtype=dtype if description.spin.multiplicity == 1 else dtype.to_complex()).numpy().dtype
+    kind = torch.empty(0, dtype=dtype if spin.multiplicity == 1 else dtype.to_complex()).numpy().dtype
     entries = np.zeros(boundaries[-1], dtype=kind)
     with torch.inference_mode(), network.fixed_weights(), _progress(progress) as bar:
         limit = EDGES_IN_CACHE if torch.device(device).type == "cpu" else edges_per_chunk

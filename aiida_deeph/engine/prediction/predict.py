@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from aiida_deeph import __version__
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
+from aiida_deeph.engine.domain.channels import channels_of, joined, pairs_of_channels
 from aiida_deeph.engine.domain.checks import finite
 from aiida_deeph.engine.domain.decay import as_curves
 from aiida_deeph.engine.domain.geometry import overlap_by_distance
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments, as_vectors
 from aiida_deeph.engine.domain.ranges import outside_ranges
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
@@ -47,6 +50,7 @@ class Target:
     :param n_electrons: valence electrons, if they are known.
     :param atom_pairs: those of a matrix that came with the structure, shape (n_pairs, 5).
     :param basis: of the overlap by element, as its metadata name it.
+    :param moments: of the atoms, if they are known.
     """
 
     structure: Structure
@@ -54,6 +58,7 @@ class Target:
     n_electrons: float | None = None
     atom_pairs: NDArray[np.int64] | None = None
     basis: Any = None
+    moments: Moments | None = None
 
 
 def read_target(path: Path, description: ModelDescription) -> Target:
@@ -95,7 +100,8 @@ def read_target(path: Path, description: ModelDescription) -> Target:
         )
     matrix = data.hamiltonian or data.overlap
     pairs = None if matrix is None else matrix.atom_pairs
-    return Target(data.structure, data.overlap, data.n_electrons, pairs, data.metadata.get("basis"))
+    basis = data.metadata.get("basis")
+    return Target(data.structure, data.overlap, data.n_electrons, pairs, basis, data.moments)
 
 
 def pairs_of(target: Target, network: Network, description: ModelDescription) -> NDArray[np.int64]:
@@ -153,14 +159,21 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
     with started_ranks(device) as ranks:
         network, description = load_model(Path(config.model), dtype=dtype, device=device)
         target = read_target(Path(config.structure), description)
+        if config.magnetic_moments is not None:
+            target = replace(target, moments=Moments(as_vectors(config.magnetic_moments, "magnetic_moments")))
         structure = target.structure
         pairs = pairs_of(target, network, description)
         own = pairs[ranks.share(len(pairs))]
+        seen, all_seen = structure, pairs
+        if description.spin is SpinMode.COLLINEAR:
+            seen = channels_of(structure, target.moments)
+            description.require_kinds(seen.symbols)
+            own, all_seen = (pairs_of_channels(some, len(structure)) for some in (own, pairs))
         loaded = time.monotonic()
         trust = Trust.empty(len(own))
         entries = predict_entries(
             network,
-            structure,
+            seen,
             own,
             description,
             edges_per_chunk=config.edges_per_chunk,
@@ -170,17 +183,24 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
             ranks=ranks,
             trust=trust,
         )
-        entries, *known = (ranks.gather(values) for values in (entries, trust.expected_error, trust.outside))
-    if entries is None:
+        n_channels = 2 if description.spin is SpinMode.COLLINEAR else 1
+        found = [
+            ranks.gather(part)
+            for values in (entries, trust.expected_error, trust.outside)
+            for part in np.split(values, n_channels)
+        ]
+    if found[0] is None:
         return None
-    trust = Trust(*(values for values in known if values is not None))
+    known = [values for values in found if values is not None]
+    channels, trust = known[:n_channels], Trust.of_channels(known[n_channels:])
     predicted = time.monotonic()
-    if not np.isfinite(entries).all():
+    if not all(np.isfinite(entries).all() for entries in channels):
         raise DataError("model predicts NaN", where=config.model, remedy="train it again, or predict in float64")
-    rows = description.orbital_basis.orbitals_per_atom(structure.symbols) * description.spin.multiplicity
+    rows = description.orbital_basis.orbitals_per_atom(structure.symbols) * description.network_spin.multiplicity
     # In float32 the entries stay so, in memory and on disk: half of what a large structure needs.
-    matrix = BlockSparseMatrix.from_pairs(pairs, rows, entries)
-    del entries
+    matrices = [BlockSparseMatrix.from_pairs(pairs, rows, entries) for entries in channels]
+    matrix = matrices[0] if n_channels == 1 else joined(*matrices)
+    del entries, found, known, channels, matrices
     hermiticity_error = None
     is_hermitian = not config.strict or network.hermitian
     if is_hermitian:
@@ -206,6 +226,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         overlap=target.overlap,
         n_electrons=target.n_electrons,
         metadata=metadata,
+        moments=target.moments,
     )
     write_deeph(output, data)
     report = {
@@ -218,7 +239,7 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         "peak_memory_GiB": peak_memory(device),
         "overlap": target.overlap is not None,
         "largest_overlap_outside": outside_overlap(target.overlap, pairs),
-        **outside_training(description, structure, pairs),
+        **outside_training(description, seen, all_seen),
         "hermiticity_error_eV": hermiticity_error,
         **trust.summary(pairs, rows),
         "gauge": description.gauge,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,12 @@ class Trust:
     def empty(cls, n_pairs: int) -> Trust:
         """Nothing is known yet."""
         return cls(np.full(n_pairs, np.nan), np.full(n_pairs, np.nan))
+
+    @classmethod
+    def of_channels(cls, values: Sequence[NDArray[np.float64]]) -> Trust:
+        """Of all spin channels together, from the expected errors of each, then whether each is outside."""
+        errors, outside = np.split(np.array(values), 2)
+        return cls(errors.mean(axis=0), outside.max(axis=0))
 
     def summary(self, atom_pairs: NDArray[np.int64], orbitals: NDArray[np.int64]) -> dict[str, Any]:
         """For `prediction.json`: nothing if the network does not know.

@@ -13,6 +13,7 @@ from ase.data import atomic_numbers
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
+from aiida_deeph.engine.domain.channels import kinds_of
 from aiida_deeph.engine.domain.checks import Limits, one_basis, positive_overlap, run_gates
 from aiida_deeph.engine.domain.cutoff import Cutoffs, bands_with_cutoff, measured_cutoffs, within_cutoff
 from aiida_deeph.engine.domain.fingerprint import Groups, groups_of
@@ -61,6 +62,8 @@ class _Dataset:
     gates: dict[str, list[Gate]] = field(default_factory=dict)
     basis: OrbitalBasis = field(default_factory=lambda: OrbitalBasis({}))
     spin: SpinMode | None = None
+    kinds: set[str] = field(default_factory=set)
+    states: Counter[str] = field(default_factory=Counter)
     cutoffs: dict[str, float] = field(default_factory=dict)
     metadata: list[dict[str, Any]] = field(default_factory=list)
     elements: Counter[str] = field(default_factory=Counter)
@@ -133,6 +136,7 @@ def run_preprocess(config: PreprocessConfig, base_dir: Path, overwrite: bool = F
         rejected=tuple(dataset.rejected),
         basis={symbol: shells[symbol] for symbol in sorted(shells, key=atomic_numbers.__getitem__)},
         spin=dataset.spin,
+        kinds=tuple(sorted(dataset.kinds)),
         pair_cutoffs=dict(sorted(dataset.cutoffs.items())),
         gauge=config.gauge,
         statistics=statistics,
@@ -164,6 +168,7 @@ def _take_all_over(dataset: _Dataset, config: PreprocessConfig, base_dir: Path, 
         except DataError as error:
             dataset.rejected.append(Rejected(name=member.name, reason=str(error)))
     dataset.basis, dataset.spin = manifest.orbital_basis, manifest.spin
+    dataset.kinds, dataset.states = set(manifest.kinds), Counter(manifest.statistics.get("magnetic_states", {}))
     dataset.cutoffs.update(manifest.pair_cutoffs)
     dataset.agreement = Agreement.of(manifest.source)
     dataset.measured = manifest.source.get("measured_cutoffs_Angstrom")
@@ -200,6 +205,7 @@ def _add(
     sound = run_gates(raw, limits, overlap_eigenvalue=config.cutoff is None)
     gates += sound
     gates.append(one_basis(dataset.basis, raw))
+    gates += [] if raw.moments is None else raw.moments.state_kept()
     if not failures(gates) and config.cutoff is not None:
         data = _cut(dataset, raw, config, gates)
     if not failures(gates):
@@ -209,7 +215,8 @@ def _add(
         raise DataError("gate failed", where=source.path, found=" and ".join(map(str, failed)))
     if dataset.spin not in (None, data.spin):
         raise DataError("spin mode differs", where=source.path, found=data.spin, expected=dataset.spin)
-    uuid = member_uuid(data.grouped()[0].structure, data.basis)
+    grouped = data.grouped()[0]
+    uuid = member_uuid(grouped.structure, data.basis, grouped.moments)
     twin = next((member.name for member in dataset.members if member.uuid == uuid), None)
     if twin is not None:
         raise DataError(
@@ -239,6 +246,10 @@ def _add(
     dataset.basis = dataset.basis.union(data.basis)
     dataset.spin = data.spin
     margin = 0.0 if any(data.structure.pbc) else MOLECULE_MARGIN
+    if data.spin is SpinMode.COLLINEAR and data.moments is not None:
+        dataset.kinds |= kinds_of(data.structure, data.moments)
+    if data.moments is not None:
+        dataset.states[data.moments.order] += 1
     for key, distance in pair_cutoffs(data.structure, data.hamiltonian.atom_pairs).items():
         dataset.cutoffs[key] = max(dataset.cutoffs.get(key, 0.0), distance + margin)
     dataset.metadata.append(metadata)
@@ -281,6 +292,7 @@ def _statistics(dataset: _Dataset) -> dict[str, Any]:
         "n_atoms": sum(member.n_atoms for member in dataset.members),
         "n_pairs": sum(member.n_pairs for member in dataset.members),
         "elements": dict(sorted(dataset.elements.items())),
+        **({"magnetic_states": dict(sorted(dataset.states.items()))} if dataset.states else {}),
         "max_hermiticity_error_eV": extreme("H Hermitian", max),
         "max_dropped_eV": extreme("H beyond cutoff", max),
         "max_band_error_of_cutoff_eV": extreme("bands with the cutoff", max),

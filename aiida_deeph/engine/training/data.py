@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch.utils.data import Dataset
 
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.domain.channels import separated
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_key
 from aiida_deeph.engine.errors import DataError
@@ -65,11 +67,14 @@ class GraphSettings:
 
 
 def labelled_graph(data: RealSpaceHamiltonian, settings: GraphSettings) -> HamiltonianGraph:
-    """Graph on exactly the pairs of H, with H as its label.
+    """Graph on exactly the pairs of H, with H as its label; of a collinear magnet both channels side by side.
 
+    :raises InputError: a collinear magnet without moments.
     :raises DataError: no Hamiltonian, or an element whose shells differ from those of the model.
     """
     basis = settings.layout.basis
+    if data.spin is SpinMode.COLLINEAR:
+        data = separated(data)
     if data.hamiltonian is None:
         raise DataError("member without Hamiltonian", remedy="preprocess labelled structures")
     for symbol in data.structure.elements:

@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 
+from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.channels import merged, separated
+from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.ranges import outside_ranges
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, read_manifest
@@ -84,6 +88,11 @@ def bands_summary(bands: Mapping[str, Mapping[str, Any]]) -> dict[str, float | i
     }
 
 
+def _as_labelled(predicted: BlockSparseMatrix, data: RealSpaceHamiltonian) -> BlockSparseMatrix:
+    """A prediction in the spin mode of its label."""
+    return merged(predicted, len(data.structure)) if data.spin is SpinMode.COLLINEAR else predicted
+
+
 @torch.no_grad()
 def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> dict[str, Any]:
     """Predict the members and write the errors (`config.output`), energies in eV.
@@ -110,23 +119,26 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
             )
     members = chosen_members(config, manifest, description)
     settings = GraphSettings.of_network(network, "float32")
-    tables = ErrorTables(description.orbital_basis, max(description.pair_cutoffs.values(), default=0.0))
+    tables = ErrorTables(description.network_basis, max(description.pair_cutoffs.values(), default=0.0))
     network.eval()
     bands: dict[str, dict[str, Any]] = {}
     outside: dict[str, dict[str, Any]] = {}
     for member in track(members, "evaluation", show=show_progress):
         data = load_member(dataset, member)
-        graph = labelled_graph(data, settings).to(device)
-        assert data.hamiltonian is not None  # labelled_graph has refused such a member
-        label = data.hamiltonian.sorted()
+        learnt = separated(data) if data.spin is SpinMode.COLLINEAR else data
+        graph = labelled_graph(learnt, settings).to(device)
+        assert learnt.hamiltonian is not None  # labelled_graph has refused such a member
+        label = learnt.hamiltonian.sorted()
         predicted = label.with_entries(network(graph).cpu().numpy().astype(label.entries.dtype))
         if not config.strict:
             predicted = predicted.hermitian_part()
-        tables.add(member.name, data.structure, predicted, label)
+        tables.add(member.name, learnt.structure, predicted, label)
         if "distances_A" in description.training:
-            outside[member.name] = outside_ranges(description.training["distances_A"], data.structure, label.atom_pairs)
+            outside[member.name] = outside_ranges(
+                description.training["distances_A"], learnt.structure, label.atom_pairs
+            )
         if config.bands is not None:
-            found = replace(data, hamiltonian=predicted.hermitian_part())
+            found = replace(data, hamiltonian=_as_labelled(predicted.hermitian_part(), data))
             names = (f"prediction of {member.name}", member.name)
             try:
                 bands[member.name] = bands_of_member(compare_hamiltonians(found, data, config.bands, names))

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member
 from aiida_deeph.engine.io.model import ModelDescription
@@ -43,14 +42,6 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, world_size: int =
     :raises InputError: the checkpoint or the model does not fit the dataset.
     """
     where = Path(config.dataset)
-    if manifest.spin is SpinMode.COLLINEAR:
-        # No network knows moments: with a spin that turns with the lattice, up and down would become alike.
-        raise InputError(
-            "collinear data cannot be learnt yet",
-            where=f"{where}, spin",
-            found=manifest.spin.value,
-            expected="data without spin, or non-collinear with spin-orbit coupling",
-        )
     if config.restart is not None:
         state = load_checkpoint(Path(config.restart))
         parts = split(manifest, config.split, config.split.seed, state["split"])
@@ -68,7 +59,7 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, world_size: int =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         description = describe_network(
-            config.network, manifest.orbital_basis, manifest.spin, dict(manifest.pair_cutoffs)
+            config.network, manifest.orbital_basis, manifest.spin, dict(manifest.pair_cutoffs), manifest.kinds
         )
         return Start(build_network(description), description, parts, is_new=True)
 
@@ -104,6 +95,7 @@ def adapted_description(description: ModelDescription, manifest: DatasetManifest
         *((f"basis of {s}", list(ls), list(description.basis[s])) for s, ls in manifest.basis.items()),
         ("spin", manifest.spin.value, description.spin.value),
         ("gauge", manifest.gauge, description.gauge),
+        ("kinds of atoms", sorted({*manifest.kinds, *description.kinds}), sorted(description.kinds)),
     ):
         if found != expected:
             raise InputError(

@@ -238,9 +238,9 @@ def test_initial_model_is_where_the_training_starts(toy_dataset: Path, trained: 
         train(config(spinful, **changes), tmp_path, quiet=True)
 
 
-def test_collinear_data_are_refused(tmp_path: Path) -> None:
+def test_collinear_data_without_moments_are_refused(tmp_path: Path) -> None:
     dataset = write_toy_dataset(tmp_path / "data", range(5), SpinMode.COLLINEAR)
-    with pytest.raises(InputError, match="collinear data cannot be learnt yet"):
+    with pytest.raises(InputError, match="collinear data without moments cannot be learnt"):
         train(config(dataset), tmp_path, quiet=True)
 
 

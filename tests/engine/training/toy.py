@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.channels import joined
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.layout import EntryLayout
@@ -58,13 +61,31 @@ def toy_member(seed: int, spin: SpinMode = SpinMode.NONE) -> RealSpaceHamiltonia
             right = np.array([1.0, -y, -z, -x])[: orbitals[j]]
             block += -8.0 * decay * np.outer(left, right)
         full = np.kron(np.eye(spin.multiplicity), block).astype(spin.dtype)
-        if spin is not SpinMode.NONE and distance < 1e-9 and orbitals[i] == 4:
+        if spin is SpinMode.NONCOLLINEAR and distance < 1e-9 and orbitals[i] == 4:
             full[1, 2] += 0.3j
             full[2, 1] -= 0.3j
         matrix.entries[matrix.chunk_boundaries[row] : matrix.chunk_boundaries[row + 1]] = full.ravel()
     overlap = BlockSparseMatrix.from_pairs(pairs, orbitals)
     overlap.entries[:] = 0.1
     return RealSpaceHamiltonian(structure, BASIS, spin, matrix, overlap, fermi_energy=-5.0, n_electrons=10.0)
+
+
+def toy_magnet(seed: int) -> RealSpaceHamiltonian:
+    """The toy with moments on both carbon atoms, opposite in every second member: an exchange field on their blocks."""
+    data = toy_member(seed)
+    moments = np.array([1.0, -1.0 if seed % 2 else 1.0, 0.0, 0.0])
+    channels = []
+    for spin in (1, -1):
+        H = data.hamiltonian.with_entries(data.hamiltonian.entries.copy())
+        for atom in np.flatnonzero(moments):
+            H.block((0, 0, 0), atom, atom)[...] -= 0.5 * spin * moments[atom] * np.eye(4)
+        channels.append(H)
+    distances = np.linalg.norm(data.structure.pair_vectors(data.overlap.atom_pairs), axis=1)
+    overlap = data.overlap.with_entries(0.1 * np.exp(-distances)[data.overlap.pair_of_entry])
+    for atom, n in enumerate(data.orbitals_per_atom):
+        overlap.block((0, 0, 0), atom, atom)[...] = np.eye(n)
+    known = Moments(moments, 0.8 * moments)
+    return replace(data, spin=SpinMode.COLLINEAR, hamiltonian=joined(*channels), overlap=overlap, moments=known)
 
 
 def write_toy_dataset(folder: Path, seeds: range, spin: SpinMode = SpinMode.NONE) -> Path:

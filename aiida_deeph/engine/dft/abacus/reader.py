@@ -16,6 +16,7 @@ from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.channels import joined
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.pairs import unwrapped
 from aiida_deeph.engine.domain.structure import Structure
@@ -217,7 +218,7 @@ def _placed(
         return None, overlap
     H = [part.values * RECORD.releases[0].rydberg for part in parts[:-1]]
     if n_spin == 2:
-        return _collinear(*(place.spatial(values) for place, values in zip(places[1:], H, strict=True))), overlap
+        return joined(*(place.spatial(values) for place, values in zip(places[1:], H, strict=True))), overlap
     return places[1].spatial(H[0].astype(np.complex128) if spinful else H[0]), overlap
 
 
@@ -229,19 +230,6 @@ def _both_spins(
     first, n = (np.repeat(values, sizes) for values in (np.cumsum(sizes) - sizes, sizes))
     up = index + first
     return np.stack([up, up + n], axis=1).ravel(), np.repeat(factor, 2)
-
-
-def _collinear(up: BlockSparseMatrix, down: BlockSparseMatrix) -> BlockSparseMatrix:
-    """[[up, 0], [0, down]] of blocks of the same pairs."""
-    n, m = up.chunk_shapes.T
-    boundaries = np.concatenate([[0], np.cumsum(4 * n * m)])
-    entries = np.zeros(boundaries[-1], dtype=np.complex128)
-    rows, columns = up.entry_positions()
-    n, m = n[up.pair_of_entry], m[up.pair_of_entry]
-    place = boundaries[:-1][up.pair_of_entry] + rows.astype(np.int64) * 2 * m + columns
-    entries[place] = up.entries
-    entries[place + n * 2 * m + m] = down.entries
-    return BlockSparseMatrix(up.atom_pairs, 2 * up.chunk_shapes, boundaries, entries)
 
 
 def _check_size(part: AbacusMatrix, orbitals: NDArray[np.int64]) -> None:

@@ -15,6 +15,7 @@ from aiida_deeph.engine.dft.cp2k.geometry import structure_of_run
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
+from aiida_deeph.engine.domain.channels import joined
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
@@ -60,7 +61,10 @@ class Cp2kReader(HamiltonianReader):
         overlap = read_matrix(find_matrix_files(directory, output.project, "S", 1), output.cells["S"], sizes)
         spins = [read_matrix(files, output.cells["KS"], sizes) for files in found[:n_spins]]
         spin = SpinMode.NONE if n_spins == 1 else SpinMode.COLLINEAR
-        hamiltonian = spins[0] if spin is SpinMode.NONE else _collinear(spins, sizes)
+        hamiltonian = spins[0]
+        if spin is SpinMode.COLLINEAR:
+            pairs = np.unique(np.concatenate([M.atom_pairs for M in spins]), axis=0)
+            hamiltonian = joined(*(M.aligned_to(pairs, sizes) for M in spins))
         shift = _wrapping(structure, overlap)
         data = RealSpaceHamiltonian(
             structure,
@@ -89,19 +93,6 @@ def _basis(output: MainOutput, symbols: tuple[str, ...], kinds: tuple[int, ...])
             raise DataError("basis of a kind is missing", where=output.path, found=f"kind {kind}, {symbol}")
         basis = basis.union(OrbitalBasis({symbol: output.shells[kind]}))
     return basis
-
-
-def _collinear(spins: list[BlockSparseMatrix], sizes: NDArray[np.int64]) -> BlockSparseMatrix:
-    """[[up, 0], [0, down]] per atom pair."""
-    pairs = np.unique(np.concatenate([M.atom_pairs for M in spins]), axis=0)
-    full = BlockSparseMatrix.from_pairs(pairs, 2 * sizes, dtype=np.complex128)
-    for place, spin in enumerate(spins):
-        M = spin.aligned_to(pairs, sizes)
-        rows, columns = (x.astype(np.int64) for x in M.entry_positions())
-        n, m = M.chunk_shapes[M.pair_of_entry].T
-        start = full.chunk_boundaries[:-1][M.pair_of_entry]
-        full.entries[start + (rows + place * n) * 2 * m + columns + place * m] = M.entries
-    return full
 
 
 def _wrapping(structure: Structure, overlap: BlockSparseMatrix) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, inf
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.domain.channels import ENDINGS, element_of
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.closed_form.config import Detail
 from aiida_deeph.engine.nn.closed_form.features import (
@@ -23,6 +24,9 @@ from aiida_deeph.engine.nn.closed_form.features import (
 )
 from aiida_deeph.engine.nn.closed_form.radial import RadialSpace, gaussians
 from aiida_deeph.engine.nn.closed_form.targets import BondTargets, SiteTargets, Targets, Values
+
+SIGN = 0.3
+"""How much the sign of a neighbour's moment matters, as a share of the neighbour itself; expected before any data."""
 
 
 class Architecture(Config):
@@ -91,7 +95,7 @@ class ThreeCentre(nn.Module):
         self.sites = [SiteTargets(self.targets, element) for element in elements]
         for name, space in (("bond", a.bond), ("environment", a.environment), ("site", a.site)):
             self.register_buffer(f"{name}_functions", space.coefficients())
-        self.register_buffer("mixing", element_mixing(a.element_channels, self.n_species))
+        self.register_buffer("mixing", element_mixing(a.element_channels, elements))
         for kind, key in self.bond_systems():
             self._zeros(bond_name(kind, *key), self.n_bond_features(*key), self.bonds[kind].n_outputs(*key))
         for kind in self.bonds:
@@ -296,16 +300,24 @@ def site_name(species: int, J: int, natural: bool) -> str:
     return f"site_{species}_{J}_{'natural' if natural else 'unnatural'}"
 
 
-def element_mixing(n_channels: int, n_species: int) -> Tensor:
+def element_mixing(n_channels: int, elements: Sequence[str]) -> Tensor:
     """w_c of each element, shape (n_channels, n_species): each element a channel, or orthogonal random mixtures.
 
     With random mixtures a channel holds all elements, as in tensor-reduced atomic cluster expansion (Darby et al.,
-    Phys. Rev. Lett. 131, 028001 (2023)).
+    Phys. Rev. Lett. 131, 028001 (2023)). Of kinds that differ in the sign of their moment alone (`domain.channels`)
+    one channel holds both alike, another one their difference, which matters less.
     """
+    n_species = len(elements)
     if n_channels >= n_species:
-        return torch.eye(n_species, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    mixtures = torch.randn(n_species, n_channels, generator=generator, dtype=torch.float64)
-    mixtures[:, 0] = 1
-    orthogonal: Tensor = torch.linalg.qr(mixtures)[0].T * float(n_species / n_channels) ** 0.5
-    return orthogonal
+        mixing = torch.eye(n_species, dtype=torch.float64)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        mixtures = torch.randn(n_species, n_channels, generator=generator, dtype=torch.float64)
+        mixtures[:, 0] = 1
+        mixing = torch.linalg.qr(mixtures)[0].T * float(n_species / n_channels) ** 0.5
+    for up, kind in enumerate(elements):
+        if kind.endswith(ENDINGS[1]):
+            down = list(elements).index(element_of(kind) + ENDINGS[-1])
+            alike, opposite = mixing[:, up].clone(), SIGN * mixing[:, down]
+            mixing[:, up], mixing[:, down] = alike + opposite, alike - opposite
+    return mixing

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.domain.channels import element_of
 from aiida_deeph.engine.graph.layout import EntryLayout
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
 from aiida_deeph.engine.nn.closed_form.fit import fit
@@ -32,23 +32,15 @@ class ClosedForm(Network):
         super().__init__()
         self.model, self.posterior = model, Posterior(model)
         self.layout = model.layout
+        # The two channels of a collinear magnet show the same surroundings.
+        self.copies = 1 if all(element_of(kind) == kind for kind in self.layout.basis.elements) else 2
         self.lmax = 0  # of the rotations in graphs: it makes its own, which reach further
 
     @classmethod
     def describe(
         cls, config: ClosedFormConfig, basis: OrbitalBasis, spin: SpinMode, pair_cutoffs: dict[str, float]
     ) -> dict[str, Any]:
-        """Functions of the distances up to the range of the data, and the largest l that their number allows.
-
-        :raises InputError: collinear spin.
-        """
-        if spin is SpinMode.COLLINEAR:
-            raise InputError(
-                "collinear spin cannot be learnt yet",
-                where="dataset, spin",
-                found=spin.value,
-                expected="data without spin, or with spin-orbit coupling and no moments",
-            )
+        """Functions of the distances up to the range of the data, and the largest l that their number allows."""
         return architecture_of(config, config.detail or "medium", basis, max(pair_cutoffs.values())).model_dump(
             mode="json"
         )
@@ -62,7 +54,7 @@ class ClosedForm(Network):
         """Set all coefficients, after the prior was chosen by the data; in float64 whatever the network's type."""
         n_atoms, distances = torch.zeros(1, dtype=torch.float64), torch.zeros(BINS, dtype=torch.float64)
         for graph in graphs:
-            n_atoms += len(graph.species)
+            n_atoms += len(graph.species) / self.copies
             lengths = graph.edge_vec.to(torch.float64)[self.model.between(graph)].norm(dim=1)
             distances += torch.histc(lengths, BINS, 0, BINS * BIN_WIDTH)
         add_up([n_atoms, distances])
