@@ -104,9 +104,13 @@ def structures_of(
 
 def labels_of(values: schema.DatasetInputs, path: Path) -> dict[str, Any]:
     """Labels that are there already, by member name."""
-    from aiida_deeph.cli.imported import label_nodes
+    from aiida_deeph.cli.imported import group_nodes, label_nodes
 
-    return {} if values.labels is None else label_nodes(path.parent / values.labels.folder, values.labels.members)
+    if values.labels is None:
+        return {}
+    if values.labels.folder is not None:
+        return label_nodes(path.parent / values.labels.folder, values.labels.members)
+    return {k: v for label in values.labels.groups for k, v in group_nodes(label, f"{path}: labels").items()}
 
 
 def dataset_changes(values: schema.DatasetInputs) -> dict[str, Any]:

@@ -38,25 +38,48 @@ def codes() -> list[str]:
 
 
 @command.command("import")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--code",
     default="deeph",
     show_default=True,
     help="Who wrote FOLDER: deeph (POSCAR, info.json, overlap.h5, hamiltonian.h5), deeph_legacy, or a DFT code.",
 )
+@click.option("--split", help="Published split of a data set, whose parts are taken.")
+@click.option("--number", nargs=3, type=click.IntRange(min=0), help="Molecules of each part: train, validation, test.")
 @options.LABEL()
 @options.DESCRIPTION()
 @decorators.with_dbenv()
-def data_import(folder: Path, code: str, label: str | None, description: str | None) -> None:
-    """Store H(R) and S(R) of a DeepH folder, or of a DFT code's raw output, as a node that says where it is from."""
+def data_import(
+    source: Path,
+    code: str,
+    split: str | None,
+    number: tuple[int, int, int] | None,
+    label: str | None,
+    description: str | None,
+) -> None:
+    """Store H(R) and S(R) of a DeepH folder, or of a DFT code's raw output, as a node that says where it is from.
+
+    Of a data set of molecules, FOLDER is FILE/N, molecule N counted from 0; or FILE with --split: then --number
+    molecules of each part are stored, in one group a part, FILE-SPLIT-PART.
+    """
+    from aiida import orm
+
     from aiida_deeph.cli.imported import imported_node
     from aiida_deeph.engine.errors import InputError
+    from aiida_deeph.engine.preprocess.collection import chosen_members
 
     if code not in codes():
         raise InputError("no reader for this code", where="--code", found=code, expected=f"one of {', '.join(codes())}")
-    node = imported_node(folder, code)
-    node.label = label or folder.resolve().name
+    if split is not None:
+        for part, members in chosen_members(code, source, split, number).items():
+            nodes = [imported_node(Path(member.path), code, member.name).store() for member in members]
+            group, _ = orm.Group.collection.get_or_create(f"{source.stem}-{split}-{part}")
+            group.add_nodes(nodes)
+            echo.echo_success(f"{len(nodes)} molecules stored in the group {group.label}")
+        return
+    node = imported_node(source, code)
+    node.label = label or source.resolve().name
     node.description = description or node.description
     node.store()
     echo.echo_success(f"stored as HamiltonianData<{node.pk}>, {node.n_atoms} atoms, {node.n_pairs} pairs ({node.uuid})")

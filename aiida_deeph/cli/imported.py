@@ -13,6 +13,21 @@ from aiida_deeph.engine.errors import DataError, InputError
 ORIGIN = "origin"
 
 
+def group_nodes(label: str, where: object) -> dict[str, Any]:
+    """HamiltonianData in a group, by their own labels as member names.
+
+    :raises InputError: no such group, or it holds none.
+    """
+    from aiida import orm
+    from aiida.plugins import DataFactory
+
+    query = orm.QueryBuilder().append(orm.Group, filters={"label": label}, tag="group")
+    nodes = query.append(DataFactory("deeph.hamiltonian"), with_group="group").all(flat=True)
+    if not nodes:
+        raise InputError("no labels", where=where, found=f"group {label}", expected="a group of HamiltonianData")
+    return by_member_name({node.label or f"node_{node.pk}": node for node in nodes}, str(where))
+
+
 def label_nodes(folder: Path, pattern: str = "*") -> dict[str, Any]:
     """HamiltonianData of the DeepH folders below a folder, by member name; those that are stored already as they are.
 
@@ -48,7 +63,7 @@ def label_nodes(folder: Path, pattern: str = "*") -> dict[str, Any]:
     return nodes
 
 
-def imported_node(folder: Path, code: str) -> Any:
+def imported_node(folder: Path, code: str, label: str = "") -> Any:
     """Unstored HamiltonianData of a folder of others; description and extra `origin` say which and of what code.
 
     :param code: `deeph`, `deeph_legacy` or a DFT code with a reader.
@@ -72,6 +87,7 @@ def imported_node(folder: Path, code: str) -> Any:
         version = data.metadata.get("version")
         what = "the legacy DeepH folder" if code == "deeph_legacy" else f"output of {code}"
         what += f" (version {version}) in" if version else ""
+    node.label = label
     node.description = f"imported from {what} {origin_of(folder)}"
     node.base.extras.set(ORIGIN, origin_of(folder))
     return node

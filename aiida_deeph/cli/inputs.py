@@ -99,14 +99,22 @@ class StructuresSource(Config):
 
 
 class LabelSource(Config):
-    """Labels that are there already: DeepH folders.
+    """Labels that are there already: DeepH folders, or nodes in groups.
 
     :param folder: whose subfolders they are, relative to the inputs file.
     :param members: pattern of their names.
+    :param groups: labels of AiiDA's groups that hold their nodes.
     """
 
-    folder: str
+    folder: str | None = None
     members: str = "*"
+    groups: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LabelSource:
+        if (self.folder is None) != bool(self.groups):
+            raise ValueError("give either folder or groups")
+        return self
 
 
 class CodesConfig(Config):

@@ -24,6 +24,11 @@ def basis_of(model: orm.Data) -> Basis | None:
         return basis
     labels = data.get("labels", {})
     symbols = set(model.elements)
+    # Data sets name the basis of each element; members differ in their elements.
+    named = labels.get("basis", {})
+    known = {s: text for one in (named if isinstance(named, list) else [named]) for s, text in one.items()}
+    if symbols <= set(known):
+        return known
     # Where the members of a dataset differ in something, all distinct settings are listed.
     settings = labels.get("settings")
     found = [

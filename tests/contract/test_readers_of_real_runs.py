@@ -25,8 +25,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "qe": ("polyacetylene", {}),
     "siesta": ("graphene", {"variants/v2.HSX": "graphene.HSX"}),
 }
-# Runs of PySCF take seconds and are made in tests/engine/dft; of FHI-aims none could be kept.
-WITHOUT_FIXTURE = {"aims", "pyscf"}
+# Runs of PySCF take seconds and are made in tests/engine/dft, like files of data sets; of FHI-aims none could be kept.
+WITHOUT_FIXTURE = {"aims", "md17", "pyscf", "qh9"}
 
 
 def test_every_reader_has_a_run():

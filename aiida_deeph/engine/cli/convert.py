@@ -24,10 +24,13 @@ from aiida_deeph.engine.dft.base import records
     type=click.Choice(["deeph", "deeph_legacy"]),
     help="Layout of OUTPUT_DIR.",
 )
-@click.argument("source_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path))
 def command(code: str, target: str, source_dir: Path, output_dir: Path) -> None:
-    """Turn raw DFT output into a DeepH folder: H(R) and S(R) in eV, orbitals m = -l..l, atoms grouped by element."""
+    """Turn raw DFT output into a DeepH folder: H(R) and S(R) in eV, orbitals m = -l..l, atoms grouped by element.
+
+    SOURCE_DIR is a folder, an archive of one, or, of a data set of molecules, FILE/N: molecule N, counted from 0.
+    """
     from aiida_deeph.engine.domain.checks import run_gates
     from aiida_deeph.engine.domain.gate import failures
     from aiida_deeph.engine.errors import DataError

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "Check a DeepH folder: hermiticity, pairs, overlap.",
     "codes": "DFT codes that are read: versions, spins, what was verified.",
     "convert": "Turn raw DFT output into a DeepH folder.",
+    "members": "List molecules of a data set, for `preprocess` and for a training with a published split.",
     "cube": "A wavefunction on a grid, for plotting.",
     "evaluate": "Compare a model's predictions with the labels of a dataset.",
     "export-reference": "Write a model as a checkpoint of its reference code.",

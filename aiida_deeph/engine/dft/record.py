@@ -99,6 +99,7 @@ class CodeRecord:
     :param basis: what a basis called `NAME:..` is: a format of numerical orbitals (`formats.FORMATS`), BASIS_LIBRARY or
         BASIS_FILE; None if there are none of its own.
     :param overlap: of what S(R) of any structure is computed without the code, for the table of the README.
+    :param splits: published splits of a data set, of which molecule n is called `FILE/n`; those of none have none.
     :param makes_orbitals: each run makes its orbitals: their names say nothing, the files are those of the labels.
     :param bands: whether a label can have bands at given k-points.
     :param restart: whether an SCF can start from the density of an earlier one.
@@ -121,6 +122,7 @@ class CodeRecord:
     command: str | None = None
     basis: str | None = None
     overlap: str = "no"
+    splits: tuple[str, ...] = ()
     makes_orbitals: bool = False
     bands: bool = False
     restart: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import complete_cell
+from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError, raise_if_machine_failed
@@ -100,6 +101,14 @@ def from_ase(atoms: Atoms) -> Structure:
         cell[missing] *= np.ptp(atoms.positions @ cell[missing].T, axis=0)[:, None] + VACUUM
     symbols = tuple(chemical_symbols[number] for number in atoms.numbers)
     return Structure(symbols, atoms.positions, cell, tuple(pbc))
+
+
+def molecule_cell(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A box around a molecule, with vacuum: nothing is computed from it.
+
+    :param positions: Angstrom, shape (n_atoms, 3).
+    """
+    return np.diag(np.ptp(positions, axis=0) + VACUUM)
 
 
 def to_ase(structure: Structure) -> Atoms:

@@ -154,7 +154,8 @@ class Agreement:
             "times",
             detail=unit,
         )
-        if not gauge_matters or "zero_of_energy" in allowed:
+        # That of a molecule is the vacuum, whatever its atoms are bound to.
+        if not gauge_matters or "zero_of_energy" in allowed or not any(data.structure.pbc):
             return [same_size]
         remedy = f"{place}; `gauge: mu_removed` makes it one" if shift > ZERO else ""
         zero = Gate("zero of energy as in the other members", shift <= ZERO, shift, ZERO, "eV", detail=remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.files import file_sha256
 from aiida_deeph.engine.orbitals.formats import FORMATS
-from aiida_deeph.engine.overlap.basis import load_basis, load_numeric, named_basis
+from aiida_deeph.engine.overlap.basis import Spec, load_basis, load_numeric, named_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 from aiida_deeph.engine.overlap.radial import NumericOverlap
 
@@ -51,6 +52,18 @@ def overlap_as_integrals(data: RealSpaceHamiltonian, code: str, folder: Path) ->
     return Gate("S as integrals", largest <= LIMIT, largest, LIMIT, detail=where if largest > LIMIT else "")
 
 
+def with_overlap(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
+    """Data sets may leave S out where they tell the Gaussian basis: then it is computed, for the pairs of H.
+
+    :raises InputError: the library does not have the basis.
+    """
+    spec = named_basis(data.metadata)
+    if data.overlap is not None or data.hamiltonian is None or spec is None:
+        return data
+    integrals = _gaussian(_hashable(spec), tuple(sorted(data.structure.elements)))
+    return replace(data, overlap=integrals(data.structure, data.hamiltonian.atom_pairs))
+
+
 def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integrals | None:
     """How overlaps are computed in the basis of a run, if it is known."""
     record = records().get(code)
@@ -58,9 +71,9 @@ def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integr
     settings = settings if isinstance(settings, Mapping) else {}
     elements = tuple(sorted(data.structure.elements))
     try:
-        library = named_basis({"code": code, "settings": settings})
-        if isinstance(library, str):
-            return _gaussian(library, elements)
+        library = named_basis({**data.metadata, "code": code})
+        if library is not None:
+            return _gaussian(_hashable(library), elements)
         if record is not None and record.basis in FORMATS:
             kind = FORMATS[str(record.basis)]
             names = _names(settings, elements) if kind.named else None
@@ -79,9 +92,13 @@ def _names(settings: Mapping[str, Any], elements: tuple[str, ...]) -> dict[str, 
     return {symbol: name for symbol in elements for name in names if name.rstrip("*")[: len(symbol)] == symbol}
 
 
-@lru_cache(maxsize=4)
-def _gaussian(spec: str, elements: tuple[str, ...]) -> Integrals:
-    basis = load_basis(spec, elements, Path())
+def _hashable(spec: Spec) -> str | tuple[tuple[str, str], ...]:
+    return spec if isinstance(spec, str) else tuple(sorted(spec.items()))
+
+
+@lru_cache(maxsize=16)
+def _gaussian(spec: str | tuple[tuple[str, str], ...], elements: tuple[str, ...]) -> Integrals:
+    basis = load_basis(spec if isinstance(spec, str) else dict(spec), elements, Path())
     return lambda structure, pairs: overlap_gaussian(structure, basis, pairs)[1]
 
 

@@ -11,7 +11,7 @@ from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.io.archive import as_folder
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.deeph_legacy import read_legacy
-from aiida_deeph.engine.preprocess.integrals import overlap_as_integrals
+from aiida_deeph.engine.preprocess.integrals import overlap_as_integrals, with_overlap
 
 
 def read_source(code: str, path: Path) -> RealSpaceHamiltonian:
@@ -30,5 +30,6 @@ def read_gated(code: str, path: Path) -> tuple[RealSpaceHamiltonian, list[Gate]]
         data = readers[code](folder) if code in readers else get_reader(code).read(folder)
         if data.hamiltonian is None and data.overlap is None:
             raise DataError("neither H nor S", where=path, expected="a matrix of one of them")
+        data = with_overlap(data)
         gate = overlap_as_integrals(data, code, folder)
     return data, [] if gate is None else [gate]

@@ -37,7 +37,7 @@ class PyscfConfig(Config):
 
     :param structure: file that ase reads (extended xyz keeps cell and pbc), relative to the configuration file.
     :param xc: exchange-correlation functional, in PySCF's words; hybrids for molecules alone. `b3lyp` is `b3lypg`, with
-        VWN-RPA correlation; that of PySCF before 2.3, and of QH9, is `b3lyp5`.
+        VWN-RPA correlation; that of PySCF before 2.3, and of data sets made with it, is `b3lyp5`.
     :param basis: Gaussian basis, a name that PySCF knows.
     :param pseudo: pseudopotential, a name that PySCF knows; None: all electrons, but for the cores that belong to the
         basis (ECP), of molecules alone.
