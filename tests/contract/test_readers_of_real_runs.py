@@ -15,6 +15,7 @@ from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.transforms import from_convention, to_convention
 from aiida_deeph.engine.io.deeph import read_deeph, write_deeph
+from aiida_deeph.engine.preprocess.agreement import MESHES, SETTINGS, Agreement, k_width_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # Code -> archive, and where its files have to be moved for the reader.
@@ -65,6 +66,28 @@ def test_metadata(data):
     metadata = data.metadata
     assert metadata["converged"] is True and metadata["version"] and metadata["settings"]
     assert json.loads(json.dumps(metadata)) == metadata
+
+
+# Keys of the settings in which a reader may tell what members of a dataset must have in common.
+TOLD = {
+    "functional": SETTINGS["functional"],
+    "basis": SETTINGS["basis"],
+    "pseudopotential": (*SETTINGS["pseudopotential"], "species"),
+    "cutoff": SETTINGS["cutoff"],
+    "k_mesh": MESHES,
+}
+
+
+@pytest.mark.parametrize("name", sorted(TOLD))
+def test_settings_that_members_are_compared_by(data, name):
+    settings = data.metadata["settings"]
+    assert any(settings.get(key) for key in TOLD[name]), f"{data.metadata['code']} does not tell its {name}"
+    agreement = Agreement()
+    agreement.learn(data)
+    if name == "k_mesh":
+        assert k_width_of(data)[0] > 4
+    elif any(settings.get(key) for key in SETTINGS[name]):
+        assert any(key.split(" ")[0] == name for key in agreement.settings)
 
 
 def test_order_of_orbitals_can_be_turned_back(data):

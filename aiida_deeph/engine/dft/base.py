@@ -18,6 +18,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+    from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 
 
 class HamiltonianReader(ABC):
@@ -47,6 +48,10 @@ class HamiltonianReader(ABC):
     @abstractmethod
     def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """See `read`."""
+
+    def gaussians(self, directory: Path, data: RealSpaceHamiltonian) -> GaussianBasis | None:
+        """The Gaussians of a run that has been read, if it prints or names them; then its S is held against theirs."""
+        return None
 
 
 @cache

@@ -32,6 +32,11 @@ class GaussianShells:
     exponents: NDArray[np.float64]
     coefficients: NDArray[np.float64]
 
+    @classmethod
+    def unnormalised(cls, l: int, exponents: NDArray[np.float64], coefficients: NDArray[np.float64]) -> GaussianShells:
+        """From coefficients of primitives r^l exp(-a r^2) as they are."""
+        return cls(l, exponents, coefficients * np.sqrt(_integral(2 * exponents, l))[:, None])
+
 
 @dataclass(frozen=True)
 class GaussianBasis:

@@ -25,9 +25,9 @@ Difference = Literal[
 # Difference -> keys of `settings` in which the readers record it.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "functional": ("xc", "functional"),
-    "basis": ("basis", "species", "orbitals"),
-    "pseudopotential": ("pseudo", "pseudopotentials"),
-    "cutoff": ("ke_cutoff", "energy_cutoff_Ry", "mesh_cutoff_Ry", "cutoffs_Ry"),
+    "basis": ("basis", "species", "orbitals", "functions", "basis_sha256", "basis_size"),
+    "pseudopotential": ("pseudo", "pseudopotentials", "pseudopotentials_sha256"),
+    "cutoff": ("ke_cutoff", "energy_cutoff_Ry", "relative_cutoff_Ry", "mesh_cutoff_Ry", "cutoffs_Ry"),
     "spin_orbit": ("spin_orbit",),
     "smearing": ("smearing", "temperature_K"),
 }
@@ -81,7 +81,7 @@ class Agreement:
                 result._learn_setting(name, value)
         for name in ("code", "version"):
             for value in labels[name] if isinstance(labels.get(name), list) else [labels.get(name)]:
-                result._learn_setting(name, None if value is None else json.dumps(value, sort_keys=True))
+                result._learn_setting(name, None if value is None else _as_text(value))
         return result
 
     def as_source(self) -> dict[str, Any]:
@@ -102,12 +102,12 @@ class Agreement:
         differing = [
             f"{name}: {value}, before {' or '.join(self.settings[name])}"
             for name, value in _settings(data.metadata)
-            if name.split(" of ")[0] not in allowed and name in self.settings and value not in self.settings[name]
+            if name.split(" ")[0] not in allowed and name in self.settings and value not in self.settings[name]
         ]
         pbc = list(data.structure.pbc)
         if "pbc" not in allowed and self.pbc is not None and pbc != self.pbc:
             differing.append(f"pbc: {pbc}, before {self.pbc}")
-        width, is_mesh = _k_width(data)
+        width, is_mesh = k_width_of(data)
         if "k_mesh" not in allowed and width is not None and self.k_width is not None:
             factor = max(self.k_width / width, width / self.k_width)
             # One point in a cell that is wide enough as it is: nothing could be coarser.
@@ -130,7 +130,7 @@ class Agreement:
         for key, curve in as_curves(thinned(decay_curves(data))):
             self.curves.setdefault(key, curve)
         self.pbc = self.pbc or list(data.structure.pbc)
-        width, is_mesh = _k_width(data)
+        width, is_mesh = k_width_of(data)
         if is_mesh and self.k_width is None:
             self.k_width = width
 
@@ -196,20 +196,32 @@ def _settings(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Differences that the metadata of a member tell, and their values as JSON; one per element where they are so."""
     settings = metadata.get("settings")
     settings = settings if isinstance(settings, Mapping) else {}
-    values = {name: metadata.get(name) for name in ("code", "version")}
-    values |= {
-        name: next((settings[key] for key in keys if settings.get(key) is not None), None)
-        for name, keys in SETTINGS.items()
-    }
-    for name, value in values.items():
+    values = [(name, metadata.get(name)) for name in ("code", "version")]
+    for name, keys in SETTINGS.items():
+        found = [key for key in keys if settings.get(key) is not None]
+        # Where several keys tell of one thing, all but the first are named.
+        values += [(name if key == found[0] else f"{name} ({key})", settings[key]) for key in found]
+    for name, value in values:
         if isinstance(value, Mapping):
-            yield from ((f"{name} of {part}", json.dumps(value[part], sort_keys=True)) for part in sorted(value))
+            yield from ((f"{name} of {part}", _as_text(value[part])) for part in sorted(value))
         elif value is not None:
-            yield name, json.dumps(value, sort_keys=True)
+            yield name, _as_text(value)
 
 
-def _k_width(data: RealSpaceHamiltonian) -> tuple[float | None, bool]:
-    """Smallest width of the supercell that the k-mesh spans, Angstrom, and whether it has several points that way."""
+def _as_text(value: Any) -> str:
+    """JSON; `200`, `200.0` and 200 are one number, and words are the same in capitals."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        value = value.lower() if isinstance(value, str) else value
+    return json.dumps(value, sort_keys=True)
+
+
+def k_width_of(data: RealSpaceHamiltonian) -> tuple[float | None, bool]:
+    """Smallest width of the supercell that the k-mesh spans, Angstrom, and whether it has several points that way.
+
+    Across vacuum, where no pair joins two cells, one point is enough.
+    """
     settings = data.metadata.get("settings")
     settings = settings if isinstance(settings, Mapping) else {}
     mesh = next((settings[key] for key in MESHES if settings.get(key) is not None), None)
@@ -220,6 +232,8 @@ def _k_width(data: RealSpaceHamiltonian) -> tuple[float | None, bool]:
     periodic = np.array(data.structure.pbc)
     if counts.shape != (3,) or not periodic.any():
         return None, False
+    joined = np.zeros(3, dtype=bool) if data.hamiltonian is None else data.hamiltonian.atom_pairs[:, :3].any(axis=0)
+    periodic &= joined if (periodic & joined).any() else periodic
     widths = np.where(periodic, counts * np.linalg.norm(data.structure.cell, axis=1), np.inf)
     narrowest = int(np.argmin(widths))
     return round(float(widths[narrowest]), 6), bool(counts[narrowest] > 1)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_deeph.engine.dft.base import records
+from aiida_deeph.engine.dft.base import get_reader, records
+from aiida_deeph.engine.dft.record import BASIS_FILE
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.gate import Gate
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -20,6 +21,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.io.files import file_sha256
 from aiida_deeph.engine.orbitals.formats import FORMATS
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 from aiida_deeph.engine.overlap.basis import Spec, load_basis, load_numeric, named_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
 from aiida_deeph.engine.overlap.radial import NumericOverlap
@@ -73,7 +75,10 @@ def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integr
     try:
         library = named_basis({**data.metadata, "code": code})
         if library is not None:
-            return _gaussian(_hashable(library), elements)
+            return _gaussian(_library(_hashable(library), elements))
+        if record is not None and record.basis == BASIS_FILE:
+            printed = get_reader(code).gaussians(folder, data)
+            return None if printed is None else _gaussian(printed)
         if record is not None and record.basis in FORMATS:
             kind = FORMATS[str(record.basis)]
             names = _names(settings, elements) if kind.named else None
@@ -97,8 +102,11 @@ def _hashable(spec: Spec) -> str | tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=16)
-def _gaussian(spec: str | tuple[tuple[str, str], ...], elements: tuple[str, ...]) -> Integrals:
-    basis = load_basis(spec if isinstance(spec, str) else dict(spec), elements, Path())
+def _library(spec: str | tuple[tuple[str, str], ...], elements: tuple[str, ...]) -> GaussianBasis:
+    return load_basis(spec if isinstance(spec, str) else dict(spec), elements, Path())
+
+
+def _gaussian(basis: GaussianBasis) -> Integrals:
     return lambda structure, pairs: overlap_gaussian(structure, basis, pairs)[1]
 
 

@@ -44,7 +44,7 @@ def test_output_of_fhi_aims(tmp_path):
     node = node_of(run("import", folder, "--code", "aims"))
     assert node.n_atoms == 3 and node.has_hamiltonian
     assert node.base.extras.get("origin") == f"{tmp_path.name}/mos2"
-    assert node.description == f"imported from output of aims (version not recorded) in {tmp_path.name}/mos2"
+    assert node.description == f"imported from output of aims (version 240920.1) in {tmp_path.name}/mos2"
     assert node.load().metadata["code"] == "aims"
 
 

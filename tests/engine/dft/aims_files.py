@@ -44,6 +44,20 @@ def known_hamiltonian() -> RealSpaceHamiltonian:
     return data
 
 
+def main_output(structure: Structure, *further: str) -> str:
+    """What FHI-aims says of a converged run.
+
+    :param further: lines before its end.
+    """
+    rows = ["  Invoking FHI-aims ...", "  FHI-aims version      : 240920.1", "  xc               pbe"]
+    rows += ["  k_grid  5  5  1", "  Input geometry:", "  | Unit cell:"]
+    rows += [f"  |{''.join(f'{x:18.8f}' for x in row)}" for row in structure.cell]
+    rows += ["  | Atomic structure:", "  |       Atom                x [A]            y [A]            z [A]"]
+    for n, (symbol, row) in enumerate(zip(structure.symbols, structure.positions, strict=True), start=1):
+        rows.append(f"  |{n:5d}: Species {symbol:2s}{''.join(f'{x:18.8f}' for x in row)}")
+    return "\n".join([*rows, *further, "  Self-consistency cycle converged.", ""])
+
+
 def write_run(
     folder: Path, known: RealSpaceHamiltonian, down: BlockSparseMatrix | None = None, hdf5: bool = False
 ) -> Path:
@@ -55,6 +69,7 @@ def write_run(
         f"atom {' '.join(f'{x:.12f}' for x in position)} {symbol}  # comment"
         for symbol, position in zip(structure.symbols, structure.positions, strict=True)
     ]
+    (folder / "aims.out").write_text(main_output(structure))
     (folder / "geometry.in").write_text("# a crystal\n" + "\n".join(rows) + "\n")
     lines = ["", "  fn.   type   at.   n   l   m"]
     for atom, symbol in enumerate(structure.symbols, start=1):

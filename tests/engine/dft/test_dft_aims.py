@@ -19,7 +19,7 @@ from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.preprocess.source import read_source
-from tests.engine.dft.aims_files import known_hamiltonian, write_run
+from tests.engine.dft.aims_files import known_hamiltonian, main_output, write_run
 
 
 @pytest.fixture
@@ -64,41 +64,40 @@ def test_collinear_spins(known, tmp_path):
 
 def test_main_output(known, tmp_path):
     run = write_run(tmp_path / "run", known)
-    text = (
-        "  Invoking FHI-aims ...\n  FHI-aims version      : 240920.1\n"
-        "  The structure contains        3 atoms,  and a total of         74.000 electrons.\n"
-        "  | Chemical potential (Fermi level):    -5.25000000 eV\n"
-        "  | Chemical Potential                          :    -5.12500000 eV\n"
-        "  | Total energy uncorrected      :         -0.132470123456789E+06 eV\n"
+    text = main_output(
+        known.structure,
+        "  The structure contains        3 atoms,  and a total of         74.000 electrons.",
+        "  | Chemical potential (Fermi level):    -5.25000000 eV",
+        "  | Chemical Potential                          :    -5.12500000 eV",
+        "  | Total energy uncorrected      :         -0.132470123456789E+06 eV",
     )
-    (run / "aims.out").write_text(text + "  Self-consistency cycle converged.\n")
+    (run / "aims.out").write_text(text)
     data = read_source("aims", run)
     assert data.fermi_energy == -5.125 and data.n_electrons == 74.0
     assert data.metadata["version"] == "240920.1" and data.metadata["converged"] is True
     assert data.metadata["energy_eV"] == pytest.approx(-132470.123456789)
-    (run / "aims.out").write_text(text)
+    assert {name: data.metadata["settings"][name] for name in ("xc", "k_grid")} == {"xc": "pbe", "k_grid": [5, 5, 1]}
+    (run / "aims.out").write_text(text.replace("  Self-consistency cycle converged.", ""))
     with pytest.raises(DataError, match="did not converge"):
         AimsReader().read(run)
 
 
 def test_geometry_is_what_the_program_ran(known, tmp_path):
     run = write_run(tmp_path / "run", known)
-    rows = ["  Input geometry:", "  | Unit cell:"]
-    rows += [f"  |{''.join(f'{x:18.8f}' for x in row)}" for row in known.structure.cell]
-    rows += ["  | Atomic structure:", "  |       Atom                x [A]            y [A]            z [A]"]
-    for n, (symbol, row) in enumerate(zip(known.structure.symbols, known.structure.positions, strict=True), start=1):
-        rows.append(f"  |{n:5d}: Species {symbol:2s}{''.join(f'{x:18.8f}' for x in row)}")
-    text = "  Invoking FHI-aims ...\n  FHI-aims version      : 240920.1\n" + "\n".join(rows)
-    text += "\n  Self-consistency cycle converged.\n"
-    (run / "aims.out").write_text(text)
-    assert AimsReader().read(run).metadata["version"] == "240920.1"
+    text = main_output(known.structure)
     (run / "aims.out").write_text(text + "  Updated atomic structure:\n  atom 0.0 0.0 0.0 S\n")
     with pytest.raises(InputError, match="run moved its atoms"):
+        AimsReader().read(run)
+    (run / "aims.out").write_text(text.replace("Input geometry:", "Input:"))
+    with pytest.raises(DataError, match=r"geometry of the run is not known.*aims\.out"):
         AimsReader().read(run)
     (run / "aims.out").write_text(text)
     path = run / "geometry.in"
     path.write_text(path.read_text().replace("lattice_vector 3.2", "lattice_vector 3.3"))
     with pytest.raises(DataError, match=r"structure is not that of the run.*aims\.out"):
+        AimsReader().read(run)
+    (run / "aims.out").unlink()
+    with pytest.raises(InputError, match="main output is missing"):
         AimsReader().read(run)
 
 

@@ -26,6 +26,7 @@ from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.gaussian import GaussianBasis, GaussianShells
 from aiida_deeph.engine.overlap.basis import load_basis
 from aiida_deeph.engine.overlap.gaussian import overlap_gaussian
+from aiida_deeph.engine.preprocess.source import read_gated
 from tests.engine.dft.spins import spin_rows
 
 Unpack = Callable[[str], Path]
@@ -380,3 +381,21 @@ def test_real_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert basis.n_electrons(data.structure.symbols) == data.n_electrons == 2
     expected = overlap_gaussian(data.structure, basis, data.overlap.atom_pairs)[1]
     assert np.abs(expected.entries - data.overlap.entries).max() < 1e-7
+
+
+@pytest.mark.parametrize("name", ["bn_chain", "nh_chain_unrestricted"])
+def test_overlaps_are_held_against_the_gaussians_that_the_output_prints(cp2k_run: Unpack, name: str) -> None:
+    data, (gate,) = read_gated("cp2k", cp2k_run(name))
+    assert gate.name == "S as integrals" and gate.passed and gate.value is not None and gate.value < 1e-4
+    settings = data.metadata["settings"]
+    assert settings["functional"] == "PBE" and settings["k_grid"][1:] == [1, 1] and settings["energy_cutoff_Ry"] > 100
+    assert settings["basis"]["N"].endswith("ZVP-MOLOPT-SR-GTH") or settings["basis"]["N"] == "SZV-MOLOPT-SR-GTH"
+    assert settings["pseudopotentials"]["N"] == "GTH-PBE-q5" and len(settings["basis_sha256"]["N"]) == 16
+
+
+def test_functional_of_the_input_where_the_output_does_not_tell_it(cp2k_run: Unpack) -> None:
+    run = cp2k_run("bn_chain")
+    text = (run / "aiida.out").read_text()
+    (run / "aiida.out").write_text(re.sub(r"^ (FUNCTIONAL|BRILLOUIN)\|.*\n", "", text, flags=re.MULTILINE))
+    settings = Cp2kReader().read(run).metadata["settings"]
+    assert settings["functional"] == "PBE" and len(settings["k_grid"]) == 3

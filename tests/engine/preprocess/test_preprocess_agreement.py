@@ -77,6 +77,44 @@ def test_a_member_that_differs_is_named_unless_it_is_allowed(tmp_path: Path, cha
     assert len(dataset(tmp_path, chain, change, allow=[name], output="allowed").members) == 3
 
 
+def test_numbers_and_words_are_compared_whatever_their_form(tmp_path: Path, chain) -> None:
+    same = settings(ke_cutoff="60", xc="PBE", basis_sha256={"H": "1f"})
+    assert len(dataset(tmp_path, chain, same).members) == 3
+
+
+def test_every_key_that_tells_of_a_thing_is_compared(tmp_path: Path, chain) -> None:
+    """Another basis set under the same name has another digest."""
+    for name, digest in (("a", "1f"), ("b", "2e")):
+        one = settings(basis_sha256={"H": digest})(chain(seed="ab".index(name)))
+        write_deeph(tmp_path / "raw" / name, one)
+    members = [{"name": name, "path": f"raw/{name}", "code": "deeph"} for name in "ab"]
+    values = {"members": members, "max_failed_fraction": 0.5}
+    manifest = run_preprocess(parse_config(PreprocessConfig, values), tmp_path)
+    assert 'basis (basis_sha256) of H: "2e", before "1f"' in manifest.rejected[0].reason
+    again = {**values, "allow": ["basis"], "output": "allowed"}
+    assert len(run_preprocess(parse_config(PreprocessConfig, again), tmp_path).members) == 2
+
+
+def test_vacuum_does_not_hide_a_coarse_mesh(tmp_path: Path, chain) -> None:
+    """One point across vacuum that is narrower than the mesh is wide says nothing of the mesh."""
+
+    def in_box(mesh: list[int]) -> Change:
+        def change(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
+            s = data.structure
+            data = replace(data, structure=Structure(s.symbols, s.positions, s.cell, (True, True, True)))
+            return settings(kmesh=mesh)(data)
+
+        return change
+
+    for name, mesh in (("a", [9, 1, 1]), ("b", [3, 1, 1])):
+        write_deeph(tmp_path / "raw" / name, in_box(mesh)(chain(seed="ab".index(name))))
+    members = [{"name": name, "path": f"raw/{name}", "code": "deeph"} for name in "ab"]
+    manifest = run_preprocess(
+        parse_config(PreprocessConfig, {"members": members, "max_failed_fraction": 0.5}), tmp_path
+    )
+    assert "k_mesh: " in manifest.rejected[0].reason
+
+
 def test_a_member_in_another_unit_is_seen(tmp_path: Path, chain) -> None:
     def other_unit(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
         return replace(data, hamiltonian=data.hamiltonian * (1 / 6))

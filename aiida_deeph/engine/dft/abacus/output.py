@@ -43,6 +43,8 @@ class AbacusOutput:
     :param coordinates: to which R refers: wrapped, fractional or in lattice constants, shape (n_atoms, 3); None if
         the log has no table of them.
     :param fractional: whether `coordinates` are.
+    :param functionals: of each pseudopotential.
+    :param pseudopotentials: file of each atom type.
     """
 
     version: str | None
@@ -61,6 +63,8 @@ class AbacusOutput:
     lattice: NDArray[np.float64] | None = None
     coordinates: NDArray[np.float64] | None = None
     fractional: bool = True
+    functionals: tuple[str, ...] = ()
+    pseudopotentials: tuple[str, ...] = ()
 
 
 def parse_output(text: str) -> AbacusOutput:
@@ -92,6 +96,8 @@ def parse_output(text: str) -> AbacusOutput:
         lattice=_lattice(text),
         coordinates=coordinates,
         fractional=fractional,
+        functionals=tuple(re.findall(r"^\s*exchange-correlation functional = (\S+)", text, re.MULTILINE)),
+        pseudopotentials=tuple(re.findall(r"^\s*Read in pseudopotential file is (\S+)", text, re.MULTILINE)),
     )
 
 

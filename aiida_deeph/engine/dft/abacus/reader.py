@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.dft.abacus.csr import AbacusMatrix, read_csr
 from aiida_deeph.engine.dft.abacus.output import SCF_LOG, AbacusOutput, find_output, read_output
+from aiida_deeph.engine.dft.abacus.settings import find_beside, settings_of_run
 from aiida_deeph.engine.dft.abacus.stru import Stru, element_of, read_stru
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import entry_places, united_pairs
@@ -70,7 +72,7 @@ class AbacusReader(HamiltonianReader):
             overlap,
             log.fermi_energy,
             log.n_electrons,
-            _metadata(log, settings, stru, n_spin, path.name == SCF_LOG),
+            _metadata(log, settings_of_run(log, settings, stru, directory, folder), n_spin, path.name == SCF_LOG),
         )
         return unwrapped(data, shift)
 
@@ -93,8 +95,7 @@ def read_input(directory: Path, output: Path) -> dict[str, str]:
 
 def _find_stru(directory: Path, output: Path, settings: dict[str, str]) -> Path:
     names = [settings.get("stru_file", "STRU"), "STRU"]
-    folders = [directory, output, output.parent]
-    path = next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+    path = next((path for name in names if (path := find_beside(name, directory, output))), None)
     if path is None:
         raise InputError(
             "structure is missing", where=directory, expected=names[0], remedy="keep STRU beside the output"
@@ -242,15 +243,8 @@ def _check_size(part: AbacusMatrix, orbitals: NDArray[np.int64]) -> None:
         )
 
 
-def _metadata(log: AbacusOutput, settings: dict[str, str], stru: Stru, n_spin: int, scf: bool) -> dict[str, object]:
-    recorded: dict[str, object] = {
-        "xc": settings.get("dft_functional", "default"),
-        "energy_cutoff_Ry": settings.get("ecutwfc"),
-        "nspin": n_spin,
-        "spin_orbit": settings.get("lspinorb", "0"),
-        "orbitals": dict(zip(stru.labels, stru.orbital_files, strict=False)),
-        "scf_cycles": len(log.scf_energies),
-    }
+def _metadata(log: AbacusOutput, settings: dict[str, Any], n_spin: int, scf: bool) -> dict[str, object]:
+    recorded: dict[str, Any] = {**settings, "nspin": n_spin, "scf_cycles": len(log.scf_energies)}
     if n_spin == 4:
         # Releases up to 3.10 have the exchange field with the complex conjugate of sigma_y: with spin-orbit coupling a
         # moment (mx, my, mz) of their output acts as (mx, -my, mz). H is kept as the release had it.

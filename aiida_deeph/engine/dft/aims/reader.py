@@ -44,9 +44,9 @@ _NUMBER = r"[-+]?\d*\.\d+(?:[EeDd][-+]?\d+)?"
 class AimsReader(HamiltonianReader):
     """Reads a run of FHI-aims with `output_rs_matrices plain` or `hdf5`, spins none or collinear.
 
-    Needed are rs_indices.out, rs_overlap and rs_hamiltonian (.._up, .._dn), geometry.in and basis-indices.out; the main
-    output, if it is there, tells version, convergence and Fermi level. Spin-orbit coupling, which FHI-aims adds after
-    the SCF, is not in these matrices.
+    Needed are rs_indices.out, rs_overlap and rs_hamiltonian (.._up, .._dn), geometry.in, basis-indices.out and the main
+    output, which tells the geometry that was run, version, convergence, Fermi level and settings. Spin-orbit coupling,
+    which FHI-aims adds after the SCF, is not in these matrices.
     """
 
     record = RECORD
@@ -73,6 +73,7 @@ class AimsReader(HamiltonianReader):
             )
         structure = read_geometry(directory / GEOMETRY)
         output = read_output(directory, structure)
+        settings = output.pop("settings")
         functions = read_basis_indices(directory / BASIS)
         indices = read_indices(directory / INDICES)
         if len(functions.atoms) != indices.n_basis or set(functions.atoms) != set(range(len(structure))):
@@ -104,6 +105,7 @@ class AimsReader(HamiltonianReader):
                 "code": RECORD.name,
                 **output,
                 "settings": {
+                    **settings,
                     "spin": "none" if len(H) == 1 else "collinear",
                     "functions": _names_of(functions.kinds, functions.ls, functions.atoms, structure),
                 },
@@ -169,10 +171,10 @@ def _moved_by(structure: Structure, S: BlockSparseMatrix) -> NDArray[np.int64]:
 
 
 def read_output(directory: Path, structure: Structure) -> dict[str, Any]:
-    """What the main output says, if there is one.
+    """What the main output says.
 
     :param structure: of geometry.in, which must be the one that was run.
-    :raises InputError: the run moved atoms.
+    :raises InputError: there is no main output, without which nobody knows what was run, or the run moved atoms.
     :raises DataError: the SCF did not converge, or the structure is another.
     """
     for path in sorted(directory.iterdir()):
@@ -208,21 +210,44 @@ def read_output(directory: Path, structure: Structure) -> dict[str, Any]:
         found |= {"fermi_energy": float(fermi[-1])} if fermi else {}
         found |= {"n_electrons": float(electrons[1])} if electrons else {}
         found |= {"energy_eV": float(energy[-1])} if energy else {}
-        return found
-    return {"version": "not recorded"}
+        return {**found, "settings": _settings(text)}
+    raise InputError(
+        "main output is missing",
+        where=directory,
+        expected="what FHI-aims wrote to its standard output, e.g. aims.out: it tells the geometry that was run",
+        remedy="keep it beside the matrices",
+    )
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """Of control.in, which the output repeats."""
+
+    def word(pattern: str) -> str | None:
+        found = re.search(rf"^\s*{pattern}\s*$", text, re.MULTILINE)
+        return None if found is None else " ".join(found[1].split())
+
+    mesh = word(r"k_grid\s+(\d+\s+\d+\s+\d+)")
+    values: dict[str, Any] = {
+        "xc": word(r"xc\s+(\S+)"),
+        "k_grid": None if mesh is None else [int(n) for n in mesh.split()],
+        "relativistic": word(r"relativistic\s+(\S.*?)"),
+        "smearing": word(r"occupation_type\s+(\S.*?)"),
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_structure(structure: Structure, text: str, path: Path) -> None:
-    """geometry.in is what the output says was run, if it says it.
+    """geometry.in is what the output says was run.
 
-    :raises DataError: it is not.
+    :raises DataError: it is not, or the output does not say it.
     """
     x = rf"\s+({_NUMBER})"
     _, title, below = text.partition("Input geometry:")
     cell = re.search(r"\| Unit cell:\s*\n" + 3 * rf"\s*\|{3 * x}\s*\n", below)
     atoms = re.findall(rf"^\s*\|\s*\d+: Species\s+(\S+){3 * x}\s*$", below, re.MULTILINE)[: len(structure)]
     if not title or cell is None or not atoms:
-        return
+        expected = "`Input geometry:` with its unit cell and atoms"
+        raise DataError("geometry of the run is not known", where=path, expected=expected, remedy="run it again")
     positions = np.array([atom[1:] for atom in atoms], dtype=np.float64)
     same = np.abs(np.array(cell.groups(), dtype=np.float64).reshape(3, 3) - structure.cell).max() < POSITION
     if not same or len(atoms) != len(structure) or np.abs(positions - structure.positions).max() > POSITION:

@@ -23,8 +23,8 @@ from aiida_deeph.engine.errors import InputError
 SIX_DIGITS, THREE_DIGITS = 1.1e-6, 6e-4
 
 
-def structure_of_run(output: MainOutput) -> tuple[Structure, tuple[int, ...]]:
-    """The structure, and the number of the kind of each atom.
+def structure_of_run(output: MainOutput) -> tuple[Structure, tuple[int, ...], Section | None]:
+    """The structure, the number of the kind of each atom, and the input if it can be read.
 
     Where the output prints the geometry, that of the input is taken if it is the same to the digits printed, else that
     of the output. At PRINT_LEVEL LOW it prints none: then nothing in the input may be able to change what it states.
@@ -50,10 +50,10 @@ def structure_of_run(output: MainOutput) -> tuple[Structure, tuple[int, ...]]:
             "ghost atoms are not supported", where=path, found=", ".join(ghosts), expected="orbitals on atoms only"
         )
     if printed is not None:
-        return _as_printed(printed, stated, output.path), printed.kinds
+        return _as_printed(printed, stated, output.path), printed.kinds, root
     if stated is None:
         raise unknown or InputError("geometry is not known", where=path)
-    numbers = {name: number for number, name in output.kinds.items()}
+    numbers = {kind.name: number for number, kind in output.kinds.items()}
     missing = sorted(set(stated.kinds) - set(numbers))
     if stated.moved_by or missing:
         raise InputError(
@@ -64,7 +64,7 @@ def structure_of_run(output: MainOutput) -> tuple[Structure, tuple[int, ...]]:
         )
     symbols = tuple(stated.elements[kind] for kind in stated.kinds)
     structure = Structure(symbols, stated.positions, stated.cell, stated.pbc)
-    return structure, tuple(numbers[kind] for kind in stated.kinds)
+    return structure, tuple(numbers[kind] for kind in stated.kinds), root
 
 
 def _as_printed(printed: PrintedGeometry, stated: StatedGeometry | None, path: Path) -> Structure:

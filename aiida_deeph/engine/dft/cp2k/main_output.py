@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.dft.cp2k.kinds import PrintedKind, printed_kinds
+from aiida_deeph.engine.dft.cp2k.settings import printed_settings
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.units import HARTREE_TO_EV
 
@@ -48,8 +51,8 @@ class MainOutput:
 
     :param input_file: name of the input file, relative to the run's folder.
     :param geometry: None at PRINT_LEVEL LOW.
-    :param kinds: number of each kind -> its name.
-    :param shells: number of a kind -> l of each shell in CP2K's order.
+    :param kinds: number of each kind -> what is printed of it.
+    :param settings: functional, k-mesh, cutoffs and smearing, as far as they are printed.
     :param n_spins: 1, or 2 for an unrestricted calculation; None at PRINT_LEVEL LOW.
     :param electrons: numbers that are printed, one for each spin; the last SCF's last.
     :param energy: eV.
@@ -64,8 +67,8 @@ class MainOutput:
     converged: bool
     n_cycles: int
     geometry: PrintedGeometry | None
-    kinds: Mapping[int, str]
-    shells: Mapping[int, tuple[int, ...]]
+    kinds: Mapping[int, PrintedKind]
+    settings: Mapping[str, Any]
     n_spins: int | None
     electrons: tuple[float, ...]
     energy: float | None
@@ -120,7 +123,6 @@ def parse_main_output(path: Path) -> MainOutput:
     energy = find(rf"ENERGY\| Total FORCE_EVAL \( QS \) energy \[.*?\]:?\s+({_NUMBER})", required=False)
     fermi = find(rf"Fermi energy:\s+({_NUMBER})", required=False)
     steps = find(r"SCF run converged in\s+(\d+) steps", required=False)
-    kinds, shells = _kinds(text, path)
     return MainOutput(
         path=path,
         version=(find(r"CP2K\| version string:\s+(.*\S)") or "").replace("CP2K version ", ""),
@@ -129,8 +131,8 @@ def parse_main_output(path: Path) -> MainOutput:
         converged=steps is not None and "SCF run NOT converged" not in text,
         n_cycles=int(steps or 0),
         geometry=_geometry(text, path),
-        kinds=kinds,
-        shells=shells,
+        kinds=printed_kinds(text, path),
+        settings=printed_settings(text),
         n_spins=None if n_spins is None else int(n_spins),
         electrons=electrons,
         energy=float(energy) * HARTREE_TO_EV if energy else None,
@@ -166,31 +168,6 @@ def _geometry(text: str, path: Path) -> PrintedGeometry | None:
         angles=np.array(angles, dtype=np.float64),
         pbc=("X" in periodic[-1], "Y" in periodic[-1], "Z" in periodic[-1]),
     )
-
-
-def _kinds(text: str, path: Path) -> tuple[dict[int, str], dict[int, tuple[int, ...]]]:
-    """Name of each kind, and l of its shells from the tables `Set Shell n l Exponent Coefficient` of the basis sets."""
-    begin = text.find("BASIS SET INFORMATION (Unnormalised")
-    end = text.find("ATOMIC KIND INFORMATION", begin)
-    if begin < 0:
-        raise InputError(
-            "shells of the basis are unknown",
-            where=path,
-            expected="`BASIS SET INFORMATION`",
-            remedy="set FORCE_EVAL / SUBSYS / PRINT / KINDS / BASIS_SET, as required_input does",
-        )
-    names: dict[int, str] = {}
-    shells: dict[int, tuple[int, ...]] = {}
-    for kind in re.split(r"\n\s+(?=\d+\. Atomic kind:)", text[begin:end])[1:]:
-        number, name = re.match(r"(\d+)\. Atomic kind: (\S*)", kind).groups()  # type: ignore[union-attr]
-        # Only the orbital basis counts; auxiliary sets of the same kind come after it.
-        table = re.split(r"GTO basis set information for", kind)[1:2]
-        found = re.findall(rf"^\s+\d+\s+\d+\s+\d+\s+(\d)\s+{_NUMBER}\s+{_NUMBER}$", "".join(table), re.MULTILINE)
-        if not found:
-            raise DataError("basis table is damaged", where=path, found=f"kind {number}", expected="its shells")
-        names[int(number)] = name
-        shells[int(number)] = tuple(int(l) for l in found)
-    return names, shells
 
 
 def _cells(text: str, kind: str, path: Path) -> dict[int, tuple[int, int, int]]:

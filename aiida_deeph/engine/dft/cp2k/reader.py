@@ -13,6 +13,7 @@ from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
 from aiida_deeph.engine.dft.cp2k.geometry import structure_of_run
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
+from aiida_deeph.engine.dft.cp2k.settings import settings_of_kinds, stated_settings
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.channels import joined
@@ -21,6 +22,7 @@ from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 from aiida_deeph.engine.units import HARTREE_TO_EV
 
 # An atom whose fractional coordinate is this close to a half may have been wrapped to either side.
@@ -52,7 +54,7 @@ class Cp2kReader(HamiltonianReader):
                 expected="`SCF run converged`",
                 remedy="raise MAX_SCF, or change mixing or smearing",
             )
-        structure, kinds = structure_of_run(output)
+        structure, kinds, stated = structure_of_run(output)
         basis = _basis(output, structure.symbols, kinds)
         sizes = basis.orbitals_per_atom(structure.symbols)
         found = [find_matrix_files(directory, output.project, "KS", spin) for spin in (1, 2)]
@@ -78,20 +80,34 @@ class Cp2kReader(HamiltonianReader):
                 "code": RECORD.name,
                 "version": output.version,
                 "converged": True,
-                "settings": {"project": output.project, "scf_cycles": output.n_cycles},
+                "settings": {
+                    **stated_settings(stated),
+                    **output.settings,
+                    **settings_of_kinds(output.kinds, dict(zip(kinds, structure.symbols, strict=True))),
+                    "project": output.project,
+                    "scf_cycles": output.n_cycles,
+                },
                 "energy_eV": output.energy,
                 "pair_threshold": self.threshold,
             },
         )
         return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
 
+    def gaussians(self, directory: Path, data: RealSpaceHamiltonian) -> GaussianBasis | None:
+        """The Gaussians that the run prints."""
+        output = parse_main_output(find_main_output(directory))
+        structure, kinds, _ = structure_of_run(output)
+        return GaussianBasis(
+            {symbol: output.kinds[n].shells for n, symbol in zip(kinds, structure.symbols, strict=True)}
+        )
+
 
 def _basis(output: MainOutput, symbols: tuple[str, ...], kinds: tuple[int, ...]) -> OrbitalBasis:
     basis = OrbitalBasis({})
     for kind, symbol in sorted(set(zip(kinds, symbols, strict=True))):
-        if kind not in output.shells:
+        if kind not in output.kinds:
             raise DataError("basis of a kind is missing", where=output.path, found=f"kind {kind}, {symbol}")
-        basis = basis.union(OrbitalBasis({symbol: output.shells[kind]}))
+        basis = basis.union(OrbitalBasis({symbol: tuple(shell.l for shell in output.kinds[kind].shells)}))
     return basis
 
 

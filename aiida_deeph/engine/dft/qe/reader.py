@@ -182,6 +182,8 @@ def _metadata(output: PwOutput, result: dict[str, Any]) -> dict[str, Any]:
             "pseudopotentials": output.pseudo_files,
             "orbitals": result.get("orbitals"),
             "spin_orbit": output.spin_orbit,
+            "k_grid": None if output.k_grid is None else list(output.k_grid),
+            "smearing": None if output.smearing is None else round(output.smearing, 6),
             "scf_cycles": output.scf_cycles,
         },
         "energy_eV": output.energy,

@@ -29,6 +29,8 @@ class PwOutput:
     :param energies: shape (n_spin, n_k, n_bands), eV; one spin channel but for collinear magnets.
     :param occupations: of each band, 0 to 1, in the shape of the energies.
     :param cutoffs: of wavefunctions and density, Rydberg.
+    :param k_grid: mesh of the k-points; None of a list.
+    :param smearing: eV; None with fixed occupations.
     """
 
     version: str
@@ -53,6 +55,8 @@ class PwOutput:
     spin_orbit: bool
     magnetization: float
     seconds: float | None
+    k_grid: tuple[int, int, int] | None
+    smearing: float | None
 
     @property
     def n_occupied(self) -> int:
@@ -112,6 +116,7 @@ def _parsed(root: ElementTree.Element) -> PwOutput:
     basis = _node(out, "basis_set")
     energy, error = out.findtext("total_energy/etot"), None if scf is None else scf.findtext("scf_error")
     wall = root.findtext("timing_info/total/wall")
+    mesh, width = bands.find("starting_k_points/monkhorst_pack"), bands.find("smearing")
     return PwOutput(
         version=_node(root, "general_info/creator").attrib["VERSION"].strip(),
         calculation=(root.findtext("input/control_variables/calculation") or "scf").strip(),
@@ -138,6 +143,8 @@ def _parsed(root: ElementTree.Element) -> PwOutput:
         spin_orbit=_true(bands, "spinorbit"),
         magnetization=float(out.findtext("magnetization/absolute") or 0.0),
         seconds=None if wall is None else float(wall),
+        k_grid=None if mesh is None else (int(mesh.attrib["nk1"]), int(mesh.attrib["nk2"]), int(mesh.attrib["nk3"])),
+        smearing=None if width is None else float(width.attrib["degauss"]) * HARTREE_TO_EV,
     )
 
 

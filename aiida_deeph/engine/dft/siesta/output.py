@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiida_deeph.engine.dft.siesta.code import RECORD
+from aiida_deeph.engine.dft.siesta.settings import printed_settings
 from aiida_deeph.engine.errors import DataError, InputError
 
 # Files beyond this are not looked at when the output is searched for, bytes.
@@ -30,6 +32,7 @@ class SiestaOutput:
     :param energies: contributions to the total energy by SIESTA's names.
     :param forces: shape (n_atoms, 3), eV/Angstrom.
     :param moment: spin moment (x, y, z) of the cell, Bohr magnetons; None without spin.
+    :param settings: functional, cutoffs, k-mesh, as far as they are printed.
     """
 
     version: str | None
@@ -42,6 +45,7 @@ class SiestaOutput:
     forces: tuple[tuple[float, ...], ...] = ()
     moment: tuple[float, ...] | None = None
     seconds: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def energy(self) -> float | None:
@@ -71,6 +75,7 @@ def parse_output(text: str) -> SiestaOutput:
         forces=_forces(last),
         moment=tuple(float(x) for x in moments[-1][1:]) if moments else None,
         seconds=float(seconds[1]) if seconds else None,
+        settings=printed_settings(text),
     )
 
 

@@ -20,6 +20,7 @@ from aiida_deeph.engine.dft.siesta.hsx import read_hsx
 from aiida_deeph.engine.dft.siesta.images import images_of_elements
 from aiida_deeph.engine.dft.siesta.matrices import Real, SiestaMatrices
 from aiida_deeph.engine.dft.siesta.output import SiestaOutput, find_output, read_output
+from aiida_deeph.engine.dft.siesta.settings import digests_of_orbitals
 from aiida_deeph.engine.dft.siesta.tshs import read_tshs
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -71,6 +72,8 @@ class SiestaReader(HamiltonianReader):
                 "version": output.version,
                 "converged": True,
                 "settings": {
+                    **output.settings,
+                    **digests_of_orbitals(set(symbols), directory),
                     "label": label,
                     "file": raw.layout,
                     "spin": SPIN_NAMES[len(raw.hamiltonian)],
