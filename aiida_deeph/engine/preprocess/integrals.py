@@ -62,7 +62,7 @@ def with_overlap(data: RealSpaceHamiltonian) -> RealSpaceHamiltonian:
     spec = named_basis(data.metadata)
     if data.overlap is not None or data.hamiltonian is None or spec is None:
         return data
-    integrals = _gaussian(_hashable(spec), tuple(sorted(data.structure.elements)))
+    integrals = _gaussian(_library(_hashable(spec), tuple(sorted(data.structure.elements))))
     return replace(data, overlap=integrals(data.structure, data.hamiltonian.atom_pairs))
 
 
@@ -73,7 +73,8 @@ def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integr
     settings = settings if isinstance(settings, Mapping) else {}
     elements = tuple(sorted(data.structure.elements))
     try:
-        library = named_basis({**data.metadata, "code": code})
+        # A DeepH folder tells the code that its data came from.
+        library = named_basis({**data.metadata, **({} if record is None else {"code": code})})
         if library is not None:
             return _gaussian(_library(_hashable(library), elements))
         if record is not None and record.basis == BASIS_FILE:
