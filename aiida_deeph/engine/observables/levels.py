@@ -115,17 +115,9 @@ class Levels(Observable):
 
     def occupations(self, solved: list[Eigenstates]) -> Real:
         """Electrons in each level of each spin, shape (n_channels, n_levels)."""
-        energies = np.array([states.energies for states in solved])
-        full, left = self.data.spin.electrons_per_state, float(self.n_electrons or 0.0)
-        unpaired = self.config.unpaired_electrons
-        if unpaired is None and self.data.spin is SpinMode.COLLINEAR:
-            settings = self.data.metadata.get("settings")
-            unpaired = settings.get("unpaired_electrons") if isinstance(settings, Mapping) else None
-        if self.data.spin is SpinMode.COLLINEAR and unpaired is not None:
-            return np.array(
-                [filled(one, (left + sign * unpaired) / 2, 1) for one, sign in zip(energies, (1, -1), strict=True)]
-            )
-        return filled(energies.ravel(), left, full).reshape(energies.shape)
+        energies, full = np.array([states.energies for states in solved]), self.data.spin.electrons_per_state
+        asked = self.config.unpaired_electrons
+        return filled(energies, self.n_electrons or 0.0, full, unpaired_of(self.data) if asked is None else asked)
 
     def result(self, solved: list[Eigenstates], loop: Loop) -> dict[str, Any]:
         energies, occupations = np.array([states.energies for states in solved]), self.occupations(solved)
@@ -180,13 +172,26 @@ class Levels(Observable):
         return f"{gap}{moment}; levels written"
 
 
-def filled(energies: Real, electrons: float, full: int) -> Real:
-    """Electrons in each level when the lowest are filled, shape (n_levels,).
+def unpaired_of(data: RealSpaceHamiltonian) -> int | None:
+    """Unpaired electrons of collinear data, as their metadata record them; None if they do not."""
+    settings = data.metadata.get("settings")
+    if data.spin is not SpinMode.COLLINEAR or not isinstance(settings, Mapping):
+        return None
+    return settings.get("unpaired_electrons")
 
+
+def filled(energies: Real, electrons: float, full: int, unpaired: int | None = None) -> Real:
+    """Electrons in each level when the lowest are filled, in the shape of the energies.
+
+    :param energies: of each spin, shape (n_channels, n_levels).
     :param full: electrons that a level holds.
+    :param unpaired: of two channels: so many more of the first; None fills both up to one level.
     """
-    rank = np.argsort(np.argsort(energies, kind="stable"), kind="stable")
-    return np.clip(electrons - full * rank, 0.0, full)
+    if len(energies) == 2 and unpaired is not None:
+        parts = zip(energies, ((electrons + unpaired) / 2, (electrons - unpaired) / 2), strict=True)
+        return np.concatenate([filled(one[None], number, full) for one, number in parts])
+    rank = np.argsort(np.argsort(energies.ravel(), kind="stable"), kind="stable")
+    return np.clip(electrons - full * rank, 0.0, full).reshape(energies.shape)
 
 
 def frontier(energies: Real, occupations: Real) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:

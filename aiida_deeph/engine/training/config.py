@@ -166,6 +166,9 @@ class TrainConfig(Config):
 class EvaluateConfig(Config):
     """Compare predictions with labels; writes `OUTPUT` (JSON): errors in eV, all entries, by member, by orbital pair.
 
+    Of molecules also `mean_of_molecules` and, by member, `molecules`: mean |error| of H by blocks and of the occupied
+    levels, HOMO, LUMO and gap, cosines of the occupied orbitals.
+
     :param members: `train`, `validation`, `test` of the model's recorded split, or `all`.
     :param strict: predict each direction by itself instead of averaging both to a Hermitian H.
     :param bands: k-points and window in which the bands of every member are compared with those of its label: table

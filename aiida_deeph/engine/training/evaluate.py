@@ -20,6 +20,7 @@ from aiida_deeph.engine.io.dataset import DatasetManifest, Member, load_member, 
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.observables.compare import compare_hamiltonians
+from aiida_deeph.engine.observables.orbital_errors import mean_errors, orbital_errors
 from aiida_deeph.engine.system import track
 from aiida_deeph.engine.system_torch import find_device
 from aiida_deeph.engine.training.config import EvaluateConfig
@@ -122,6 +123,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
     tables = ErrorTables(description.network_basis, max(description.pair_cutoffs.values(), default=0.0))
     network.eval()
     bands: dict[str, dict[str, Any]] = {}
+    molecules: dict[str, dict[str, Any]] = {}
     outside: dict[str, dict[str, Any]] = {}
     for member in track(members, "evaluation", show=show_progress):
         data = load_member(dataset, member)
@@ -137,6 +139,13 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
             outside[member.name] = outside_ranges(
                 description.training["distances_A"], learnt.structure, label.atom_pairs
             )
+        if not any(data.structure.pbc):
+            found = replace(data, hamiltonian=_as_labelled(predicted.hermitian_part(), data))
+            reference = replace(data, hamiltonian=_as_labelled(label, data))
+            try:
+                molecules[member.name] = orbital_errors(found, reference)
+            except DeepHError as error:
+                molecules[member.name] = {"error": str(error)}
         if config.bands is not None:
             found = replace(data, hamiltonian=_as_labelled(predicted.hermitian_part(), data))
             names = (f"prediction of {member.name}", member.name)
@@ -147,6 +156,7 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
     report = {
         **tables.as_json(),
         **({"bands": bands, **bands_summary(bands)} if bands else {}),
+        **({"molecules": molecules, "mean_of_molecules": mean_errors(molecules)} if molecules else {}),
         "outside_trained_distances": {name: found for name, found in outside.items() if found["n_pairs"]},
         "members_of": config.members,
         "n_members": len(members),

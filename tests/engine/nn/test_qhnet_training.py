@@ -19,8 +19,9 @@ from aiida_deeph.engine.nn.reference.qhnet import import_qhnet
 from aiida_deeph.engine.nn.storage import load_model
 from aiida_deeph.engine.training import loop as loop_module
 from aiida_deeph.engine.training.batches import BatchSource
-from aiida_deeph.engine.training.config import TrainConfig
+from aiida_deeph.engine.training.config import EvaluateConfig, TrainConfig
 from aiida_deeph.engine.training.data import GraphCache, GraphSet, GraphSettings
+from aiida_deeph.engine.training.evaluate import evaluate
 from aiida_deeph.engine.training.loop import TrainingLoop
 from aiida_deeph.engine.training.loss import weigh_structure
 from aiida_deeph.engine.training.run import make_fabric
@@ -125,3 +126,21 @@ def test_commands_train_predict_and_evaluate_molecules(
     assert predicted.hamiltonian is not None and len(predicted.hamiltonian) == 9
     assert predicted.structure.pbc == (False,) * 3
     assert predicted.hamiltonian.hermiticity_error() == 0
+
+
+def test_measures_are_those_of_the_reference_code(shared: Path, tmp_path: Path) -> None:
+    """What the published code says of its own checkpoint on its test molecules: H, occupied levels, orbitals."""
+    files = shared / "fixtures" / "qhnet"
+    settings = json.loads((files / "water_md17fixed.json").read_text())
+    options = {"variant": "md17-fixed", "elements": ["H", "O"], "e3nn": "0.5"}
+    import_qhnet(files / "water_md17fixed.pt", tmp_path / "model", **options)
+    write_dataset(tmp_path / "data", files / "water_pbe.npz", settings["training"]["split"]["test"])
+    config = EvaluateConfig(
+        dataset=str(tmp_path / "data"), model=str(tmp_path / "model"), members="all", output=str(tmp_path / "e.json")
+    )
+    means = evaluate(config, show_progress=False)["mean_of_molecules"]
+    expected = settings["metrics"]["test"]
+    assert means["n_members"] == expected["n"] == 20 and means["n_failed"] == 0
+    assert means["hamiltonian_uHartree"] == pytest.approx(1e6 * expected["H_mae_Eh"], rel=1e-4)
+    assert means["occupied_levels_uHartree"] == pytest.approx(1e6 * expected["eps_mae_occupied_Eh"], rel=1e-3)
+    assert means["orbitals"] == pytest.approx(expected["psi_similarity"], abs=1e-3)
