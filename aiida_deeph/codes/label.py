@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from aiida import orm
 from aiida.engine import (
     BaseRestartWorkChain,
@@ -24,6 +22,7 @@ from aiida_deeph.calculations.space import found_no_space
 from aiida_deeph.calculations.validation import runs_engine
 from aiida_deeph.codes.proof import Run
 from aiida_deeph.engine.dft.record import CodeRecord
+from aiida_deeph.engine.domain.kpoints import mesh_for_width
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.processes.builder import filled_builder
 from aiida_deeph.processes.folders import label_options, missing_files, validate_stash
@@ -32,23 +31,6 @@ from aiida_deeph.processes.ports import named_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin, merge
 from aiida_deeph.processes.recovery import ScfRecoveryMixin, pause_for_room
 from aiida_deeph.processes.resumable import ResumableRestartMixin
-
-
-def kmesh_for(
-    structure: orm.StructureData, width: float, repeated: tuple[int, int, int] = (1, 1, 1)
-) -> tuple[int, int, int]:
-    """Smallest odd Gamma-centred mesh whose supercell is wider than `width` (Angstrom) along each periodic direction.
-
-    H(R) is complete only if the supercell of the mesh exceeds twice the range of H; an odd mesh has R and -R alike.
-
-    :param repeated: the structure is repeated so often along its lattice vectors before it is labelled.
-    """
-    heights = np.array(repeated) / np.linalg.norm(np.linalg.inv(np.array(structure.cell)), axis=0)
-    counts = [
-        math.ceil(width / h - 1e-9) if periodic else 1 for h, periodic in zip(heights, structure.pbc, strict=True)
-    ]
-    mesh = [max(1, n + (n + 1) % 2) for n in counts]
-    return mesh[0], mesh[1], mesh[2]
 
 
 def validate_code(code: orm.AbstractCode, plugin: str | None, aliases: Sequence[str] = ()) -> str | None:
@@ -324,7 +306,7 @@ class LabelWorkChain(ProtocolMixin, ScfRecoveryMixin, ResumableRestartMixin, Bas
             raise InputError(message)
         inputs = cls.protocol_for(structures, protocol, overrides, where)
         width, _ = inputs.pop("kpoints_supercell"), inputs.pop("pair_cutoff", None)
-        meshes = [kmesh_for(structure, width, supercell) for structure in structures]
+        meshes = [mesh_for_width(s.cell, s.pbc, width, supercell) for s in structures]
         inputs.setdefault("kpoints", [max(counts) for counts in zip(*meshes, strict=True)])
         symbols = {symbol for structure in structures for symbol in structure.get_symbols_set()} | set(elements)
         inputs["parameters"] = cls.complete_parameters(plain(inputs["parameters"]), symbols)

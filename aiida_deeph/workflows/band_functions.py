@@ -9,7 +9,7 @@ from aiida import orm
 from aiida.engine import calcfunction
 
 from aiida_deeph.data.structure import to_engine
-from aiida_deeph.engine.domain.kpoints import structure_kpoints
+from aiida_deeph.engine.domain.kpath import structure_kpoints
 from aiida_deeph.engine.errors import DeepHError
 from aiida_deeph.engine.observables.compare_bands import compare_bands
 

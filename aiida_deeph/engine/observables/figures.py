@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aiida_deeph.engine.domain.kpoints import KPoints
+from aiida_deeph.engine.domain.kpath import KPoints
 from aiida_deeph.engine.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from aiida import orm
 
 from aiida_deeph.data.structure import to_engine
-from aiida_deeph.engine.domain.kpoints import default_path
+from aiida_deeph.engine.domain.kpath import default_path
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.io.split import check_split, split_counts
 from aiida_deeph.engine.structures.changes import repeated

@@ -10,8 +10,8 @@ from aiida import orm
 
 from aiida_deeph.calculations.space import NO_SPACE
 from aiida_deeph.codes.cp2k.label import Cp2kLabelWorkChain, bands_of_cp2k
-from aiida_deeph.codes.label import kmesh_for
 from aiida_deeph.codes.pyscf.label import PyscfLabelWorkChain
+from aiida_deeph.engine.domain.kpoints import mesh_for_width
 from aiida_deeph.engine.errors import InputError
 
 
@@ -48,9 +48,9 @@ def test_mesh_covers_the_range_of_h():
     cell = [[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]]
     layer = orm.StructureData(cell=cell, pbc=(True, True, False))
     # Heights of the cell are 2.13 along both vectors: 20 / 2.13 = 9.4, 11 is the next odd number above.
-    assert kmesh_for(layer, 20.0) == (11, 11, 1)
-    assert kmesh_for(layer, 20.0, (5, 5, 1)) == (3, 3, 1)
-    assert kmesh_for(orm.StructureData(cell=np.diag([30.0] * 3).tolist(), pbc=(True,) * 3), 20.0) == (1, 1, 1)
+    assert mesh_for_width(layer.cell, layer.pbc, 20.0) == (11, 11, 1)
+    assert mesh_for_width(layer.cell, layer.pbc, 20.0, (5, 5, 1)) == (3, 3, 1)
+    assert mesh_for_width(np.diag([30.0] * 3), (True,) * 3, 20.0) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("code", ["pyscf", "cp2k"])

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiida_deeph.engine.domain.kpoints import (
-    check_directions,
-    parse_path,
-    path_kpoints,
-    periodic_directions,
-    read_kpoints,
-    special_points,
-)
+from aiida_deeph.engine.domain.kpath import parse_path, path_kpoints, special_points
+from aiida_deeph.engine.domain.kpoints import check_directions, periodic_directions, read_kpoints
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.linalg.bloch import bloch_matrices
 from aiida_deeph.engine.linalg.dense import solve_dense

@@ -14,6 +14,7 @@ from aiida_deeph.engine.dft.pyscf.output import read_matrices
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.kpoints import mesh_indices
 from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
@@ -105,7 +106,7 @@ class _Images:
 
     def __init__(self, structure: Structure, kmesh: NDArray[np.int64]) -> None:
         self.structure = structure
-        self.cells = np.stack(np.meshgrid(*map(np.arange, kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
+        self.cells = mesh_indices(kmesh)
         spread = np.ptp(np.linalg.solve(structure.cell.T, structure.positions.T), axis=1)
         reach = 2 + np.ceil(spread / kmesh).astype(np.int64)
         steps = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")

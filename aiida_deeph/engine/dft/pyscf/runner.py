@@ -19,6 +19,7 @@ from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
 from aiida_deeph.engine.dft.pyscf.molecule import run_molecule
 from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, Matrices, shells_of, write_matrices
+from aiida_deeph.engine.domain.kpoints import mesh_indices
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.files import write_text_atomic
@@ -79,7 +80,7 @@ def run_crystal(
     :raises InputError: a wrong structure, basis, pseudopotential or functional, or an odd number of electrons.
     """
     cell = build_cell(structure, config)
-    fractional = np.stack(np.meshgrid(*(np.arange(n) / n for n in config.kmesh), indexing="ij"), axis=-1).reshape(-1, 3)
+    fractional = mesh_indices(config.kmesh) / np.array(config.kmesh)
     field, cycles = _mean_field(cell, fractional, config, report)
     matrices = _Matrices(field, cell, cycles.last)
     H, S = matrices.hamiltonian(fractional, on_mesh=True), matrices.overlap(fractional)
