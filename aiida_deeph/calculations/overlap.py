@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aiida.orm import Bool, SinglefileData, StructureData
+from aiida.orm import Bool, Dict, SinglefileData, StructureData, to_aiida_type
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
 from aiida_deeph.calculations.validation import check_elements, check_structure
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
-from aiida_deeph.data.structure import atom_symbols
+from aiida_deeph.data.structure import MOMENTS_OF_KINDS, atom_moments, atom_symbols
 from aiida_deeph.engine.dft.base import records
 from aiida_deeph.engine.dft.record import BASIS_FILE
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.deeph import INFO_FILE, OVERLAP_FILE
 from aiida_deeph.engine.io.deeph import STRUCTURE_FILE as POSCAR_FILE
 from aiida_deeph.engine.io.model import DESCRIPTION_FILE
+from aiida_deeph.engine.io.moments import MOMENTS_FILE
 from aiida_deeph.engine.overlap.basis import is_numeric
 from aiida_deeph.engine.overlap.config import OverlapConfig
 
@@ -36,7 +38,7 @@ class OverlapCalculation(EngineCalculation):
 
     COMMAND = "overlap"
     CONFIG = OverlapConfig
-    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "output": None, "model": None})
+    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "output": None, "model": None, "magnetic_moments": None})
     FOLDER = OUTPUT
 
     @classmethod
@@ -57,6 +59,13 @@ class OverlapCalculation(EngineCalculation):
             required=False,
             help="Files of numerical orbitals by element, uploaded under their names, for `CODE:orbitals[:NAME]`.",
         )
+        spec.input(
+            "magnetic_moments",
+            valid_type=Dict,
+            serializer=to_aiida_type,
+            required=False,
+            help=f"Which magnetic state a model of magnets predicts. {MOMENTS_OF_KINDS}",
+        )
         spec.input("retrieve", valid_type=Bool, default=lambda: Bool(False), help="Whether to bring S back as a node.")
         spec.output("overlap", valid_type=HamiltonianData, required=False, help="The overlap, with `retrieve`.")
 
@@ -68,6 +77,7 @@ class OverlapCalculation(EngineCalculation):
             check_basis(parameters["basis"], symbols)
             or check_basis_file(parameters["basis"], inputs.get("basis_file"))
             or check_orbitals(parameters["basis"], inputs.get("orbitals", {}), symbols)
+            or check_moments(inputs)
             or ((check_range(parameters) or check_elements(inputs["model"], symbols)) if "model" in inputs else None)
         )
 
@@ -81,10 +91,34 @@ class OverlapCalculation(EngineCalculation):
             staging.copy(self.inputs.basis_file, self.inputs.basis_file.filename, self.inputs.basis_file.filename)
         for _, file in sorted(self.inputs.get("orbitals", {}).items()):
             staging.copy(file, f"{ORBITALS}/{file.filename}", file.filename)
+        if "magnetic_moments" in self.inputs:
+            given = self.inputs.magnetic_moments.get_dict()
+            fields["magnetic_moments"] = atom_moments(self.inputs.structure, given, "magnetic_moments")
         staging.retrieve(f"{OUTPUT}/{INFO_FILE}")
         if self.inputs.retrieve.value:
-            staging.retrieve_for_parser(*(f"{OUTPUT}/{name}" for name in (POSCAR_FILE, INFO_FILE, OVERLAP_FILE)))
+            moments = [MOMENTS_FILE] if "magnetic_moments" in self.inputs else []
+            names = (POSCAR_FILE, INFO_FILE, *moments, OVERLAP_FILE)
+            staging.retrieve_for_parser(*(f"{OUTPUT}/{name}" for name in names))
         return fields
+
+
+def check_moments(inputs: Mapping[str, Any]) -> str | None:
+    """Moments are those of kinds of the structure; a model of magnets needs them."""
+    if "magnetic_moments" in inputs:
+        try:
+            atom_moments(inputs["structure"], inputs["magnetic_moments"].get_dict(), "magnetic_moments")
+        except InputError as error:
+            return str(error)
+    elif "model" in inputs and inputs["model"].base.attributes.get("spin") == SpinMode.COLLINEAR.value:
+        return str(
+            InputError(
+                "moments of a magnet are needed",
+                where="magnetic_moments",
+                found="none",
+                expected="a moment for each kind of atom, which tells the magnetic states of the model apart",
+            )
+        )
+    return None
 
 
 def check_basis(basis: str | Mapping[str, str], symbols: tuple[str, ...]) -> str | None:

@@ -14,7 +14,9 @@ from aiida_deeph.calculations.staging import Staging
 from aiida_deeph.calculations.validation import check_elements
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.model import DeepHModelData
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.io.deeph import HAMILTONIAN_FILE, INFO_FILE, OVERLAP_FILE, STRUCTURE_FILE
+from aiida_deeph.engine.io.moments import MOMENTS_FILE
 from aiida_deeph.engine.prediction.config import PredictConfig
 
 OUTPUT = "prediction"
@@ -46,7 +48,8 @@ class PredictCalculation(EngineCalculation):
     def stage(self, staging: Staging) -> dict[str, Any]:
         staging.retrieve(f"{OUTPUT}/{REPORT_FILE}")
         if self.inputs.retrieve.value:
-            names = (STRUCTURE_FILE, INFO_FILE, OVERLAP_FILE, HAMILTONIAN_FILE)
+            spinful = self.inputs.model.base.attributes.get("spin") != SpinMode.NONE.value
+            names = (STRUCTURE_FILE, INFO_FILE, *([MOMENTS_FILE] if spinful else []), OVERLAP_FILE, HAMILTONIAN_FILE)
             staging.retrieve_for_parser(*(f"{OUTPUT}/{name}" for name in names))
         return {
             "model": staging.copy(self.inputs.model, "model"),

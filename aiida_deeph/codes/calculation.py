@@ -17,12 +17,10 @@ from aiida.orm import (
 
 from aiida_deeph.calculations.kpoints import labels_of, mesh_of
 from aiida_deeph.codes.job import ProgramCalculation, define_scf
-from aiida_deeph.data.structure import to_engine
+from aiida_deeph.data.structure import MOMENTS_OF_KINDS, atom_moments, to_engine
 from aiida_deeph.engine.dft.keywords import KeywordTable
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import DeepHError, InputError
-
-MOMENTS = "Initial spin moment by kind of atom in Bohr magnetons: a number along z, or [x, y, z] if noncollinear."
 
 
 class DftCalculation(ProgramCalculation):
@@ -64,7 +62,7 @@ class DftCalculation(ProgramCalculation):
             default=lambda: Bool(False),
             help="Whether spin-orbit coupling is taken into account; needs noncollinear spins.",
         )
-        spec.input("moments", valid_type=Dict, serializer=to_aiida_type, required=False, help=MOMENTS)
+        spec.input("moments", valid_type=Dict, serializer=to_aiida_type, required=False, help=MOMENTS_OF_KINDS)
         spec.input(
             "restart_folder",
             valid_type=RemoteData,
@@ -146,28 +144,11 @@ def _moments(inputs: Mapping[str, Any]) -> np.ndarray | None:
     if "moments" not in inputs:
         return None
     given = inputs["moments"].get_dict()
-    kinds = inputs["structure"].get_site_kindnames()
-    unknown = sorted(set(given) - set(kinds))
-    if unknown:
-        expected = ", ".join(dict.fromkeys(kinds))
-        raise InputError("moment of an unknown kind", where="moments", found=", ".join(unknown), expected=expected)
-    moments = np.zeros((len(kinds), 3))
-    for n, kind in enumerate(kinds):
-        value = given.get(kind, 0.0)
-        vector = [0.0, 0.0, value] if isinstance(value, int | float) else value
-        try:
-            moments[n] = np.array(vector, dtype=np.float64).reshape(3)
-        except (TypeError, ValueError):
-            raise InputError(
-                "moment is not understood", where=f"moments.{kind}", found=repr(value), expected="a number or [x, y, z]"
-            ) from None
-        if inputs["spin"].value == SpinMode.COLLINEAR.value and moments[n, :2].any():
-            raise InputError(
-                "moment is not along z",
-                where=f"moments.{kind}",
-                found=value,
-                expected="a number, or noncollinear spins",
-            )
+    moments = np.array(atom_moments(inputs["structure"], given))
+    if inputs["spin"].value == SpinMode.COLLINEAR.value and moments[:, :2].any():
+        raise InputError(
+            "moment is not along z", where="moments", found=given, expected="numbers, or noncollinear spins"
+        )
     return moments
 
 

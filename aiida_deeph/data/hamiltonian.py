@@ -24,13 +24,15 @@ from aiida_deeph.engine.io.deeph import (
     read_folder_info,
 )
 from aiida_deeph.engine.io.files import file_sha256
+from aiida_deeph.engine.io.moments import MOMENTS_FILE, read_moments
 from aiida_deeph.engine.io.sisl import to_sisl
 
 MATRIX_FILES = (HAMILTONIAN_FILE, OVERLAP_FILE)
 
 
 class HamiltonianData(FolderNode):
-    """A DeepH folder: `POSCAR`, `info.json`, `hamiltonian.h5` and `overlap.h5` (one of the two may be absent).
+    """A DeepH folder: `POSCAR`, `info.json`, `hamiltonian.h5` and `overlap.h5` (one of the two may be absent), of
+    magnets `moments.json`.
 
     Attributes: n_atoms, n_pairs, elements, basis (element -> l of each shell), spin (`none`, `collinear`,
     `noncollinear`), fermi_energy (eV or None), fermi_energy_units, files (name -> sha256).
@@ -52,7 +54,8 @@ class HamiltonianData(FolderNode):
         matrices = [name for name in MATRIX_FILES if os.path.lexists(folder / name)]
         if not matrices:
             raise DataError("DeepH folder without matrix", where=folder, expected=" or ".join(MATRIX_FILES))
-        names = [STRUCTURE_FILE, INFO_FILE, *matrices]
+        moments = read_moments(folder, len(structure))
+        names = [STRUCTURE_FILE, INFO_FILE, *([] if moments is None else [MOMENTS_FILE]), *matrices]
         counts = {name: check_matrix(folder / name) for name in matrices}
         self.base.attributes.set_many(
             {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiida.orm import StructureData
 from aiida.orm.nodes.data.structure import Kind, Site
 from ase import Atoms
 
+from aiida_deeph.engine.domain.moments import as_vectors
 from aiida_deeph.engine.domain.structure import Structure
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.structure import from_ase
+
+MOMENTS_OF_KINDS = "Spin moment by kind of atom in Bohr magnetons: a number along z, or [x, y, z] if noncollinear."
 
 
 def atom_symbols(node: StructureData) -> tuple[str, ...]:
@@ -27,6 +33,28 @@ def atom_symbols(node: StructureData) -> tuple[str, ...]:
             )
         symbols[kind.name] = kind.symbol
     return tuple(symbols[name] for name in node.get_site_kindnames())
+
+
+def atom_moments(node: StructureData, by_kind: Mapping[str, Any], where: str = "moments") -> list[list[float]]:
+    """Spin moment of each atom, [x, y, z] in Bohr magnetons, from those of the kinds; others have none.
+
+    :param by_kind: numbers along z, or vectors.
+    :raises InputError: a kind that the structure lacks, or a moment that is none.
+    """
+    kinds = node.get_site_kindnames()
+    unknown = sorted(set(by_kind) - set(kinds))
+    if unknown:
+        expected = f"kinds of the structure: {', '.join(sorted(set(kinds)))}"
+        raise InputError("moment of an unknown kind", where=where, found=", ".join(unknown), expected=expected)
+    vectors = {}
+    for kind, value in by_kind.items():
+        try:
+            vectors[kind] = as_vectors([value], where)[0].tolist()
+        except DataError:
+            raise InputError(
+                "moment is not understood", where=f"{where}.{kind}", found=repr(value), expected="a number or [x, y, z]"
+            ) from None
+    return [vectors.get(kind, [0.0, 0.0, 0.0]) for kind in kinds]
 
 
 def to_engine(node: StructureData) -> Structure:

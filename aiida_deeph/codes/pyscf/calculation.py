@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+from aiida.orm import Dict, to_aiida_type
 
 from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.kpoints import mesh_of, points_of
 from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
 from aiida_deeph.codes.job import define_scf
+from aiida_deeph.data.structure import MOMENTS_OF_KINDS, atom_moments
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.errors import InputError
 
 RESULTS_FILE = "results.json"
 
@@ -19,18 +25,42 @@ class PyscfCalculation(EngineCalculation):
 
     COMMAND = "pyscf"
     CONFIG = PyscfConfig
-    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "kmesh": None, "bands": None})
+    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "kmesh": None, "bands": None, "magnetic_moments": None})
 
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
         define_scf(spec)
+        spec.input(
+            "moments",
+            valid_type=Dict,
+            serializer=to_aiida_type,
+            required=False,
+            help=f"Makes the spins unrestricted. Initial ones. {MOMENTS_OF_KINDS}",
+        )
+
+    @classmethod
+    def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Moments are those of kinds of the structure, along z."""
+        try:
+            moments = _moments(inputs)
+        except InputError as error:
+            return str(error)
+        if moments is not None and np.array(moments)[:, :2].any():
+            return str(InputError("moment is not along z", where="moments", expected="numbers: spins are collinear"))
+        return None
 
     def stage(self, staging: Staging) -> dict[str, Any]:
         bands = self.inputs.get("bands_kpoints")
         staging.retrieve(RESULTS_FILE)
+        moments = _moments(self.inputs)
         return {
             "structure": staging.write_structure(self.inputs.structure),
             "kmesh": mesh_of(self.inputs.kpoints),
             "bands": points_of(bands) if bands is not None else None,
+            "magnetic_moments": None if moments is None else [z for _, _, z in moments],
         }
+
+
+def _moments(inputs: Mapping[str, Any]) -> list[list[float]] | None:
+    return atom_moments(inputs["structure"], inputs["moments"].get_dict()) if "moments" in inputs else None

@@ -68,10 +68,15 @@ class PyscfLabelWorkChain(LabelWorkChain):
 
     @classmethod
     def job_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """PySCF's job takes the common inputs as they are."""
-        return {
-            name: inputs[name] for name in ("structure", "parameters", "kpoints", "bands_kpoints") if name in inputs
-        }
+        """PySCF's job takes the common inputs as they are; moments of kinds that the structure lacks are left out."""
+        job = {name: inputs[name] for name in ("structure", "parameters", "kpoints", "bands_kpoints") if name in inputs}
+        parameters = inputs["parameters"].get_dict()
+        moments = parameters.pop("moments", None)
+        if moments is not None:
+            kinds = {kind.name for kind in inputs["structure"].kinds}
+            known = {kind: value for kind, value in moments.items() if kind in kinds}
+            job |= {"parameters": orm.Dict(parameters), "moments": orm.Dict(known)}
+        return job
 
     def improve_scf(self, parameters: dict[str, Any], attempt: int) -> dict[str, Any] | None:
         """More cycles at first, then Fermi smearing of 0.05 eV as well."""

@@ -103,6 +103,13 @@ class Moments:
         ]
 
 
+def along(size: float, theta: float = 0.0, phi: float = 0.0) -> list[float]:
+    """A moment of a size, which may be negative, along a direction in degrees: [x, y, z]."""
+    t, p = np.radians([theta, phi])
+    vector: list[float] = (size * np.array([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)])).tolist()
+    return vector
+
+
 def as_vectors(values: ArrayLike, where: object) -> NDArray[np.float64]:
     """Moments given as numbers along z or as vectors, shape (n_atoms, 3).
 

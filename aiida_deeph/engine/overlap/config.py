@@ -23,6 +23,8 @@ class OverlapConfig(Config):
     :param pair_cutoffs: the same per element pair, keys like `C-H` (elements sorted by name), Angstrom; a model
         records its own.
     :param model: model folder whose pair cutoffs are taken.
+    :param magnetic_moments: nominal spin moment of each atom, numbers along z or vectors, Bohr magnetons: written to
+        `moments.json`, for predictions of magnets.
     """
 
     structure: str
@@ -33,6 +35,7 @@ class OverlapConfig(Config):
     cutoff: float | None = Field(default=None, gt=0)
     pair_cutoffs: dict[str, float] | None = None
     model: str | None = None
+    magnetic_moments: tuple[float | tuple[float, float, float], ...] | None = None
 
     @model_validator(mode="after")
     def _one_range(self) -> OverlapConfig:

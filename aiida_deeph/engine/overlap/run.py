@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments, as_vectors
 from aiida_deeph.engine.domain.neighbours import pair_key, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
@@ -55,6 +56,7 @@ def run_overlap(config: OverlapConfig, base_dir: Path) -> Path:
         overlap=overlap,
         n_electrons=method.basis.n_electrons(structure.symbols),
         metadata=metadata,
+        moments=None if config.magnetic_moments is None else Moments(as_vectors(config.magnetic_moments, "moments")),
     )
     folder = base_dir / config.output
     write_deeph(folder, data)

@@ -20,6 +20,7 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.channels import joined
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.pairs import unwrapped
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import orbital_map
@@ -73,6 +74,8 @@ class AbacusReader(HamiltonianReader):
             log.fermi_energy,
             log.n_electrons,
             _metadata(log, settings_of_run(log, settings, stru, directory, folder), n_spin, path.name == SCF_LOG),
+            # Where all are zero, ABACUS starts from 1 on every atom.
+            Moments(stru.moments) if n_spin > 1 and stru.moments is not None and stru.moments.any() else None,
         )
         return unwrapped(data, shift)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.domain.moments import along
 from aiida_deeph.engine.errors import DataError, InputError
 
 # In positions that are given in Angstrom; everything else is in Bohr.
 ABACUS_BOHR_TO_ANGSTROM = 0.529177
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([EeDd][-+]?\d+)?"
 _SECTIONS = (
     "ATOMIC_SPECIES",
     "NUMERICAL_ORBITAL",
@@ -37,6 +40,7 @@ class Stru:
     :param cell: lattice vectors in rows, Bohr.
     :param fractional: coordinates as they stand there, not wrapped, shape (n_atoms, 3).
     :param orbital_files: of each type; empty if the file does not say.
+    :param moments: initial ones, Bohr magnetons, shape (n_atoms, 3).
     """
 
     path: Path
@@ -46,6 +50,7 @@ class Stru:
     cell: NDArray[np.float64]
     fractional: NDArray[np.float64]
     orbital_files: tuple[str, ...] = ()
+    moments: NDArray[np.float64] | None = None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -96,13 +101,15 @@ def read_stru(path: Path, lattice: NDArray[np.float64] | None = None) -> Stru:
                 "empty atoms are not supported", where=path, found=", ".join(empty), expected="orbitals on atoms only"
             )
         kind, rows = sections["ATOMIC_POSITIONS"][0][0], sections["ATOMIC_POSITIONS"][1:]
-        types, coordinates, place = [], [], 0
+        types, coordinates, moments, place = [], [], [], 0
         while place < len(rows):
             n_atoms = int(rows[place + 2][0])
             if not 0 < n_atoms <= len(rows):
                 raise ValueError(f"{n_atoms} atoms")
             types += [labels.index(rows[place][0])] * n_atoms
-            coordinates += [[float(x) for x in row[:3]] for row in rows[place + 3 : place + 3 + n_atoms]]
+            atoms, of_type = rows[place + 3 : place + 3 + n_atoms], float(rows[place + 1][0])
+            coordinates += [[float(x) for x in row[:3]] for row in atoms]
+            moments += [_moment(row[3:], of_type) for row in atoms]
             place += 3 + n_atoms
         if len(coordinates) != len(types) or not types:
             raise ValueError(f"{len(coordinates)} positions")
@@ -110,7 +117,20 @@ def read_stru(path: Path, lattice: NDArray[np.float64] | None = None) -> Stru:
     except (KeyError, ValueError, IndexError) as error:
         raise DataError("STRU is damaged", where=path, found=error) from None
     orbitals = tuple(row[0] for row in sections.get("NUMERICAL_ORBITAL", ()))
-    return Stru(path, tuple(labels), np.array(types), constant, cell, positions, orbitals)
+    return Stru(path, tuple(labels), np.array(types), constant, cell, positions, orbitals, np.array(moments))
+
+
+def _moment(words: list[str], of_type: float) -> list[float]:
+    """`mag` of an atom, a number or a vector, or that of its type; turned by `angle1` and `angle2`, degrees."""
+    values = {"mag": [of_type]}
+    for n, word in enumerate(words):
+        if word in ("mag", "magmom", "angle1", "angle2"):
+            numbers = list(itertools.takewhile(lambda x: re.fullmatch(_NUMBER, x), words[n + 1 :]))
+            values["mag" if word == "magmom" else word] = [float(x) for x in numbers]
+    size = values["mag"]
+    if len(size) >= 3:
+        return size[:3]
+    return along(size[0], *(values.get(name, [0.0])[0] for name in ("angle1", "angle2")))
 
 
 def _sections(text: str) -> dict[str, list[list[str]]]:

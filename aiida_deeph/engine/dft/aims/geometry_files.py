@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 
@@ -74,6 +75,25 @@ def read_geometry(path: Path) -> Structure:
     fractional = np.array([row[0] == "atom_frac" for row in atoms])
     positions = np.where(fractional[:, None], numbers @ cell, numbers)
     return Structure(symbols, positions, cell)
+
+
+def read_moments(path: Path) -> Moments | None:
+    """`initial_moment` of each atom of a `geometry.in`; None if no atom has one.
+
+    :raises DataError: one cannot be read.
+    """
+    moments: list[float] = []
+    given = False
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split("#")[0].split()
+        if words[:1] in (["atom"], ["atom_frac"]):
+            moments.append(0.0)
+        elif words[:1] == ["initial_moment"] and moments:
+            try:
+                moments[-1], given = float(words[1]), True
+            except (ValueError, IndexError):
+                raise DataError("geometry.in is damaged", where=path, found=line.strip()) from None
+    return Moments(moments) if given else None
 
 
 def _element(species: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.aims.code import RECORD
-from aiida_deeph.engine.dft.aims.geometry_files import read_basis_indices, read_geometry
+from aiida_deeph.engine.dft.aims.geometry_files import read_basis_indices, read_geometry, read_moments
 from aiida_deeph.engine.dft.aims.rs_files import RsIndices, read_indices, read_values
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.orbital_entries import EntryPlaces, entry_places
@@ -110,6 +110,7 @@ class AimsReader(HamiltonianReader):
                     "functions": _names_of(functions.kinds, functions.ls, functions.atoms, structure),
                 },
             },
+            None if len(H) == 1 else read_moments(directory / GEOMETRY),
         )
         return from_convention(unwrapped(data, _moved_by(structure, S)), RECORD.convention)
 

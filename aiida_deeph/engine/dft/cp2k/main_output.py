@@ -57,6 +57,7 @@ class MainOutput:
     :param electrons: numbers that are printed, one for each spin; the last SCF's last.
     :param energy: eV.
     :param fermi_energy: eV; None if it is not printed (no smearing).
+    :param spin_moments: of the atoms by Mulliken, Bohr magnetons; empty where they are not printed.
     :param cells: `KS` or `S` -> number of a matrix file -> R.
     """
 
@@ -73,6 +74,7 @@ class MainOutput:
     electrons: tuple[float, ...]
     energy: float | None
     fermi_energy: float | None
+    spin_moments: tuple[float, ...]
     cells: Mapping[str, Mapping[int, tuple[int, int, int]]]
 
 
@@ -137,6 +139,7 @@ def parse_main_output(path: Path) -> MainOutput:
         electrons=electrons,
         energy=float(energy) * HARTREE_TO_EV if energy else None,
         fermi_energy=float(fermi) * HARTREE_TO_EV if fermi else None,
+        spin_moments=_spin_moments(text),
         cells={kind: _cells(text, kind, path) for kind in ("KS", "S")},
     )
 
@@ -168,6 +171,13 @@ def _geometry(text: str, path: Path) -> PrintedGeometry | None:
         angles=np.array(angles, dtype=np.float64),
         pbc=("X" in periodic[-1], "Y" in periodic[-1], "Z" in periodic[-1]),
     )
+
+
+def _spin_moments(text: str) -> tuple[float, ...]:
+    """Last column of the last table of Mulliken populations of two spins."""
+    table = text[text.rfind("Atomic population (alpha,beta) Net charge  Spin moment") :].split("# Total charge")[0]
+    rows = re.findall(rf"^\s+\d+\s+[A-Z][a-z]?\s+\d+(?:\s+{_NUMBER}){{3}}\s+({_NUMBER})$", table, re.MULTILINE)
+    return tuple(float(row) for row in rows) if table.startswith("Atomic") else ()
 
 
 def _cells(text: str, kind: str, path: Path) -> dict[int, tuple[int, int, int]]:

@@ -12,16 +12,18 @@ from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.cp2k.code import RECORD
 from aiida_deeph.engine.dft.cp2k.csr import find_matrix_files, read_matrix
 from aiida_deeph.engine.dft.cp2k.geometry import structure_of_run
+from aiida_deeph.engine.dft.cp2k.input_file import read_input
 from aiida_deeph.engine.dft.cp2k.main_output import MainOutput, find_main_output, parse_main_output
 from aiida_deeph.engine.dft.cp2k.settings import settings_of_kinds, stated_settings
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.channels import joined
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
-from aiida_deeph.engine.errors import DataError
+from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.orbitals.gaussian import GaussianBasis
 from aiida_deeph.engine.units import HARTREE_TO_EV
 
@@ -90,6 +92,7 @@ class Cp2kReader(HamiltonianReader):
                 "energy_eV": output.energy,
                 "pair_threshold": self.threshold,
             },
+            _moments(output, kinds) if spin is SpinMode.COLLINEAR else None,
         )
         return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
 
@@ -109,6 +112,24 @@ def _basis(output: MainOutput, symbols: tuple[str, ...], kinds: tuple[int, ...])
             raise DataError("basis of a kind is missing", where=output.path, found=f"kind {kind}, {symbol}")
         basis = basis.union(OrbitalBasis({symbol: tuple(shell.l for shell in output.kinds[kind].shells)}))
     return basis
+
+
+def _moments(output: MainOutput, kinds: tuple[int, ...]) -> Moments | None:
+    """MAGNETIZATION of each kind in the input, and the moments by Mulliken; None if the run tells neither."""
+    try:
+        subsys = read_input(output.path.parent / Path(output.input_file).name).get("FORCE_EVAL", "SUBSYS")
+    except InputError:  # the output may tell all the same
+        subsys = None
+    given = {
+        section.parameter.split()[0].upper(): section.keyword("MAGNETIZATION")
+        for section in (subsys.sections if subsys else ())
+        if section.name == "KIND" and section.parameter
+    }
+    names = [output.kinds.get(kind, "").upper() for kind in kinds]
+    known = any(given.get(name) is not None for name in names)
+    nominal = np.array([float(given.get(name) or 0.0) for name in names]) if known else None
+    converged = np.array(output.spin_moments) if len(output.spin_moments) == len(kinds) else None
+    return None if nominal is None and converged is None else Moments(nominal, converged)
 
 
 def _wrapping(structure: Structure, overlap: BlockSparseMatrix) -> NDArray[np.int64]:

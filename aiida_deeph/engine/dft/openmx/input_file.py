@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aiida_deeph.engine.domain.moments import along
 from aiida_deeph.engine.errors import DataError
 from aiida_deeph.engine.orbitals.pao import OrbitalName, parse_orbital_name
 
@@ -45,6 +46,15 @@ class OpenmxInput:
         if not rows or any(len(row) < 5 for row in rows):
             raise DataError("atoms are missing", where=where, expected="the block Atoms.SpeciesAndCoordinates")
         return [row[1] for row in rows]
+
+    def moments(self) -> list[list[float]] | None:
+        """Initial spin moment of each atom, Bohr magnetons; None without spins, or where not every atom states it."""
+        rows = [line.split() for line in self.blocks.get("atoms.speciesandcoordinates", ())]
+        spin = self.word("scf.spinpolarization", "off").lower()
+        if spin not in ("on", "nc") or not rows or any(len(row) < 7 for row in rows):
+            return None
+        angles = [[float(x) for x in row[7:9]] if spin == "nc" and len(row) > 8 else [] for row in rows]
+        return [along(float(row[5]) - float(row[6]), *two) for row, two in zip(rows, angles, strict=True)]
 
 
 def parse_input(text: str) -> OpenmxInput:

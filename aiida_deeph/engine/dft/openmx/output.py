@@ -10,6 +10,7 @@ from typing import Any
 
 from aiida_deeph.engine.dft.openmx.code import OPENMX
 from aiida_deeph.engine.dft.openmx.input_file import parse_input
+from aiida_deeph.engine.domain.moments import along
 from aiida_deeph.engine.errors import DataError, InputError
 
 # What OpenMX takes where the input is silent: Hartree, and steps.
@@ -103,6 +104,13 @@ class OpenmxOutput:
     def energy(self) -> float | None:
         """Total energy; None if it is not printed."""
         return self.energies.get("Utot")
+
+    @property
+    def moments(self) -> list[list[float]] | None:
+        """Spin moments of the atoms as [x, y, z], Bohr magnetons; None without spins."""
+        if self.total_moment is None or not self.atoms:
+            return None
+        return [along(atom.moment, *(atom.angles or ())) for atom in self.atoms]
 
     @property
     def complete(self) -> bool:

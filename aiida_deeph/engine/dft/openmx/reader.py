@@ -15,6 +15,7 @@ from aiida_deeph.engine.dft.openmx.scfout import Scfout, read_scfout
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
 from aiida_deeph.engine.errors import DataError, InputError
@@ -71,6 +72,7 @@ class OpenmxReader(HamiltonianReader):
             fermi_energy,
             raw.n_electrons,
             _metadata(raw, output, settings, bases),
+            _moments(raw, output, settings),
         )
         return from_convention(data, RECORD.convention)
 
@@ -138,6 +140,13 @@ def _hamiltonian(raw: Scfout) -> BlockSparseMatrix:
         full.entries[place + m] = ud
         full.entries[place + n * 2 * m] = du
     return full
+
+
+def _moments(raw: Scfout, output: OpenmxOutput, settings: OpenmxInput) -> Moments | None:
+    nominal, converged = settings.moments(), output.moments
+    if not raw.spin or (nominal is None and converged is None):
+        return None
+    return Moments(nominal, converged)
 
 
 def _metadata(

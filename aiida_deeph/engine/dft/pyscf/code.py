@@ -15,7 +15,6 @@ RECORD = CodeRecord(
     releases=(Release("2.14", r"2\."),),
     convention=LIBCINT,
     spins=(SpinMode.NONE, SpinMode.COLLINEAR),
-    spin_note="none; collinear molecules",
     reader="PyscfReader",
     raw_files=(MATRICES_FILE,),
     # The engine runs it: there is no program to register.

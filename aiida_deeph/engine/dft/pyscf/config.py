@@ -46,7 +46,9 @@ class PyscfConfig(Config):
     :param grid_level: of the integration grid of a molecule, from 0 to 9.
     :param charge: of a molecule, elementary charges.
     :param unpaired_electrons: of a molecule, 2S; more than none are calculated without spin restriction.
-    :param unrestricted: no spin restriction whatever the number of unpaired electrons.
+    :param unrestricted: of a molecule, no spin restriction whatever the number of unpaired electrons.
+    :param magnetic_moments: initial spin moment of each atom, Bohr magnetons: calculated without spin restriction, and
+        started there. A net moment of a crystal is free where there is a smearing, else the sum of these.
     :param smearing: Fermi-Dirac width, eV; None for fixed occupations.
     :param bands: fractional k-points at which eigenvalues are computed in addition, from the converged potential.
     """
@@ -61,6 +63,7 @@ class PyscfConfig(Config):
     charge: int = 0
     unpaired_electrons: int = Field(default=0, ge=0)
     unrestricted: bool = False
+    magnetic_moments: tuple[float, ...] | None = None
     conv_tol: float = Field(default=1e-9, gt=0)
     max_cycle: int = Field(default=60, ge=1)
     smearing: float | None = Field(default=None, gt=0)

@@ -58,7 +58,7 @@ def orbital_memory(n_orbitals: int, n_grid: int, n_kpoints: int) -> float:
 
 
 class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
-    """Numerical integration for restricted Kohn-Sham at k-points: PySCF asks it for J + V_xc and pseudopotentials.
+    """Numerical integration for Kohn-Sham at k-points: PySCF asks it for J + V_xc and pseudopotentials.
 
     The density gradient and the divergence of the functional's derivative are taken by Fourier transform, so the
     potential is the exact derivative of the energy on this grid. k and -k share their orbitals: phi(-k) = phi(k)*.
@@ -214,27 +214,60 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
         verbose: Any = None,
     ) -> tuple[float, float, Any]:
         """Electrons, E_xc and the matrices of J + V_xc (with the energies as attributes, as PySCF wants them)."""
+        n_electrons, energy, matrices = self._kohn_sham(xc_code, [dm_kpts], kpts, kpts_band)
+        return n_electrons[0], energy, lib.tag_array(matrices[0], **matrices.__dict__)
+
+    def nr_uks(
+        self,
+        cell: Any,
+        grids: Any,
+        xc_code: str,
+        dm_kpts: Any,
+        relativity: int = 0,
+        hermi: int = 1,
+        kpts: Any = None,
+        kpts_band: Any = None,
+        max_memory: float = 2000,
+        verbose: Any = None,
+    ) -> tuple[Any, float, Any]:
+        """The same for two spins: density matrices and results of shape (2, n_kpoints, n_orbitals, n_orbitals)."""
+        return self._kohn_sham(xc_code, list(dm_kpts), kpts, kpts_band)
+
+    def _kohn_sham(
+        self, xc_code: str, density_matrices: list[Any], kpts: Any, kpts_band: Any
+    ) -> tuple[Any, float, Any]:
         kpts = np.asarray(kpts).reshape(-1, 3)
-        rho = self.density(np.asarray(dm_kpts).reshape(len(kpts), cell.nao, cell.nao), kpts)
-        potential, coulomb_energy, xc_energy = self.potential(rho, xc_code)
+        shape = (len(kpts), self.cell.nao, self.cell.nao)
+        rho = np.stack([self.density(np.asarray(D).reshape(shape), kpts) for D in density_matrices])
+        potentials, coulomb_energy, xc_energy = self.potential(rho, xc_code)
         target = kpts if kpts_band is None else np.asarray(kpts_band).reshape(-1, 3)
-        matrices = lib.tag_array(
-            self.matrices(potential, target), ecoul=coulomb_energy, exc=xc_energy, vj=None, vk=None
-        )
-        return float(rho.sum() * self.weight), xc_energy, matrices
+        found = np.stack([self.matrices(potential, target) for potential in potentials])
+        matrices = lib.tag_array(found, ecoul=coulomb_energy, exc=xc_energy, vj=None, vk=None)
+        return rho.sum(axis=1) * self.weight, xc_energy, matrices
 
     def potential(self, rho: Real, xc_code: str) -> tuple[Real, float, float]:
-        """J + V_xc on the grid (Hartree), Coulomb and exchange-correlation energies (Hartree per cell)."""
-        rho_G = self._forward(rho)
-        hartree = self._backward(rho_G * self._coulomb)
-        kind = self._xc_type(xc_code)
+        """J + V_xc on the grid (Hartree), Coulomb and exchange-correlation energies (Hartree per cell).
+
+        :param rho: all of the density, shape (1, n_grid), or that of each spin, (2, n_grid); so is the potential.
+        """
+        total = rho.sum(axis=0)
+        hartree = self._backward(self._forward(total) * self._coulomb)
+        kind, spin = self._xc_type(xc_code), len(rho) - 1
         if kind == "GGA":
-            values = np.stack([rho, *(self._backward(1j * g * rho_G) for g in self._gradient)])
-            exc, vxc = self.eval_xc_eff(xc_code, values, deriv=1, xctype=kind)[:2]
-            divergence = sum(1j * g * self._forward(v) for g, v in zip(self._gradient, vxc[1:4], strict=True))
-            v = vxc[0] - self._backward(divergence)
+            values = []
+            for one in rho:
+                one_G = self._forward(one)
+                values.append(np.stack([one, *(self._backward(1j * g * one_G) for g in self._gradient)]))
         else:
-            exc, vxc = self.eval_xc_eff(xc_code, rho, deriv=1, xctype=kind)[:2]
-            v = vxc.reshape(-1)
-        coulomb_energy = 0.5 * float(rho @ hartree) * self.weight
-        return v + hartree, coulomb_energy, float(rho @ exc.reshape(-1)) * self.weight
+            values = [one[None] for one in rho]
+        exc, vxc = self.eval_xc_eff(xc_code, np.stack(values) if spin else values[0], deriv=1, xctype=kind, spin=spin)[
+            :2
+        ]
+        potentials = []
+        for v in vxc if spin else vxc[None]:
+            potentials.append(hartree + v[0])
+            if kind == "GGA":
+                divergence = sum(1j * g * self._forward(x) for g, x in zip(self._gradient, v[1:4], strict=True))
+                potentials[-1] -= self._backward(divergence)
+        coulomb_energy = 0.5 * float(total @ hartree) * self.weight
+        return np.stack(potentials), coulomb_energy, float(total @ exc.reshape(-1)) * self.weight

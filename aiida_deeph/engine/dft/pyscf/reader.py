@@ -15,6 +15,7 @@ from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.kpoints import mesh_indices
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.pairs import PAIR_THRESHOLD, significant_pairs
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import from_convention
@@ -93,9 +94,16 @@ class PyscfReader(HamiltonianReader):
             fermi_energy=results.get("fermi_energy"),
             n_electrons=results.get("n_electrons"),
             metadata=metadata,
+            moments=_moments(results),
         )
         # Of a molecule all pairs are kept: there are few, and networks of molecules learn the zeros too.
         return from_convention(data if is_molecule else significant_pairs(data, self.threshold), RECORD.convention)
+
+
+def _moments(results: dict[str, Any]) -> Moments | None:
+    if "spin_moments" not in results:
+        return None
+    return Moments(results.get("nominal_moments"), results["spin_moments"])
 
 
 class _Images:

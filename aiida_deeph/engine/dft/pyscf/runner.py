@@ -17,6 +17,7 @@ import scipy.special
 from aiida_deeph.engine.dft.pyscf.code import RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
+from aiida_deeph.engine.dft.pyscf.magnets import fixed_occupations, found_moments, polarised
 from aiida_deeph.engine.dft.pyscf.molecule import run_molecule
 from aiida_deeph.engine.dft.pyscf.output import FORMAT_VERSION, Matrices, shells_of, write_matrices
 from aiida_deeph.engine.domain.kpoints import mesh_indices
@@ -84,6 +85,7 @@ def run_crystal(
     field, cycles = _mean_field(cell, fractional, config, report)
     matrices = _Matrices(field, cell, cycles.last)
     H, S = matrices.hamiltonian(fractional, on_mesh=True), matrices.overlap(fractional)
+    magnet = {} if config.magnetic_moments is None else found_moments(field, config.magnetic_moments, S)
     fermi, homo, lumo = _fermi_energy(field, config)
     results: dict[str, Any] = {
         "converged": bool(field.converged),
@@ -94,12 +96,13 @@ def run_crystal(
         "n_electrons": float(cell.nelectron),
         "n_orbitals": int(cell.nao),
         "grid": [int(n) for n in cell.mesh],
+        **magnet,
         **cycles.numbers(),
     }
     if config.bands is not None and field.converged:
         points = np.array(config.bands, dtype=np.float64).reshape(-1, 3)
         results["bands"] = {"kpoints": points.tolist(), "energies": matrices.bands(points, report).tolist()}
-    return Matrices(shells_of(cell), fractional, [H], S), results
+    return Matrices(shells_of(cell), fractional, list(H), S), results
 
 
 def build_cell(structure: Structure, config: PyscfConfig) -> Any:
@@ -145,13 +148,13 @@ def build_cell(structure: Structure, config: PyscfConfig) -> Any:
     missing = [symbol for symbol in structure.elements if symbol not in cell._pseudo]
     if missing:
         raise InputError("element without pseudopotential", where=f"pseudo {config.pseudo}", found=", ".join(missing))
-    if cell.nelectron % 2:
+    if cell.nelectron % 2 and config.magnetic_moments is None:
         raise InputError(
             "odd number of electrons",
             where=config.structure,
             found=cell.nelectron,
             expected="an even number: the calculation is spin-restricted",
-            remedy="double the cell",
+            remedy="double the cell, or give magnetic_moments",
         )
     return cell
 
@@ -166,7 +169,7 @@ def _mean_field(
     from aiida_deeph.engine.dft.pyscf.grid import GridNumInt, orbital_memory
 
     kpts = cell.get_abs_kpts(fractional)
-    field = dft.KRKS(cell, kpts)
+    field = dft.KRKS(cell, kpts) if config.magnetic_moments is None else dft.KUKS(cell, kpts)
     field.xc = config.xc
     try:
         kind, hybrid = field._numint._xc_type(config.xc), field._numint.libxc.is_hybrid_xc(config.xc)
@@ -186,21 +189,27 @@ def _mean_field(
     field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, Cycles.GRADIENT_TOLERANCE, False
     field.max_cycle = config.max_cycle
     field.callback = cycles = Cycles(report)
-    field.kernel()
+    start = None
+    if config.magnetic_moments is not None:
+        start = polarised(cell, np.asarray(field.get_init_guess(cell, "minao")), config.magnetic_moments)
+        if config.smearing is None:
+            field.nelec = fixed_occupations(cell.nelectron, config.magnetic_moments, len(kpts))
+    field.kernel(dm0=start)
     return field, cycles
 
 
 def _fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]:
     """Fermi level (mid-gap if there is a gap), highest occupied and lowest unoccupied energy, eV."""
-    energies, occupations = np.concatenate(field.mo_energy), np.concatenate(field.mo_occ)
-    occupied, empty = energies[occupations > 1.0], energies[occupations <= 1.0]
+    energies, occupations = np.ravel(field.mo_energy), np.ravel(field.mo_occ)
+    full = 2.0 if np.ndim(field.mo_energy) == 2 else 1.0
+    occupied, empty = energies[occupations > full / 2], energies[occupations <= full / 2]
     homo, lumo = float(occupied.max()), float(empty.min()) if len(empty) else float(occupied.max())
     mu = (homo + lumo) / 2
     if config.smearing is not None:
         # PySCF prints its chemical potential but does not keep it: solved again from the number of electrons.
         width, electrons = config.smearing / HARTREE_TO_EV, float(occupations.sum())
         mu = scipy.optimize.brentq(
-            lambda level: float((2 * scipy.special.expit((level - energies) / width)).sum()) - electrons,
+            lambda level: float((full * scipy.special.expit((level - energies) / width)).sum()) - electrons,
             homo - 100 * width,
             lumo + 100 * width,
         )
@@ -214,7 +223,7 @@ class _Matrices:
         self.field, self.cell, self.last = field, cell, last
 
     def hamiltonian(self, fractional: np.ndarray, on_mesh: bool = False) -> np.ndarray:
-        """H(k) in eV, shape (n_kpoints, n_orbitals, n_orbitals), complex."""
+        """H(k) in eV of each spin (one, or two), shape (n_spins, n_kpoints, n_orbitals, n_orbitals), complex."""
         from aiida_deeph.engine.dft.pyscf.grid import GridNumInt
 
         if on_mesh:
@@ -230,7 +239,8 @@ class _Matrices:
             if isinstance(integration, GridNumInt):
                 integration.keep(field.kpts)
         H = np.asarray(H, dtype=np.complex128)
-        return (H + H.conj().transpose(0, 2, 1)) * (HARTREE_TO_EV / 2)
+        H = H if H.ndim == 4 else H[None]
+        return (H + H.conj().transpose(0, 1, 3, 2)) * (HARTREE_TO_EV / 2)
 
     def overlap(self, fractional: np.ndarray) -> np.ndarray:
         """S(k), shape (n_kpoints, n_orbitals, n_orbitals), complex."""
@@ -238,11 +248,14 @@ class _Matrices:
         return np.asarray(self.cell.pbc_intor("int1e_ovlp", hermi=1, kpts=kpts), dtype=np.complex128)
 
     def bands(self, fractional: np.ndarray, report: Callable[[str], None]) -> np.ndarray:
-        """Eigenvalues in eV, shape (n_kpoints, n_orbitals)."""
+        """Eigenvalues in eV, shape (n_kpoints, n_orbitals), with spins (2, n_kpoints, n_orbitals)."""
         energies = []
         for begin in range(0, len(fractional), BAND_BATCH):
             points = fractional[begin : begin + BAND_BATCH]
             H, S = self.hamiltonian(points), self.overlap(points)
-            energies += [scipy.linalg.eigh(h, s, eigvals_only=True) for h, s in zip(H, S, strict=True)]
+            energies.append(
+                [[scipy.linalg.eigh(h, s, eigvals_only=True) for h, s in zip(one, S, strict=True)] for one in H]
+            )
             report(f"bands {min(begin + BAND_BATCH, len(fractional))} of {len(fractional)} k-points")
-        return np.array(energies)
+        found = np.concatenate(energies, axis=1)
+        return found if len(found) > 1 else found[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.dft.siesta.settings import printed_settings
+from aiida_deeph.engine.domain.moments import along
 from aiida_deeph.engine.errors import DataError, InputError
 
 # Files beyond this are not looked at when the output is searched for, bytes.
@@ -44,6 +46,7 @@ class SiestaOutput:
     fermi_energy: float | None = None
     forces: tuple[tuple[float, ...], ...] = ()
     moment: tuple[float, ...] | None = None
+    initial_moments: Mapping[int, list[float]] | None = None
     seconds: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ def parse_output(text: str) -> SiestaOutput:
         moment=tuple(float(x) for x in moments[-1][1:]) if moments else None,
         seconds=float(seconds[1]) if seconds else None,
         settings=printed_settings(text),
+        initial_moments=_initial_moments(text),
     )
 
 
@@ -124,6 +128,19 @@ def read_output(path: Path) -> SiestaOutput:
             remedy="raise MaxSCFIterations or change the mixing",
         )
     return output
+
+
+def _initial_moments(text: str) -> dict[int, list[float]] | None:
+    """Moments of the block DM.InitSpin, which the output repeats, by number of the atom; None without, or `+` and `-`
+    for the largest possible one."""
+    match = re.search(
+        r"^\s*%block\s+DM\.?InitSpin\s*$(.*?)^\s*%endblock", text, re.MULTILINE | re.DOTALL | re.IGNORECASE
+    )
+    rows = [line.split("#")[0].split() for line in match[1].splitlines() if line.split()] if match else []
+    try:
+        return {int(row[0]): along(*(float(x) for x in row[1:4])) for row in rows} or None
+    except (ValueError, TypeError):
+        return None
 
 
 def _plain(name: str) -> str:

@@ -25,6 +25,7 @@ from aiida_deeph.engine.dft.siesta.tshs import read_tshs
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
+from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.domain.transforms import orbital_map
 from aiida_deeph.engine.errors import DataError, InputError
@@ -82,7 +83,20 @@ class SiestaReader(HamiltonianReader):
                 },
                 "energy_eV": output.energy,
             },
+            _moments(output, len(symbols)) if len(raw.hamiltonian) > 1 else None,
         )
+
+
+def _moments(output: SiestaOutput, n_atoms: int) -> Moments | None:
+    """Those of the input; atoms that it does not name have none."""
+    if output.initial_moments is None:
+        return None
+    nominal = np.zeros((n_atoms, 3))
+    for number, moment in output.initial_moments.items():
+        if not 0 < abs(number) <= n_atoms:
+            raise DataError("moment of no atom", where="DM.InitSpin", found=number, expected=f"1 to {n_atoms}")
+        nominal[number - 1 if number > 0 else number] = moment
+    return Moments(nominal)
 
 
 def find_label(directory: Path) -> str:
