@@ -125,7 +125,7 @@ def _moments(output: MainOutput, kinds: tuple[int, ...]) -> Moments | None:
         for section in (subsys.sections if subsys else ())
         if section.name == "KIND" and section.parameter
     }
-    names = [output.kinds.get(kind, "").upper() for kind in kinds]
+    names = [output.kinds[kind].name.upper() for kind in kinds]
     known = any(given.get(name) is not None for name in names)
     nominal = np.array([float(given.get(name) or 0.0) for name in names]) if known else None
     converged = np.array(output.spin_moments) if len(output.spin_moments) == len(kinds) else None
