@@ -69,24 +69,6 @@ def find_output(identifier: int | str, outputs: Sequence[str], kind: type[orm.No
     raise InputError("several outputs", where=where, found=member or f"{len(several)} structures", remedy=remedy)
 
 
-def fermi_level_of(node: orm.Data) -> float | None:
-    """Fermi level of bands or of a density of states, eV: what the node says, else the job that made it.
-
-    Nodes carry it as `fermi_energy`; older predictions have it among the parameters of their job as `fermi_level`.
-    """
-    maker = node.creator
-    parameters = maker.outputs.output_parameters.get_dict() if maker and "output_parameters" in maker.outputs else {}
-    for source, key in (
-        (node.base.attributes.all, "fermi_energy"),
-        (parameters, "fermi_level"),
-        (parameters, "fermi_energy"),
-    ):
-        value = source.get(key)
-        if isinstance(value, int | float) and source.get(f"{key}_units", "eV") == "eV":
-            return float(value)
-    return None
-
-
 def load_code(identifier: str, where: str) -> orm.AbstractCode:
     """A code.
 

@@ -171,23 +171,39 @@ if TYPE_CHECKING:
     from ase.spectrum.band_structure import BandStructure
 
 
-def bands_csv(kpoints: ArrayLike, energies: ArrayLike, weights: ArrayLike | None = None) -> str:
-    """One row per spin, k-point and band: spin, k, k1, k2, k3, band, energy_eV and, if unfolded, spectral_weight.
+def bands_csv(
+    kpoints: ArrayLike,
+    energies: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    distances: ArrayLike | None = None,
+    labels: Sequence[tuple[int, str]] = (),
+    fermi_level: float | None = None,
+) -> str:
+    """One row per spin, k-point and band: spin, k, k1, k2, k3, band, energy_eV, and further columns for what is given.
 
     :param kpoints: fractional, shape (n_k, 3).
     :param energies: shape (n_spin, n_k, n_bands), eV.
-    :param weights: spectral weights in the shape of the energies.
+    :param weights: spectral weights in the shape of the energies: `spectral_weight`.
+    :param distances: length of the path up to each k-point, 1/Angstrom, shape (n_k,): `distance_per_A` and `label`.
+    :param labels: names of some k-points by index.
+    :param fermi_level: eV: `fermi_level_eV`, the same in each row.
     """
     k, e = np.asarray(kpoints, dtype=np.float64), np.asarray(energies, dtype=np.float64)
+    share = None if weights is None else np.asarray(weights, dtype=np.float64)
+    path = None if distances is None else np.asarray(distances, dtype=np.float64)
+    names, level = dict(labels), None if fermi_level is None else repr(float(fermi_level))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ["spin", "k", "k1", "k2", "k3", "band", "energy_eV", *(["spectral_weight"] if weights is not None else [])]
-    )
-    share = None if weights is None else np.asarray(weights, dtype=np.float64)
+    titles = ["spectral_weight"] if share is not None else []
+    titles += ["distance_per_A", "label"] if path is not None else []
+    titles += ["fermi_level_eV"] if level is not None else []
+    table.writerow(["spin", "k", "k1", "k2", "k3", "band", "energy_eV", *titles])
     for index in np.ndindex(e.shape):
         spin, point, band = index
         extra = [] if share is None else [repr(float(share[index]))]
+        extra += [] if path is None else [repr(float(path[point])), names.get(point, "")]
+        extra += [] if level is None else [level]
         table.writerow([spin, point, *(repr(float(x)) for x in k[point]), band, repr(float(e[index])), *extra])
     return text.getvalue()
 

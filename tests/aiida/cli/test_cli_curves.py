@@ -12,7 +12,6 @@ from aiida.common.links import LinkType
 from ase.io.jsonio import read_json
 from click.testing import CliRunner
 
-from aiida_deeph.cli.curves import parts_of
 from aiida_deeph.cli.main import command
 from aiida_deeph.engine.errors import DeepHError, InputError
 from aiida_deeph.engine.observables.dos import DensityOfStates
@@ -20,6 +19,7 @@ from aiida_deeph.engine.observables.export import ase_band_structure
 from aiida_deeph.engine.observables.figures import path_distances
 from aiida_deeph.parsers.bandsdata import make_bands
 from aiida_deeph.parsers.observable import arrays_of
+from aiida_deeph.report.curves import parts_of
 
 KPOINTS = [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0], [0, 0, 0]]
 LABELS = [(0, "G"), (2, "X"), (3, "M"), (5, "G")]

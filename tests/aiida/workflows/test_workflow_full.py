@@ -7,10 +7,10 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_deeph.cli.curves import aligned, bands_values, kind_of
-from aiida_deeph.cli.nodes import DFT_BANDS, fermi_level_of, find_output
+from aiida_deeph.cli.nodes import DFT_BANDS, find_output
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.report.curves import aligned, bands_values, fermi_level_of, kind_of
 from aiida_deeph.workflows.full import FullWorkChain
 
 
