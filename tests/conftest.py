@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -75,13 +74,16 @@ def require_program() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def require_module() -> Callable[[str], Any]:
-    """Function that imports a module of a test extra; skips where it is absent, or fails if everything is required."""
+def other_python() -> Callable[[str], str]:
+    """Function that gives the Python of an environment of its own, which a variable names; skips or fails without."""
 
-    def load(name: str) -> Any:
-        return importlib.import_module(name) if REQUIRE_ALL else pytest.importorskip(name)
+    def find(variable: str) -> str:
+        python = os.environ.get(variable, "")
+        if not python and REQUIRE_ALL:
+            pytest.fail(f"{variable} is not set, and AIIDA_DEEPH_REQUIRE_ALL=1")
+        return python or pytest.skip(f"{variable} is not set")
 
-    return load
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ COMMANDS = {
     "model": ("model", "Trained models: list, show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),
     "quickstart": ("quickstart", "Polyacetylene from DFT to the soliton's mid-gap state, in one command."),
+    "graph": ("graph", "The provenance of a process in one picture."),
+    "report": ("report", "A workflow as one HTML page: figures, numbers, warnings, model card, provenance."),
     "results": ("results", "Gap, expected error, warnings, cost of every structure of a workflow or group."),
     "reproduce": ("reproduce", "Run a finished workflow again and compare its results."),
     "train": ("train", "Trainings: status of one that runs."),

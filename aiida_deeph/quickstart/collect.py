@@ -9,50 +9,18 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, Results
+from aiida_deeph.report.error_tables import distance_errors, pair_errors
 from aiida_deeph.report.graph_svg import draw
 from aiida_deeph.report.provenance import condensed
 
 CHAIN, VALIDATION = "soliton", "unseen"
-SHELLS = "spdfghi"
 PATH_NAMES = {"G": "\N{GREEK CAPITAL LETTER GAMMA}"}
 
 
 def formula(structure: orm.StructureData) -> str:
     """`C8H8`."""
     return str(structure.get_formula())
-
-
-def distance_errors(errors: Mapping[str, Any]) -> DistanceErrors:
-    """The table of errors by distance.
-
-    :param errors: the node `errors` of the evaluation, `distances` in eV and Angstrom.
-    """
-    table = errors["distances"]
-    names = [f"{row['from_A']:.0f} to {row['to_A']:.0f}" if row["to_A"] else "on site" for row in table]
-    mae, size = (1000 * np.array([row[key] for row in table]) for key in ("mae_eV", "mean_abs_label_eV"))
-    return DistanceErrors(names, mae, size)
-
-
-def pair_errors(errors: Mapping[str, Any], basis: Mapping[str, Sequence[int]]) -> PairErrors:
-    """One table over the shells of all elements from the tables per pair of elements.
-
-    :param errors: the node `errors` of the evaluation, `shell_mae_eV` in eV.
-    :param basis: element -> l of each shell.
-    """
-    tables = errors["shell_mae_eV"]
-    places = [(symbol, n) for symbol, ls in basis.items() for n in range(len(ls))]
-    values = np.full((len(places), len(places)), np.nan)
-    for row, (a, p) in enumerate(places):
-        for column, (b, q) in enumerate(places):
-            mae = tables[f"{a}-{b}"][p][q] if f"{a}-{b}" in tables else None
-            values[row, column] = np.nan if mae is None else 1000 * mae
-    labels = []
-    for symbol, n in places:
-        ls = basis[symbol]
-        number = f" {ls[: n + 1].count(ls[n])}" if ls.count(ls[n]) > 1 else " "
-        labels.append(f"{symbol}{number}{SHELLS[ls[n]]}")
-    return PairErrors(labels, values)
 
 
 def bands_comparison(process: orm.WorkChainNode, name: str) -> BandsComparison:

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum
+from aiida_deeph.report.error_tables import DistanceErrors, PairErrors
 
 INK, GREY, BLUE, ORANGE = "#22303c", "#8a959e", "#1f77b4", "#e4572e"
 STYLE = {

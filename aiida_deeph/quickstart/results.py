@@ -9,30 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.report.error_tables import DistanceErrors, PairErrors
+
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class DistanceErrors:
-    """Mean |dH| and mean |H| of the test cells in meV by distance of the atoms, shape (n,).
-
-    :param names: of the bins, e.g. `on site`, `1 to 2`, in Angstrom.
-    """
-
-    names: Sequence[str]
-    mae_mev: Floats
-    size_mev: Floats
-
-
-@dataclass(frozen=True)
-class PairErrors:
-    """Mean |dH| between two shells in meV, shape (n, n), NaN where there is no pair.
-
-    :param labels: one per shell, e.g. `C p`.
-    """
-
-    labels: Sequence[str]
-    mae_mev: Floats
 
 
 @dataclass(frozen=True)

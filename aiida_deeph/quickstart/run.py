@@ -173,8 +173,9 @@ def run(engine: str, settings: QuickstartSettings, profile_name: str, folder: Pa
         process,
         times,
         (
+            f"aiida-deeph -p {profile_name} report {process.pk}",
+            f"aiida-deeph -p {profile_name} results {process.pk}",
             f"verdi -p {profile_name} process status {process.pk}",
-            f"verdi -p {profile_name} node graph generate {process.pk}",
             f"verdi -p {profile_name} data core.bands list",
         ),
     )

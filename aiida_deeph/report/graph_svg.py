@@ -14,11 +14,12 @@ STROKE = {"process": "#e4572e", "data": "#1f77b4"}
 
 @dataclass(frozen=True)
 class Box:
-    """:param kind: `process` or `data`; :param count: how many nodes the box stands for."""
+    """:param kind: `process` or `data`; :param count: how many nodes the box stands for; :param pks: theirs."""
 
     text: str
     kind: str
     count: int = 1
+    pks: tuple[int, ...] = ()
 
     @property
     def caption(self) -> str:
@@ -102,8 +103,11 @@ def routed(
     return everything, chains, bends
 
 
-def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> str:
-    """The SVG element."""
+def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]], links: Mapping[str, str] | None = None) -> str:
+    """The SVG element.
+
+    :param links: where boxes lead to.
+    """
     layer = layers_of(list(boxes), sorted(set(edges)))
     edges = [(source, target) for source, target in sorted(set(edges)) if layer[source] < layer[target]]
     everything, chains, bends = routed(layer, edges)
@@ -141,9 +145,13 @@ def draw(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> str:
     for name, box in boxes.items():
         x, y = centre[name]
         radius = 4 if box.kind == "process" else BOX_HEIGHT / 2
-        parts.append(
-            f'<rect x="{x - box.width / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{box.width:.1f}" '
+        pks = ", ".join(map(str, box.pks[:20])) + (", ..." if len(box.pks) > 20 else "")
+        title = f"<title>{html.escape(box.caption)}{': PK ' if pks else ''}{pks}</title>"
+        drawn = (
+            f'{title}<rect x="{x - box.width / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{box.width:.1f}" '
             f'height="{BOX_HEIGHT}" rx="{radius}" fill="{FILL[box.kind]}" stroke="{STROKE[box.kind]}"/>'
             f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" fill="#22303c">{html.escape(box.caption)}</text>'
         )
+        target = (links or {}).get(name)
+        parts.append(f"<g>{drawn}</g>" if target is None else f'<a href="{html.escape(target)}">{drawn}</a>')
     return "\n".join([*parts, "</svg>"])

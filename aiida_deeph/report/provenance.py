@@ -83,4 +83,7 @@ def condensed(process: orm.ProcessNode) -> tuple[dict[str, Box], list[tuple[str,
             # A remote folder that nothing reads on is bookkeeping.
             if node.pk in used or not isinstance(node, orm.RemoteData):
                 edges.add((name, data_box(node)))
-    return {name: Box(text, kind, len(members[name])) for name, (text, kind) in boxes.items()}, sorted(edges)
+    drawn = {
+        name: Box(text, kind, len(members[name]), tuple(sorted(members[name]))) for name, (text, kind) in boxes.items()
+    }
+    return drawn, sorted(edges)

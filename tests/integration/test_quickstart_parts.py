@@ -13,8 +13,9 @@ from aiida_deeph.engine.domain.neighbours import pairs_within
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.quickstart import polyacetylene, report
 from aiida_deeph.quickstart.collect import pair_errors
-from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, DistanceErrors, PairErrors, Results
+from aiida_deeph.quickstart.results import BandsComparison, ChainSpectrum, Results
 from aiida_deeph.report import graph_svg
+from aiida_deeph.report.error_tables import DistanceErrors, PairErrors
 from aiida_deeph.report.graph_svg import Box
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LISTED = 1000
-"""Atoms outside that are named in the report."""
+"""Atoms that are told of one by one in the report."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,11 @@ class Trust:
         outside = share > 0.5
         outside[i[on_site & (self.outside > 0)]] = True
         atoms = np.flatnonzero(outside)
+        count = np.bincount(i, sizes, len(orbitals))
+        by_atom = np.bincount(i, sizes * self.expected_error, len(orbitals)) / np.maximum(count, 1)
+        listed = {"expected_mae_by_atom_eV": by_atom.tolist()} if len(orbitals) <= LISTED else {}
         return {
+            **listed,
             "expected_mae_eV": float(np.average(self.expected_error, weights=sizes)),
             "largest_expected_error_eV": float(self.expected_error.max()),
             "n_pairs_outside": int(self.outside.sum()),
