@@ -196,7 +196,7 @@ class PredictInputs(Inputs):
     """H(R) of one structure or of many, and what follows from it: `model` is the PK or UUID of a DeepHModelData.
 
     :param structures: files, folders, groups, queries: what they hold is predicted side by side.
-    :param observables: `[bands, dos]`, or their parameters by name; bands come with every other one.
+    :param observables: names such as `[bands]`, or their parameters by name; bands come with every other one.
     :param basis: of the overlap, if the model does not tell, in the words of `deeph-engine overlap`.
     :param group: label of a group that takes the process of each of many structures.
     :param max_concurrent: of many structures, so many at a time.

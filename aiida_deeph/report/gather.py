@@ -280,10 +280,10 @@ def _commands(process: orm.ProcessNode, outputs: Mapping[str, orm.Data], rows: l
     if rows:
         found[f"aiida-deeph results {pk} --format csv"] = "the numbers of all structures"
         found[f"verdi process show {rows[0]['process']}"] = f"inputs and outputs of {rows[0]['name']}"
-    for key, verb in (("bands", "plot"), ("dos", "plot")):
+    for key in (name for name, entry in OBSERVABLES.items() if entry.drawn):
         node = next((row[key] for row in rows if isinstance(row.get(key), int)), None)
         if node is not None:
-            found[f"aiida-deeph {key} {verb} {node} --output {key}.pdf"] = "a figure for a paper (png, svg, pdf)"
+            found[f"aiida-deeph {key} plot {node} --output {key}.pdf"] = "a figure for a paper (png, svg, pdf)"
             found[f"aiida-deeph {key} export {node}"] = "its data"
     if "model" in outputs:
         found[f"aiida-deeph model export {outputs['model'].pk} model"] = "the model, for `deeph-engine predict`"

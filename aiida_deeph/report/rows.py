@@ -95,7 +95,7 @@ def _row(
     """
     by_kind = {kind.rpartition(".")[2]: values for kind, values in jobs}
     predicted = by_kind.get("predict", {})
-    fermi = next((by_kind[kind] for kind in ("bands", "dos") if "fermi" in by_kind.get(kind, {})), {})
+    fermi = next((by_kind[kind] for kind in OBSERVABLES if "fermi" in by_kind.get(kind, {})), {})
     compared = outputs.get("comparison", (0, {}))[1] or {}
     status, exit_status, message = state
     row: dict[str, Any] = {

@@ -5,6 +5,7 @@ class, a line) is among them.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch_geometric.data import Batch
 
+import aiida_deeph
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
@@ -25,7 +27,7 @@ from aiida_deeph.engine.graph.wigner import wigner_d
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.model import ModelDescription
 from aiida_deeph.engine.io.structure import write_structure
-from aiida_deeph.engine.nn.config import ENTRY_POINTS, network_config
+from aiida_deeph.engine.nn.config import DEFAULT, ENTRY_POINTS, NETWORKS, located, network_config
 from aiida_deeph.engine.nn.network import build_model_graph, build_network
 from aiida_deeph.engine.nn.storage import load_model, save_model
 from aiida_deeph.engine.prediction.chunked import predict_entries
@@ -36,6 +38,7 @@ from tests.contract import toy_network
 from tests.contract.networks import NAMES, SPINS, TRAINED, entries, some_network
 from tests.engine.nn.systems import BASIS, CUTOFF, random_structure
 
+ROOT = Path(aiida_deeph.__file__).parent
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
@@ -203,6 +206,29 @@ def test_networks_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert network_config("theirs") is toy_network.ToyConfig
     with pytest.raises(InputError, match=r"unknown network.*found ours; expected one of deephe3"):
         network_config("ours")
+
+
+def test_a_network_is_named_in_its_folder_alone() -> None:
+    """Whoever adds one edits `nn` and nothing else, there its folder and a line of the registry: at most three places.
+
+    Checkpoints of the published codes are of chosen networks, and so is what the quickstart trains.
+    """
+    chosen = {"engine/cli/export_reference.py", "engine/nn/reference/convert.py", "engine/nn/reference/qhnet.py"}
+    chosen |= {"quickstart/settings.py", "engine/nn/deephe3/residual.py"}  # the latter stands on one that is fitted
+    sources = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in ROOT.rglob("*.py")}
+    asks = re.compile(r"(isinstance|hasattr|getattr)\((self\.)?_?network\b")
+    assert {place for place, text in sources.items() if asks.search(text)} <= {
+        f"engine/nn/reference/{name}.py" for name in ("convert", "qhnet", "qhnet_weights")
+    }
+    for name, entry in NETWORKS.items():
+        if name == DEFAULT or not isinstance(entry, str):
+            continue  # the default is named wherever one is chosen; toys are no product
+        folder = located(entry).__module__.removeprefix("aiida_deeph.").rpartition(".")[0].replace(".", "/")
+        places = {place for place, text in sources.items() if re.search(rf"[\"']{re.escape(name)}[\"']", text)}
+        assert "engine/nn/config.py" in places
+        assert {p for p in places if not p.startswith(f"{folder}/")} - chosen - {"engine/nn/deephe3/config.py"} == {
+            "engine/nn/config.py"
+        }
 
 
 # -- what the seam makes possible ------------------------------------------------------------------------------------

@@ -1,4 +1,8 @@
-"""Where the nodes of one job meet: read from what the scheduler tells every process of a job."""
+"""Where the nodes of one job meet: read from what the scheduler tells every process of a job.
+
+torchrun has to be told the first node and a port, which no scheduler's variables do by themselves; Lightning's readers
+of such variables know SLURM and LSF alone, and want a process per GPU where a job here starts one per node.
+"""
 
 from __future__ import annotations
 
