@@ -35,7 +35,8 @@ def open_table(path: Path, table: str) -> Iterator[tuple[sqlite3.Connection, tup
                 raise InputError("data set of another kind", where=path, expected=f"a table `{table}`")
             columns = tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
             yield connection, columns
-    except sqlite3.Error as error:
+    # Names of columns are decoded by sqlite3 itself.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError("SQLite file cannot be read", where=path, found=error, remedy="copy it again") from None
 
 

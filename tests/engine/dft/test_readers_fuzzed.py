@@ -23,6 +23,7 @@ from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DeepHError
 from tests.engine.dft.aims_files import known_hamiltonian, write_run
+from tests.engine.dft.molecule_files import md17, qh9
 
 TRIALS = 200
 SECONDS, BYTES = 20, 2 * 2**30
@@ -50,8 +51,8 @@ def _pyscf_run(folder: Path) -> Path:
 
 
 @pytest.fixture(params=sorted(records()))
-def run(request, tmp_path, abacus_run, cp2k_run, openmx_run, qe_run, siesta_run) -> tuple[str, Path]:
-    """Code, and a small run of it."""
+def run(request, tmp_path, abacus_run, cp2k_run, openmx_run, qe_run, siesta_run) -> tuple[str, Path, Path]:
+    """Code, the folder of a small run of it, and what its reader is given."""
     make: dict[str, Callable[[], Path]] = {
         "abacus": lambda: abacus_run("graphene", "scf"),
         "aims": lambda: write_run(tmp_path / "aims", known_hamiltonian()),
@@ -60,8 +61,17 @@ def run(request, tmp_path, abacus_run, cp2k_run, openmx_run, qe_run, siesta_run)
         "pyscf": lambda: _pyscf_run(tmp_path / "pyscf"),
         "qe": lambda: qe_run("polyacetylene"),
         "siesta": lambda: siesta_run("si", "v2.HSX"),
+        "qh9": lambda: _collection(qh9, tmp_path / "qh9" / "QH9Stable.db"),
+        "md17": lambda: _collection(md17, tmp_path / "md17" / "water.db"),
     }
-    return request.param, make[request.param]()
+    made = make[request.param]()
+    return (request.param, made.parents[1], made) if made.name.isdigit() else (request.param, made, made)
+
+
+def _collection(make: Callable[..., Path], file: Path) -> Path:
+    """The second molecule of a small data set."""
+    file.parent.mkdir()
+    return make(file, count=3) / "1"
 
 
 @contextmanager
@@ -108,7 +118,7 @@ def differs(data: RealSpaceHamiltonian, known: RealSpaceHamiltonian) -> bool:
     return any((a is None) != (b is None) or (a is not None and np.abs(a - b).max() > 1e-5) for a, b in numbers)
 
 
-def files_read(reader: HamiltonianReader, folder: Path, known: RealSpaceHamiltonian) -> list[Path]:
+def files_read(reader: HamiltonianReader, folder: Path, run: Path, known: RealSpaceHamiltonian) -> list[Path]:
     """Files of a run without which it is read otherwise or not at all; of many of one kind, three."""
     kinds: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -116,7 +126,7 @@ def files_read(reader: HamiltonianReader, folder: Path, known: RealSpaceHamilton
             continue
         hidden = path.rename(folder.with_name("hidden"))
         try:
-            matters = differs(reader.read(folder), known)
+            matters = differs(reader.read(run), known)
         except DeepHError:
             matters = True
         hidden.rename(path)
@@ -126,11 +136,11 @@ def files_read(reader: HamiltonianReader, folder: Path, known: RealSpaceHamilton
 
 
 def test_damaged_files(run, record_property) -> None:
-    code, folder = run
+    code, folder, place = run
     reader = get_reader(code)
-    known = reader.read(folder)
-    files = files_read(reader, folder, known)
-    random = np.random.default_rng(sorted(records()).index(code))
+    known = reader.read(place)
+    files = files_read(reader, folder, place, known)
+    random = np.random.default_rng(list(code.encode()))
     outcomes: Counter[str] = Counter()
     for trial in range(TRIALS):
         path = files[trial % len(files)]
@@ -139,7 +149,7 @@ def test_damaged_files(run, record_property) -> None:
         begin = time.perf_counter()
         try:
             with little_memory():
-                data = reader.read(folder)
+                data = reader.read(place)
             if not differs(data, known):
                 outcomes["same"] += 1
             else:

@@ -35,6 +35,8 @@ ORBITALS = {
     "siesta": ("-y z -x", "xy -yz z2 -xz x2-y2"),
     "aims": ("y z -x", "xy yz z2 -xz x2-y2"),
     "qe": ("y z x", "xy yz z2 xz x2-y2"),
+    "qh9": ("x y z", "xy yz z2 xz x2-y2"),
+    "md17": ("z x y", "z2 xz yz x2-y2 xy"),
 }
 CONVENTIONS = {"e3nn": E3NN, **{code: record.convention for code, record in records().items()}}
 POINT = np.array([0.3, -0.5, 0.8])

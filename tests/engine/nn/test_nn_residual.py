@@ -46,7 +46,7 @@ def fitted(
     return network, description.model_copy(update={"architecture": {**description.architecture, **settled}})
 
 
-@pytest.mark.parametrize("spin", list(SpinMode))
+@pytest.mark.parametrize("spin", [SpinMode.NONE, SpinMode.NONCOLLINEAR])
 def test_two_centre_hamiltonian_is_found(spin: SpinMode) -> None:
     """The toy H has constants on the atoms and functions of the distance between them; only its spin part is left."""
     network, _ = fitted(spin)
