@@ -251,6 +251,12 @@ class BandsInputs(Inputs):
     kpath: str | None = None
 
 
+class AccelerateInputs(Inputs):
+    """SCF runs from predictions: `hamiltonians` are PKs or UUIDs of HamiltonianData by name."""
+
+    hamiltonians: dict[str, int | str] = Field(min_length=1)
+
+
 class FullInputs(DatasetInputs):
     """Everything: dataset, training, targets, validation.
 

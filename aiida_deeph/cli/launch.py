@@ -238,6 +238,26 @@ def launch_bands(path: Path, engine: Any, protocol: str | None, run: bool, dry_r
     start(builder, values, "bands", run=run, dry_run=dry_run)
 
 
+@command.command("accelerate")
+@common
+def launch_accelerate(path: Path, engine: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """Cycles that an SCF saves from predictions: codes.engine, hamiltonians."""
+    from aiida.plugins import DataFactory, WorkflowFactory
+
+    from aiida_deeph.cli.nodes import load
+
+    values = read(schema.AccelerateInputs, path, protocol)
+    kind = DataFactory("deeph.hamiltonian")
+    builder = WorkflowFactory("deeph.accelerate").get_builder_from_protocol(
+        codes_of(values, path, engine=engine)["engine"],
+        {name: load(node, kind, f"{path}: hamiltonians.{name}") for name, node in values.hamiltonians.items()},
+        protocol=values.protocol,
+        overrides=values.overrides,
+        options=values.options,
+    )
+    start(builder, values, "accelerate", run=run, dry_run=dry_run)
+
+
 @command.command("full")
 @common
 @DFT

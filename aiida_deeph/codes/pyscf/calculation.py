@@ -13,6 +13,7 @@ from aiida_deeph.calculations.base import EngineCalculation
 from aiida_deeph.calculations.kpoints import mesh_of, points_of
 from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
 from aiida_deeph.codes.job import define_scf
+from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.structure import MOMENTS_OF_KINDS, atom_moments
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.errors import InputError
@@ -25,12 +26,20 @@ class PyscfCalculation(EngineCalculation):
 
     COMMAND = "pyscf"
     CONFIG = PyscfConfig
-    FILLED = MappingProxyType({"structure": STRUCTURE_FILE, "kmesh": None, "bands": None, "magnetic_moments": None})
+    FILLED = MappingProxyType(
+        {"structure": STRUCTURE_FILE, "kmesh": None, "bands": None, "start": None, "magnetic_moments": None}
+    )
 
     @classmethod
     def define(cls, spec) -> None:
         super().define(spec)
         define_scf(spec)
+        spec.input(
+            "start",
+            valid_type=HamiltonianData,
+            required=False,
+            help="H of this structure, e.g. a predicted one, from whose density the SCF starts.",
+        )
         spec.input(
             "moments",
             valid_type=Dict,
@@ -55,6 +64,7 @@ class PyscfCalculation(EngineCalculation):
         staging.retrieve(RESULTS_FILE)
         moments = _moments(self.inputs)
         return {
+            "start": staging.copy(self.inputs.start, "start") if "start" in self.inputs else None,
             "structure": staging.write_structure(self.inputs.structure),
             "kmesh": mesh_of(self.inputs.kpoints),
             "bands": points_of(bands) if bands is not None else None,

@@ -35,6 +35,8 @@ RESULT_UNITS: Mapping[str, str] = {
     "forces": "eV/angstrom",
     "grid_cutoffs": "Ry",
     "seconds": "s",
+    "scf_seconds": "s",
+    "first_step": "eV",
     "seconds_of_parts": "s",
 }
 

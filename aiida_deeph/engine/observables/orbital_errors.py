@@ -25,7 +25,8 @@ def orbital_errors(found: RealSpaceHamiltonian, reference: RealSpaceHamiltonian)
     """Mean |error| of H over all entries, those of an atom with itself, and those of two atoms; of the occupied levels;
     |error| of HOMO, LUMO and gap (eV); mean |cosine| of occupied orbitals by coefficients and by S.
 
-    As in QH9 (Yu et al., NeurIPS 2023, sec. 4). Orbitals of equal energy mix freely: their cosines say nothing.
+    As in the benchmark of Yu et al., NeurIPS 2023 (arXiv 2306.09549), sec. 4. Orbitals of equal energy mix freely:
+    their cosines say nothing.
 
     :param found: H on the pairs of the reference; S, electrons and structure are those of the reference.
     :raises DataError: H, S or the number of electrons is missing.

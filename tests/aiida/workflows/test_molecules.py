@@ -11,6 +11,7 @@ from aiida.engine import run_get_node
 
 pytest.importorskip("pyscf")
 
+from aiida_deeph.codes.pyscf.accelerate import AccelerateWorkChain
 from aiida_deeph.data.structure import from_engine
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.folders import read_structure
@@ -83,3 +84,53 @@ def test_everything_once(engine_code, water):
     assert results["levels"]["other"].get_array("levels").shape == (1, 24)
     assert results["bands"]["held_out"].get_bands().shape == (1, 24)
     assert results["comparison"]["held_out"]["occupied_mean"] < 0.05
+
+
+@pytest.fixture
+def accelerated(engine_code, tmp_path):
+    """Function that makes a builder for H of H2, off by a given noise (eV) from the converged one."""
+    from dataclasses import replace
+
+    from aiida.plugins import DataFactory
+
+    from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+    from aiida_deeph.engine.dft.pyscf.reader import PyscfReader
+    from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
+    from aiida_deeph.engine.io.deeph import write_deeph
+
+    settings = {"basis": "6-31g", "pseudo": None, "xc": "lda,vwn", "grid_level": 1, "threads": 1}
+
+    def make(noise: float, **changes):
+        (tmp_path / "structure.xyz").write_text(WATER)
+        run_pyscf(PyscfConfig(**settings), tmp_path, report=lambda line: None)
+        data = PyscfReader().read(tmp_path)
+        off = np.random.default_rng(0).normal(scale=noise, size=len(data.hamiltonian.entries))
+        H = data.hamiltonian + data.hamiltonian.with_entries(off).hermitian_part()
+        write_deeph(tmp_path / "predicted", replace(data, hamiltonian=H))
+        node = DataFactory("deeph.hamiltonian")(tmp_path / "predicted")
+        overrides = {"scf": {"parameters": {**settings, **changes}}}
+        return AccelerateWorkChain.get_builder_from_protocol(engine_code, {"water": node}, "fast", overrides)
+
+    return make
+
+
+@pytest.mark.slow
+def test_scf_from_a_prediction(accelerated):
+    results, node = run_get_node(accelerated(2e-3))
+    assert node.is_finished_ok, node.exit_message
+    report = results["output_parameters"].get_dict()
+    water = report["structures"]["water"]
+    assert report["n_structures"] == 1 and water["cycles_prediction"] < water["cycles_minao"]
+    assert report["mean_ratio_of_cycles"] == pytest.approx(water["cycles_prediction"] / water["cycles_minao"])
+    assert report["mean_ratio_of_cycles"] < 0.8
+    assert report["largest_energy_difference_eV"] < 1e-6
+    # The energy of the density that the prediction gives lies above, that of Harris and Foulkes close by.
+    step = water["first_step"]
+    assert 0 < step["energy"] - water["energy_eV"] < 1e-3
+    assert abs(step["harris_energy"] - water["energy_eV"]) < step["energy"] - water["energy_eV"]
+
+
+@pytest.mark.slow
+def test_scf_from_h_of_another_basis(accelerated):
+    _, node = run_get_node(accelerated(2e-3, basis="sto-3g"))
+    assert node.exit_status == 310 and "H is of another basis" in node.exit_message

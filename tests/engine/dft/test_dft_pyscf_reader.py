@@ -14,9 +14,10 @@ pytest.importorskip("pyscf")
 
 from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RESULTS_FILE
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.dft.pyscf.crystal import build_cell
 from aiida_deeph.engine.dft.pyscf.output import Matrices, read_matrices, shells_of, write_matrices
 from aiida_deeph.engine.dft.pyscf.reader import PyscfReader
-from aiida_deeph.engine.dft.pyscf.runner import build_cell, run_pyscf
+from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.structure import write_structure

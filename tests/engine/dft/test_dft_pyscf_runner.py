@@ -149,7 +149,7 @@ def test_large_cells_use_multigrid(tmp_path: Path, zigzag: Structure, monkeypatc
     write_structure(tmp_path / "structure.xyz", zigzag)
     config = PyscfConfig(ke_cutoff=40.0, bands=((0.1, 0.0, 0.0),))
     mine = run_pyscf(config, tmp_path, report=lambda line: None)
-    monkeypatch.setattr("aiida_deeph.engine.dft.pyscf.runner.ORBITAL_MEMORY", 0.0)
+    monkeypatch.setattr("aiida_deeph.engine.dft.pyscf.crystal.ORBITAL_MEMORY", 0.0)
     other = run_pyscf(config, tmp_path, report=lambda line: None)
     assert other["converged"] and mine["energy"] == pytest.approx(other["energy"], abs=0.05)
     assert mine["bands"]["energies"][0] == pytest.approx(other["bands"]["energies"][0], abs=0.02)

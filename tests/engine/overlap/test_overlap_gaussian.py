@@ -107,8 +107,8 @@ def test_cp2k_file(tmp_path: Path) -> None:
 
 def test_order_of_shells_is_that_of_the_dft_run() -> None:
     from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+    from aiida_deeph.engine.dft.pyscf.crystal import build_cell
     from aiida_deeph.engine.dft.pyscf.output import shells_of
-    from aiida_deeph.engine.dft.pyscf.runner import build_cell
 
     for name in ("gth-szv", "gth-dzvp", "gth-tzv2p"):
         structure = Structure(("C", "O"), np.array([[0.0, 0, 0], [1.2, 0, 0]]), np.eye(3) * 6)

@@ -50,6 +50,8 @@ class PyscfConfig(Config):
     :param magnetic_moments: initial spin moment of each atom, Bohr magnetons: calculated without spin restriction, and
         started there. A net moment of a crystal is free where there is a smearing, else the sum of these.
     :param smearing: Fermi-Dirac width, eV; None for fixed occupations.
+    :param start: DeepH folder whose H, e.g. a predicted one, gives the density that the SCF starts from, relative to
+        the configuration file; None: a superposition of atoms in a minimal basis (`minao`).
     :param bands: fractional k-points at which eigenvalues are computed in addition, from the converged potential.
     """
 
@@ -68,6 +70,7 @@ class PyscfConfig(Config):
     max_cycle: int = Field(default=60, ge=1)
     smearing: float | None = Field(default=None, gt=0)
     bands: tuple[tuple[float, float, float], ...] | None = None
+    start: str | None = None
     threads: int | None = Field(default=None, ge=1)
 
     @field_validator("basis", "pseudo")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
+from aiida_deeph.engine.dft.pyscf.magnets import found_moments
 from aiida_deeph.engine.dft.pyscf.output import Matrices, shells_of
 from aiida_deeph.engine.domain.kpoints import check_directions
 from aiida_deeph.engine.domain.structure import Structure
@@ -25,38 +26,29 @@ Real = NDArray[np.float64]
 GAMMA = np.zeros((1, 3))
 
 
-def run_molecule(
-    structure: Structure, config: PyscfConfig, report: Callable[[str], None]
+def molecule_results(
+    field: Any, kpoints: Real, config: PyscfConfig, cycles: Cycles, report: Callable[[str], None]
 ) -> tuple[Matrices, dict[str, Any]]:
-    """The converged (or given up) Fock matrix of a molecule, and its numbers in the words of `results.json`.
-
-    :raises InputError: a wrong structure, basis, pseudopotential or functional, or electrons that do not pair.
-    """
-    mol = build_molecule(structure, config)
-    if config.bands is not None:
-        check_directions(np.array(config.bands), structure.pbc, "bands")
-    field = mean_field(mol, config)
-    cycles = Cycles(report)
-    field.callback = cycles
-    field.kernel()
+    """Fock matrix and S of a mean field that has run, and its numbers in the words of `results.json`."""
+    mol = field.mol
     H, S = fock_matrices(field, field.make_rdm1()) * HARTREE_TO_EV, np.asarray(field.get_ovlp())
-    results = {
+    magnet = {} if config.magnetic_moments is None else found_moments(field, config.magnetic_moments, S[None])
+    results: dict[str, Any] = {
         "energy": float(field.e_tot) * HARTREE_TO_EV,
         **edges(field),
         "n_electrons": float(mol.nelectron),
         "charge": config.charge,
         "total_spin_moment": float(mol.spin),
+        **magnet,
         "dipole": dipole(field).tolist(),
         "functional": field.xc,
-        "converged": bool(field.converged),
         "n_orbitals": int(mol.nao),
-        **cycles.numbers(),
     }
     if config.bands is not None and field.converged:
         levels = [scipy.linalg.eigh(h, S, eigvals_only=True) for h in H]
         energies = [[one.tolist()] * len(config.bands) for one in levels]
         results["bands"] = {"kpoints": np.array(config.bands).tolist(), "energies": energies}
-    return Matrices(shells_of(mol), GAMMA, [h[None].astype(complex) for h in H], S[None].astype(complex)), results
+    return Matrices(shells_of(mol), kpoints, [h[None].astype(complex) for h in H], S[None].astype(complex)), results
 
 
 def build_molecule(structure: Structure, config: PyscfConfig) -> Any:
@@ -66,6 +58,8 @@ def build_molecule(structure: Structure, config: PyscfConfig) -> Any:
     """
     from pyscf import gto
 
+    if config.bands is not None:
+        check_directions(np.array(config.bands), structure.pbc, "bands")
     mol = gto.Mole()
     mol.atom = [
         (s, p) for s, p in zip(structure.symbols, (structure.positions / BOHR_TO_ANGSTROM).tolist(), strict=True)
@@ -102,6 +96,11 @@ def build_molecule(structure: Structure, config: PyscfConfig) -> Any:
     return mol
 
 
+def is_unrestricted(config: PyscfConfig) -> bool:
+    """Whether the spins have orbitals of their own."""
+    return config.unrestricted or config.unpaired_electrons > 0 or config.magnetic_moments is not None
+
+
 def mean_field(mol: Any, config: PyscfConfig) -> Any:
     """RKS, or UKS where spins are unpaired or asked for, with the settings of a configuration.
 
@@ -109,8 +108,7 @@ def mean_field(mol: Any, config: PyscfConfig) -> Any:
     """
     from pyscf import dft, scf
 
-    unrestricted = config.unrestricted or config.unpaired_electrons > 0
-    field = dft.UKS(mol) if unrestricted else dft.RKS(mol)
+    field = dft.UKS(mol) if is_unrestricted(config) else dft.RKS(mol)
     field.xc = config.xc
     try:
         kind = field._numint._xc_type(config.xc)

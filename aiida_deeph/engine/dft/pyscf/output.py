@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE
+from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.files import atomic_path
@@ -68,6 +69,26 @@ class PyscfOutput:
     hamiltonian: NDArray[np.complex128]
     overlap: NDArray[np.complex128]
     results: Mapping[str, Any]
+
+    @property
+    def orbitals_per_atom(self) -> NDArray[np.int64]:
+        """Shape (n_atoms,)."""
+        return OrbitalBasis(self.shells).orbitals_per_atom(self.structure.symbols)
+
+    @classmethod
+    def of(cls, structure: Structure, matrices: Matrices, results: Mapping[str, Any]) -> PyscfOutput:
+        """What a run holds in memory."""
+        shells = {symbol: tuple(ls) for symbol, ls in matrices.shells.items()}
+        return cls(structure, shells, matrices.kpoints, np.stack(matrices.hamiltonian), matrices.overlap, results)
+
+
+def spin_rows(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the orbitals of spin up and of spin down where each atom has those up, then those down.
+
+    :param sizes: orbitals of each atom, shape (n_atoms,).
+    """
+    up = np.arange(sizes.sum()) + np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return up, up + np.repeat(sizes, sizes)
 
 
 def write_matrices(directory: Path, structure: Structure, matrices: Matrices, results: Mapping[str, Any]) -> Path:

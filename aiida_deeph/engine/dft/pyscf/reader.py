@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.base import HamiltonianReader
 from aiida_deeph.engine.dft.pyscf.code import MATRICES_FILE, RECORD
-from aiida_deeph.engine.dft.pyscf.output import read_matrices
+from aiida_deeph.engine.dft.pyscf.output import PyscfOutput, read_matrices, spin_rows
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
@@ -57,23 +58,6 @@ class PyscfReader(HamiltonianReader):
                 found=f"{results.get('scf_cycles')} cycles, gradient {results.get('orbital_gradient')} Hartree",
                 remedy="raise max_cycle, or set a smearing",
             )
-        structure, basis = output.structure, OrbitalBasis(output.shells)
-        kmesh = np.array(results["settings"]["kmesh"], dtype=np.int64)
-        sizes = basis.orbitals_per_atom(structure.symbols)
-        if sizes.sum() != output.hamiltonian.shape[-1]:
-            raise DataError(
-                "matrices do not fit the basis", where=directory / MATRICES_FILE, found=output.hamiltonian.shape
-            )
-        images = _Images(structure, kmesh)
-        cells = images.cells
-        spin = SpinMode.NONE if len(output.hamiltonian) == 1 else SpinMode.COLLINEAR
-        *H, S = (_to_real_space(M, output.kpoints, cells) for M in (*output.hamiltonian, output.overlap))
-        classes = np.argwhere(np.ones((len(cells), len(structure), len(structure)), dtype=bool))
-        pairs, source, folded = images.nearest(classes)
-        weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
-        rows = classes[source, 0]
-        H_blocks = _blocks(_spin_major(H, sizes), spin.multiplicity * sizes, rows, pairs, weights)
-        S_blocks = _blocks(S, sizes, rows, pairs, weights)
         metadata = {
             "code": RECORD.name,
             "version": results.get("version"),
@@ -81,26 +65,49 @@ class PyscfReader(HamiltonianReader):
             "settings": results["settings"],
             "energy_eV": results.get("energy"),
         }
-        is_molecule = not any(structure.pbc)
-        if not is_molecule:
-            metadata["pair_threshold"] = self.threshold
-            metadata["range_residual_eV"] = _range_residual(structure, classes, folded, H_blocks)
-        data = RealSpaceHamiltonian(
-            structure,
-            basis,
-            spin,
-            hamiltonian=H_blocks,
-            overlap=S_blocks,
-            fermi_energy=results.get("fermi_energy"),
-            n_electrons=results.get("n_electrons"),
-            metadata=metadata,
-            moments=_moments(results),
-        )
-        # Of a molecule all pairs are kept: there are few, and networks of molecules learn the zeros too.
-        return from_convention(data if is_molecule else significant_pairs(data, self.threshold), RECORD.convention)
+        if output.orbitals_per_atom.sum() != output.hamiltonian.shape[-1]:
+            raise DataError(
+                "matrices do not fit the basis", where=directory / MATRICES_FILE, found=output.hamiltonian.shape
+            )
+        return real_space(output, metadata, self.threshold)
 
 
-def _moments(results: dict[str, Any]) -> Moments | None:
+def real_space(
+    output: PyscfOutput, metadata: Mapping[str, Any], threshold: float = PAIR_THRESHOLD
+) -> RealSpaceHamiltonian:
+    """H(R) and S(R) of the matrices of a run, in our conventions; see `PyscfReader`."""
+    structure, results, sizes = output.structure, output.results, output.orbitals_per_atom
+    kmesh = np.array(results["settings"]["kmesh"], dtype=np.int64)
+    images = _Images(structure, kmesh)
+    cells = images.cells
+    spin = SpinMode.NONE if len(output.hamiltonian) == 1 else SpinMode.COLLINEAR
+    *H, S = (_to_real_space(M, output.kpoints, cells) for M in (*output.hamiltonian, output.overlap))
+    classes = np.argwhere(np.ones((len(cells), len(structure), len(structure)), dtype=bool))
+    pairs, source, folded = images.nearest(classes)
+    weights = 1.0 / np.bincount(source, minlength=len(classes))[source]
+    rows = classes[source, 0]
+    H_blocks = _blocks(_spin_major(H, sizes), spin.multiplicity * sizes, rows, pairs, weights)
+    S_blocks = _blocks(S, sizes, rows, pairs, weights)
+    is_molecule = not any(structure.pbc)
+    if not is_molecule:
+        residual = _range_residual(structure, classes, folded, H_blocks)
+        metadata = {**metadata, "pair_threshold": threshold, "range_residual_eV": residual}
+    data = RealSpaceHamiltonian(
+        structure,
+        OrbitalBasis(output.shells),
+        spin,
+        hamiltonian=H_blocks,
+        overlap=S_blocks,
+        fermi_energy=results.get("fermi_energy"),
+        n_electrons=results.get("n_electrons"),
+        metadata=metadata,
+        moments=_moments(results),
+    )
+    # Of a molecule all pairs are kept: there are few, and networks of molecules learn the zeros too.
+    return from_convention(data if is_molecule else significant_pairs(data, threshold), RECORD.convention)
+
+
+def _moments(results: Mapping[str, Any]) -> Moments | None:
     if "spin_moments" not in results:
         return None
     return Moments(results.get("nominal_moments"), results["spin_moments"])
@@ -158,9 +165,8 @@ def _spin_major(matrices: list[NDArray[np.float64]], sizes: NDArray[np.int64]) -
     if len(matrices) == 1:
         return matrices[0]
     n = int(sizes.sum())
-    up = np.arange(n) + np.repeat(np.cumsum(sizes) - sizes, sizes)
     result = np.zeros((len(matrices[0]), 2 * n, 2 * n), dtype=np.complex128)
-    for places, matrix in zip((up, up + np.repeat(sizes, sizes)), matrices, strict=True):
+    for places, matrix in zip(spin_rows(sizes), matrices, strict=True):
         result[:, places[:, None], places] = matrix
     return result
 
