@@ -133,6 +133,8 @@ class Inputs(Config):
     """What every inputs file may hold.
 
     :param title: label of the process.
+    :param description: of the process, in free words.
+    :param codes: by label, PK or UUID.
     :param protocol: `fast`, `balanced` or `stringent`.
     :param options: of every job: resources, max_wallclock_seconds, gpus_per_node, queue_name, ...
     :param overrides: changes of the protocol's inputs; keys mirror the ports of the workflow.
@@ -147,7 +149,14 @@ class Inputs(Config):
 
 
 class LabelInputs(Inputs):
-    """One DFT run, by default with the code that the engine runs."""
+    """One DFT run, by default with the code that the engine runs.
+
+    :param label: the DFT code.
+    :param structure: what is computed.
+    :param bands: whether bands are wanted, too.
+    :param kpath: of the bands, e.g. `G-X-M-G`; else the lattice's own.
+    :param points_per_segment: of the path.
+    """
 
     label: str | None = None
     structure: StructureSource
@@ -159,6 +168,10 @@ class LabelInputs(Inputs):
 class DatasetInputs(Inputs):
     """Many DFT runs and their dataset; labels that are there already join it, or make it alone.
 
+    :param label: the DFT code.
+    :param structures: what is labelled, or the parents of what is drawn, by name.
+    :param perturbation: how cells are drawn around them: `aiida-deeph inputs fields perturbation`.
+    :param labels: DeepH folders that are there already.
     :param extend: PK or UUID of a DatasetData: its members join as they are, and are not labelled again.
     :param keep: what of each label comes into the database: `nothing`, `hamiltonian` or `all` (see Keep).
     """
@@ -183,8 +196,9 @@ class DatasetInputs(Inputs):
 
 
 class TrainInputs(Inputs):
-    """A training: `dataset` is the PK or UUID of a DatasetData.
+    """A training.
 
+    :param dataset: PK or UUID of a DatasetData.
     :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning).
     """
 
@@ -193,10 +207,13 @@ class TrainInputs(Inputs):
 
 
 class PredictInputs(Inputs):
-    """H(R) of one structure or of many, and what follows from it: `model` is the PK or UUID of a DeepHModelData.
+    """H(R) of one structure or of many, and what follows from it.
 
+    :param model: PK or UUID of a DeepHModelData.
+    :param structure: the one.
     :param structures: files, folders, groups, queries: what they hold is predicted side by side.
     :param observables: names such as `[bands]`, or their parameters by name; bands come with every other one.
+    :param kpath: of the bands, e.g. `G-X-M-G`; else the lattice's own.
     :param basis: of the overlap, if the model does not tell, in the words of `deeph-engine overlap`.
     :param group: label of a group that takes the process of each of many structures.
     :param max_concurrent: of many structures, so many at a time.
@@ -223,7 +240,7 @@ class PredictInputs(Inputs):
             return value
         unknown = [name for name in value if name not in OBSERVABLES]
         if unknown:
-            raise ValueError(f"no observable `{unknown[0]}`, but {nearest(unknown[0], OBSERVABLES)}")
+            raise ValueError(f"no observable `{unknown[0]}`, but {nearest(unknown[0], sorted(OBSERVABLES))}")
         return value if isinstance(value, dict) else dict.fromkeys(value, True)
 
     @model_validator(mode="after")
@@ -245,7 +262,11 @@ class TargetInputs(PredictInputs):
 
 
 class BandsInputs(Inputs):
-    """Bands and density of states: `hamiltonian` is the PK or UUID of a HamiltonianData."""
+    """Bands and density of states.
+
+    :param hamiltonian: PK or UUID of a HamiltonianData.
+    :param kpath: of the bands, e.g. `G-X-M-G`; else the lattice's own.
+    """
 
     hamiltonian: int | str
     kpath: str | None = None
@@ -260,6 +281,9 @@ class AccelerateInputs(Inputs):
 class FullInputs(DatasetInputs):
     """Everything: dataset, training, targets, validation.
 
+    :param targets: structures that the model is used on, by name.
+    :param validation: structures on which predicted bands are compared with DFT, by name.
+    :param kpath: of all bands, e.g. `G-X-M-G`; else each lattice's own.
     :param basis: of the overlaps, if nothing is labelled here, in the words of `deeph-engine overlap`.
     :param initial_model: PK or UUID of a DeepHModelData whose network and weights are the start (fine-tuning); without
         structures and labels it is used as it is.

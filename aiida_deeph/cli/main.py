@@ -17,6 +17,7 @@ from aiida_deeph.engine.observables.registry import OBSERVABLES
 COMMANDS = {
     "data": ("data", "Hamiltonians: list, show, export, import; files of orbitals (pao): install, list, show."),
     "dataset": ("dataset", "What models are trained on: list, show."),
+    "inputs": ("explain", "Inputs files: example, fields, schema, check."),
     "launch": ("launch", "Submit a workflow: label, dataset, train, predict, target, bands, full."),
     "model": ("model", "Trained models: list, show, export, import."),
     "protocol": ("protocol", "Named sets of inputs: list, show."),

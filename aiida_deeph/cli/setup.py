@@ -90,6 +90,27 @@ def setup_codes(
             label_class(f"{PREFIX}{record.name}").prove(codes, next(iter(families), None), proofs.prove)
 
 
+@command.command("caching")
+@click.option("--on/--off", default=True, show_default=True, help="Whether equal jobs are taken from the database.")
+@decorators.with_dbenv()
+def setup_caching(on: bool) -> None:
+    """Let jobs that were done already be taken from the database instead of being run again.
+
+    It is set for the jobs of this package and of the DFT codes, in this profile; `verdi presto` leaves it off.
+    """
+    from aiida.manage import get_config, get_manager
+
+    from aiida_deeph.quickstart.profile import CACHED
+
+    config, profile = get_config(), get_manager().get_profile()
+    assert profile is not None
+    known = list(config.get_option("caching.enabled_for", scope=profile.name) or [])
+    wanted = [name for name in known if name not in CACHED] + (list(CACHED) if on else [])
+    config.set_option("caching.enabled_for", wanted, scope=profile.name)
+    config.store()
+    echo.echo_success(f"caching of {', '.join(CACHED)} is {'on' if on else 'off'} in the profile {profile.name}")
+
+
 def check_connection(computer: Any, timeout: int) -> None:
     """Connect once: a job would try for minutes, again and again.
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import InputError, nearest
+from aiida_deeph.engine.fields import WORDS, names_at
 
 
 class Config(BaseModel):
@@ -34,14 +35,17 @@ def parse_config(cls: type[ConfigType], values: object, where: object = "configu
         return cls.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "top level"
-        found = first.get("input")
+        place, kind = first["loc"], first["type"]
+        if kind == "extra_forbidden":
+            found, expected = repr(place[-1]), nearest(place[-1], names_at(cls, place))
+        else:
+            found = "nothing" if kind == "missing" else repr(first.get("input"))[:80]
+            expected = WORDS.get(kind, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
         raise InputError(
-            f"{len(error.errors())} wrong field(s), first: {field}",
+            f"{len(error.errors())} wrong field(s), first: {'.'.join(map(str, place)) or 'top level'}",
             where=where,
-            found=repr(found)[:80],
-            expected=first["msg"].removeprefix("Value error, "),
-            remedy="see the fields of " + cls.__name__,
+            found=found,
+            expected=expected,
         ) from None
 
 

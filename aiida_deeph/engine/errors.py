@@ -40,10 +40,10 @@ class DeepHError(Exception):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """What is expected in place of an unknown name: the one that is meant, if one is near, and all that there are."""
-    names = sorted(known)
+    """What is expected in place of an unknown name: all that there are, and the one that may be meant."""
+    names = list(known)
     close = get_close_matches(str(word), names, n=1)
-    return f"{close[0]}; there are {', '.join(names)}" if close else f"one of {', '.join(names)}"
+    return f"one of {', '.join(names)}" + (f" (nearest: {close[0]})" if close else "")
 
 
 class InputError(DeepHError):

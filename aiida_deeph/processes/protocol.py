@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import yaml
 from aiida.engine import PortNamespace
 
-from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.errors import InputError, nearest
 from aiida_deeph.processes.options import GPUS
 
 
@@ -46,8 +46,8 @@ def check_overrides(ports: PortNamespace, overrides: Mapping[str, Any], where: s
                 "unknown key",
                 where=where,
                 found=key,
-                expected="one of " + ", ".join(sorted(ports)),
-                remedy="overrides mirror the input ports; see `verdi plugin list aiida.workflows`",
+                expected=nearest(key, sorted(ports)),
+                remedy="overrides mirror the input ports: `aiida-deeph protocol show` prints them",
             )
         port = ports[key]
         if isinstance(port, PortNamespace) and value is not None:
@@ -100,7 +100,7 @@ class ProtocolMixin:
         name = protocol or content["default_protocol"]
         if name not in content["protocols"]:
             raise InputError(
-                "unknown protocol", where=cls.__name__, found=name, expected="one of " + ", ".join(content["protocols"])
+                "unknown protocol", where=cls.__name__, found=name, expected=nearest(name, content["protocols"])
             )
         inputs = merge(content["default_inputs"], content["protocols"][name])
         inputs.pop("description")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -14,6 +13,7 @@ import click
 import yaml
 
 from aiida_deeph.engine.config import load_config, parse_config
+from aiida_deeph.engine.fields import descriptions
 from aiida_deeph.engine.observables.registry import load_observable
 
 PROGRESS = click.option(
@@ -80,14 +80,8 @@ def observable_command(name: str) -> click.Command:
 
 def field_texts(config_class: type[Any]) -> dict[str, str]:
     """What the docstrings of a configuration and its bases say of each field; under "" what it is itself."""
-    texts: dict[str, str] = {}
-    for base in reversed(config_class.__mro__):
-        document = base.__dict__.get("__doc__") or ""
-        if "model_fields" in dir(base):
-            found = re.findall(r":param (\w+): (.*?)(?=\n\s*:param |\Z)", document, re.DOTALL)
-            texts |= {name: " ".join(text.replace("`", "").split()) for name, text in found}
-            texts[""] = " ".join(document.split("\n\n")[0].split())
-    return texts
+    texts = {name: text.replace("`", "") for name, text in descriptions(config_class).items()}
+    return texts | {"": " ".join((config_class.__doc__ or "").split("\n\n")[0].split())}
 
 
 def _resolve(config_class: type[Any], folders: Sequence[str], given: Mapping[str, Any]) -> Any:

@@ -100,7 +100,7 @@ def test_observables_become_changes_of_the_protocol():
     assert (
         changed["dos"] == {"parameters": {"broadening": 0.1}} and changed["unfold"] is None and "bands" not in changed
     )
-    with pytest.raises(InputError, match="no observable `doss`, but dos; there are bands, compare, dos"):
+    with pytest.raises(InputError, match=r"no observable `doss`, but one of bands, compare, dos.*\(nearest: dos\)"):
         parse_config(PredictInputs, {"model": 1, "structure": 2, "observables": ["doss"]})
 
 
