@@ -14,9 +14,8 @@ from aiida_deeph.codes.proof import MESH, Run, hydrogen_molecule
 from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.dft.keywords import flat, grouped
 from aiida_deeph.engine.domain.basis import SpinMode
-from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.builder import filled_builder
-from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family
+from aiida_deeph.processes.orbitals import ElementFiles
 from aiida_deeph.processes.ports import expose_inputs
 from aiida_deeph.processes.protocol import ProtocolMixin
 from aiida_deeph.processes.recovery import DensityRestartMixin
@@ -46,11 +45,7 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
     (`orbitals_file`), and what the basis is among the inputs of the job (`basis_inputs`).
     """
 
-    # Inputs `files` are called so, followed by the element; no orbitals where the program makes them itself.
-    orbitals_prefix: ClassVar[str | None] = None
-    pseudo_prefix: ClassVar[str]
-    # Kind of the pseudopotentials, as aiida-pseudo calls it.
-    pseudo_kind: ClassVar[str]
+    files: ClassVar[ElementFiles]
     # Keywords that make a tiny job tiny.
     quick: ClassVar[Mapping[str, Any]]
 
@@ -59,7 +54,7 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
         """Settings, keywords and files."""
         settings = parse_config(LcaoLabelConfig, parameters, "parameters")
         cls._process_class.KEYWORDS.checked(settings.keywords, "parameters.keywords")
-        cls.files_of(inputs.get("files", {}), settings, cls.symbols_of(inputs))
+        cls.files.chosen(inputs.get("files", {}), cls.names_of(settings, cls.symbols_of(inputs)))
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
@@ -89,13 +84,8 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
         parameters = dict(inputs["parameters"])
         orbitals, pseudos = parameters.pop("orbitals_family", None), parameters.pop("pseudos_family")
         settings = parse_config(LcaoLabelConfig, parameters, "label.parameters")
-        files = dict(inputs.get("files") or {})
-        for symbol, basis in settings.basis.items():
-            if cls.orbitals_prefix is not None and f"{cls.orbitals_prefix}{symbol}" not in files:
-                name = cls.orbitals_file(symbol, basis)
-                files[f"{cls.orbitals_prefix}{symbol}"] = orbitals_family(orbitals).get_orbitals(name)
-            if f"{cls.pseudo_prefix}{symbol}" not in files:
-                files[f"{cls.pseudo_prefix}{symbol}"] = find_pseudo(symbol, pseudos, cls.pseudo_kind)
+        names = cls.names_of(settings, set(settings.basis))
+        files = cls.files.of_families(inputs.get("files"), names, orbitals, pseudos)
         return {**inputs, "parameters": settings.model_dump(mode="json", exclude_none=True), "files": files}
 
     @classmethod
@@ -105,7 +95,7 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
         :raises InputError: the families are not installed.
         """
         (code,) = codes.values()
-        names = ["pseudos_family", *([] if cls.orbitals_prefix is None else ["orbitals_family"])]
+        names = ["pseudos_family", *([] if cls.files.orbitals is None else ["orbitals_family"])]
         parameters = {**dict.fromkeys(names, families), "keywords": dict(cls.quick)}
         structure = hydrogen_molecule()
         values = cls.label_inputs(code, [structure], "fast", {"kpoints": list(MESH), "parameters": parameters})
@@ -136,7 +126,7 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
             "structure": structure,
             "parameters": orm.Dict(grouped(flat(settings.keywords))),
             **cls.basis_inputs({symbol: settings.basis[symbol] for symbol in sorted(symbols)}),
-            **cls.files_of(files, settings, symbols),
+            **cls.files.chosen(files, cls.names_of(settings, symbols)),
             "spin": orm.Str(settings.spin.value),
             "spin_orbit": orm.Bool(settings.spin_orbit),
         }
@@ -146,30 +136,13 @@ class LcaoLabelWorkChain(DensityRestartMixin, LabelWorkChain):
         return inputs
 
     @classmethod
-    def files_of(
-        cls, files: Mapping[str, orm.SinglefileData], settings: LcaoLabelConfig, symbols: set[str]
-    ) -> dict[str, dict[str, orm.SinglefileData]]:
-        """Orbitals (if the program does not make them) and pseudopotential of each element.
+    def names_of(cls, settings: LcaoLabelConfig, symbols: set[str]) -> dict[str, str]:
+        """File of orbitals of each element, without its ending; empty where the program makes them itself.
 
-        :raises InputError: one is missing, or the orbitals are not those that the basis names.
+        :raises InputError: a basis is not understood.
         """
-        prefixes = {"orbitals": cls.orbitals_prefix, "pseudos": cls.pseudo_prefix}
-        prefixes = {name: prefix for name, prefix in prefixes.items() if prefix is not None}
-        for symbol in sorted(symbols):
-            for prefix in prefixes.values():
-                if f"{prefix}{symbol}" not in files:
-                    raise InputError("file is missing", where="files", found=f"no {prefix}{symbol}", expected="a node")
-            if "orbitals" in prefixes:
-                name = cls.orbitals_file(symbol, settings.basis[symbol])
-                node = files[f"{cls.orbitals_prefix}{symbol}"]
-                if getattr(node, "name", None) != name:
-                    raise InputError(
-                        "orbitals are not those of the basis",
-                        where=f"files.{cls.orbitals_prefix}{symbol}",
-                        found=node.filename,
-                        expected=name,
-                    )
-        return {name: {s: files[f"{prefix}{s}"] for s in sorted(symbols)} for name, prefix in prefixes.items()}
+        makes = cls.files.orbitals is None
+        return {s: "" if makes else cls.orbitals_file(s, settings.basis[s]) for s in sorted(symbols)}
 
 
 class LcaoBaseWorkChain(ProtocolMixin, DensityRestartMixin, ResumableRestartMixin, BaseRestartWorkChain):

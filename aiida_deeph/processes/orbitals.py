@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiida import orm
@@ -70,6 +71,55 @@ def find_pseudo(symbol: str, family: str, kind: str = "vps") -> orm.SinglefileDa
         raise InputError(
             "pseudopotential is not in the family", where=f"PseudoPotentialFamily {family}", found=f"no {symbol}"
         ) from None
+
+
+@dataclass(frozen=True)
+class ElementFiles:
+    """What the files of elements are called among the inputs of a label: a prefix and the symbol.
+
+    :param orbitals: prefix of the files of orbitals; None where the program makes them itself.
+    :param pseudos: prefix of the pseudopotentials.
+    :param kind: of the pseudopotentials, as aiida-pseudo calls it.
+    """
+
+    orbitals: str | None
+    pseudos: str
+    kind: str
+
+    def of_families(
+        self, given: Mapping[str, Any] | None, names: Mapping[str, str], family: str | None, pseudos: str
+    ) -> dict[str, orm.SinglefileData]:
+        """All files, from families where they are not given.
+
+        :param names: of the orbitals in their family, by element.
+        :raises InputError: a family that is not installed, or does not hold one.
+        """
+        files = dict(given or {})
+        for symbol, name in names.items():
+            if self.orbitals is not None and f"{self.orbitals}{symbol}" not in files:
+                files[f"{self.orbitals}{symbol}"] = orbitals_family(str(family)).get_orbitals(name)
+            if f"{self.pseudos}{symbol}" not in files:
+                files[f"{self.pseudos}{symbol}"] = find_pseudo(symbol, pseudos, self.kind)
+        return files
+
+    def chosen(self, files: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, dict[str, orm.SinglefileData]]:
+        """`orbitals` (unless the program makes them) and `pseudos` of each element.
+
+        :param names: of the files of orbitals, with or without their ending, by element.
+        :raises InputError: one is missing, or the orbitals are not those that the basis names.
+        """
+        prefixes = {"pseudos": self.pseudos} | ({} if self.orbitals is None else {"orbitals": self.orbitals})
+        for symbol, name in sorted(names.items()):
+            for kind, prefix in prefixes.items():
+                node = files.get(f"{prefix}{symbol}")
+                if node is None:
+                    raise InputError("file is missing", where="files", found=f"no {prefix}{symbol}", expected="a node")
+                if kind == "orbitals" and name not in (getattr(node, "name", None), node.filename):
+                    where = f"files.{prefix}{symbol}"
+                    raise InputError(
+                        "orbitals are not those of the basis", where=where, found=node.filename, expected=name
+                    )
+        return {kind: {s: files[f"{prefix}{s}"] for s in sorted(names)} for kind, prefix in prefixes.items()}
 
 
 def orbitals_of_basis(basis: object, model: orm.Data | None = None) -> dict[str, orm.SinglefileData]:

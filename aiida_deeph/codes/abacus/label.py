@@ -16,7 +16,7 @@ from aiida_deeph.engine.dft.abacus.code import RECORD
 from aiida_deeph.engine.dft.abacus.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.processes.options import scheduler_options
-from aiida_deeph.processes.orbitals import orbitals_family, overlap_of
+from aiida_deeph.processes.orbitals import ElementFiles, orbitals_family, overlap_of
 from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_room
 
 AbacusCalculation = CalculationFactory("deeph.abacus")
@@ -34,7 +34,7 @@ class AbacusLabelWorkChain(LcaoLabelWorkChain):
     _process_class = AbacusCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
-    orbitals_prefix, pseudo_prefix, pseudo_kind = "orb_", "upf_", "upf"
+    files = ElementFiles("orb_", "upf_", "upf")
     quick = MappingProxyType({"ecutwfc": 40.0, "scf_thr": 1e-6})
     # Error of the density, electrons.
     max_residual = 0.5

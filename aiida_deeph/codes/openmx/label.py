@@ -18,7 +18,7 @@ from aiida_deeph.engine.dft.openmx.keywords import TABLE as KEYWORDS
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.pao import parse_orbital_name
 from aiida_deeph.parsers.bandsdata import make_bands
-from aiida_deeph.processes.orbitals import overlap_of
+from aiida_deeph.processes.orbitals import ElementFiles, overlap_of
 
 # Mixing that is more careful needs at least so many cycles.
 MIN_CYCLES = 100
@@ -36,7 +36,7 @@ class OpenmxLabelWorkChain(LcaoLabelWorkChain):
     _process_class = OpenmxCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
-    orbitals_prefix, pseudo_prefix, pseudo_kind = "pao_", "vps_", "vps"
+    files = ElementFiles("pao_", "vps_", "vps")
     quick = MappingProxyType({"scf": {"energycutoff": 80.0, "criterion": 1e-6}})
 
     bands_suffix = ".Band"

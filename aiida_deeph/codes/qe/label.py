@@ -26,12 +26,11 @@ from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.orbitals.formats import format_of, suffix_of
 from aiida_deeph.processes.folders import label_options, missing_files, without_raw_files
 from aiida_deeph.processes.options import scheduler_options
-from aiida_deeph.processes.orbitals import find_pseudo, orbitals_family, overlap_of
+from aiida_deeph.processes.orbitals import ElementFiles, orbitals_family, overlap_of
 from aiida_deeph.processes.protocol import merge
 from aiida_deeph.processes.recovery import OUT_OF_WALLTIME, RETRYABLE, pause_for_room
 
-# Inputs `files` are called so, followed by the element.
-ORBITALS, PSEUDO = "orb_", "upf_"
+FILES = ElementFiles("orb_", "upf_", "upf")
 # Of a family that has several files of an element, by number of orbitals: which of them.
 SIZES = {"quick": 0.0, "standard": 0.5, "precise": 1.0}
 
@@ -49,6 +48,10 @@ class QeLabelConfig(Config):
     namelists: dict[str, Any] = Field(default_factory=dict)
     orbitals: dict[str, str] = Field(default_factory=dict)
     hpro: dict[str, Any] = Field(default_factory=dict)
+
+    def files_of(self, symbols: set[str]) -> dict[str, str]:
+        """File of orbitals of each element."""
+        return {symbol: self.orbitals[symbol] for symbol in symbols}
 
     def checked(self) -> tuple[dict[str, dict[str, Any]], HproConfig]:
         """Namelists, and the configuration of HPRO.
@@ -102,7 +105,7 @@ class QeLabelWorkChain(LabelWorkChain):
         settings = parse_config(QeLabelConfig, parameters, "parameters")
         settings.checked()
         check_codes(inputs["code"], inputs.get("codes", {}))
-        files_of(inputs.get("files", {}), settings, cls.symbols_of(inputs))
+        FILES.chosen(inputs.get("files", {}), settings.files_of(cls.symbols_of(inputs)))
 
     @classmethod
     def missing_elements(cls, symbols: set[str], parameters: Mapping[str, Any]) -> list[str]:
@@ -132,15 +135,11 @@ class QeLabelWorkChain(LabelWorkChain):
         """
         inputs = super().label_inputs(code, *args, **kwargs)
         parameters = dict(inputs["parameters"])
-        orbitals, pseudos = orbitals_family(parameters.pop("orbitals_family")), parameters.pop("pseudos_family")
+        orbitals, pseudos = parameters.pop("orbitals_family"), parameters.pop("pseudos_family")
         settings = parse_config(QeLabelConfig, parameters, "label.parameters")
         settings.checked()
-        files = dict(inputs.get("files") or {})
-        for symbol, name in settings.orbitals.items():
-            if f"{ORBITALS}{symbol}" not in files:
-                files[f"{ORBITALS}{symbol}"] = orbitals.get_orbitals(name.removesuffix(suffix_of(name)))
-            if f"{PSEUDO}{symbol}" not in files:
-                files[f"{PSEUDO}{symbol}"] = find_pseudo(symbol, pseudos, "upf")
+        names = {symbol: name.removesuffix(suffix_of(name)) for symbol, name in settings.orbitals.items()}
+        files = FILES.of_families(inputs.get("files"), names, orbitals, pseudos)
         codes = {name: find_code(name, code, (inputs.get("codes") or {}).get(name)) for name in PROGRAMS}
         check_codes(code, codes)
         return {**inputs, "parameters": settings.model_dump(mode="json"), "files": files, "codes": codes}
@@ -177,7 +176,7 @@ class QeLabelWorkChain(LabelWorkChain):
             "structure": structure,
             "parameters": orm.Dict(settings.checked()[0]),
             "kpoints": inputs["kpoints"],
-            "pseudos": files_of(inputs.get("files", {}), settings, structure.get_symbols_set())[1],
+            "pseudos": FILES.chosen(inputs.get("files", {}), settings.files_of(cls.symbols_of(inputs)))["pseudos"],
             "pw2bgw": inputs["codes"]["pw2bgw"],
         }
 
@@ -188,7 +187,6 @@ class QeLabelWorkChain(LabelWorkChain):
             return None
         settings = settings_of(inputs)
         structure, code = inputs["structure"], inputs["codes"]["hpro"]
-        orbitals, pseudos = files_of(inputs.get("files", {}), settings, structure.get_symbols_set())
         given = with_program(label_options(inputs.get("options", {}), cls.record.raw_files, watched=True), code)
         options = scheduler_options(given, code)
         return HproCalculation, {
@@ -196,8 +194,7 @@ class QeLabelWorkChain(LabelWorkChain):
             "structure": structure,
             "parameters": orm.Dict(settings.checked()[1].model_dump()),
             "pw_folder": node.outputs.remote_folder,
-            "pseudos": pseudos,
-            "orbitals": orbitals,
+            **FILES.chosen(inputs.get("files", {}), settings.files_of(cls.symbols_of(inputs))),
             "metadata": {"options": {"withmpi": False, **options}},
         }
 
@@ -317,21 +314,3 @@ class QeLabelWorkChain(LabelWorkChain):
 def settings_of(inputs: Mapping[str, Any]) -> QeLabelConfig:
     """The parameters of a label."""
     return parse_config(QeLabelConfig, inputs["parameters"].get_dict(), "parameters")
-
-
-def files_of(
-    files: Mapping[str, orm.SinglefileData], settings: QeLabelConfig, symbols: set[str]
-) -> tuple[dict[str, orm.SinglefileData], dict[str, orm.SinglefileData]]:
-    """Orbitals and pseudopotential of each element.
-
-    :raises InputError: one is missing, or the orbitals are not those that the parameters name.
-    """
-    for symbol in sorted(symbols):
-        for prefix in (ORBITALS, PSEUDO):
-            if f"{prefix}{symbol}" not in files:
-                raise InputError("file is missing", where="files", found=f"no {prefix}{symbol}", expected="a node")
-        node, name = files[f"{ORBITALS}{symbol}"], settings.orbitals[symbol]
-        if node.filename != name:
-            where = f"files.{ORBITALS}{symbol}"
-            raise InputError("orbitals are not those of the basis", where=where, found=node.filename, expected=name)
-    return tuple({s: files[f"{prefix}{s}"] for s in sorted(symbols)} for prefix in (ORBITALS, PSEUDO))  # type: ignore

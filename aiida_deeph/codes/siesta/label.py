@@ -15,7 +15,7 @@ from aiida_deeph.engine.dft.siesta.code import RECORD
 from aiida_deeph.engine.dft.siesta.input import checked_basis
 from aiida_deeph.engine.dft.siesta.keywords import TABLE
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.processes.orbitals import overlap_of, pseudos_family
+from aiida_deeph.processes.orbitals import ElementFiles, overlap_of, pseudos_family
 
 SiestaCalculation = CalculationFactory("deeph.siesta")
 
@@ -33,7 +33,7 @@ class SiestaLabelWorkChain(LcaoLabelWorkChain):
     _process_class = SiestaCalculation
     _protocol_file = Path(__file__).parent / "protocol.yaml"
     record = RECORD
-    pseudo_prefix, pseudo_kind = "pseudo_", "psml"
+    files = ElementFiles(None, "pseudo_", "psml")
     quick = MappingProxyType({"MeshCutoff": "80 Ry"})
     # Largest change of the density matrix.
     max_residual = 0.5

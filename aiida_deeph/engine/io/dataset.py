@@ -21,7 +21,7 @@ from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import DataError, InputError
 from aiida_deeph.engine.io.deeph import read_deeph
 from aiida_deeph.engine.io.files import file_sha256, write_text_atomic
-from aiida_deeph.engine.io.info import read_json_object
+from aiida_deeph.engine.io.info import read_versioned
 from aiida_deeph.engine.io.paths import Name, RelativePath, Sha256, inside
 
 FORMAT_VERSION = 1
@@ -146,16 +146,7 @@ def read_manifest(folder: Path) -> DatasetManifest:
     :raises InputError: no dataset folder, or one of a newer format.
     """
     path = Path(folder) / MANIFEST_FILE
-    values = read_json_object(path, "not a dataset folder", "manifest.json of `deeph-engine preprocess`")
-    version = values.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InputError(
-            "dataset of a newer format",
-            where=path,
-            found=f"format_version {version}",
-            expected=f"at most {FORMAT_VERSION}",
-            remedy="update aiida-deeph",
-        )
+    values = read_versioned(path, "dataset", "manifest.json of `deeph-engine preprocess`", FORMAT_VERSION)
     return parse_config(DatasetManifest, values, path)
 
 

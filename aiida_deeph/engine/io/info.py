@@ -82,6 +82,25 @@ class FolderInfo(BaseModel):
             ) from None
 
 
+def read_versioned(path: Path, thing: str, expected: str, newest: int) -> dict[str, Any]:
+    """A JSON object with a `format_version` that is known here.
+
+    :param thing: that it belongs to, for messages.
+    :raises InputError: no such object, or one of a newer format.
+    """
+    values = read_json_object(path, f"not a {thing} folder", expected)
+    version = values.get("format_version")
+    if not isinstance(version, int) or version > newest:
+        raise InputError(
+            f"{thing} of a newer format",
+            where=path,
+            found=f"format_version {version}",
+            expected=f"at most {newest}",
+            remedy="update aiida-deeph",
+        )
+    return values
+
+
 def read_json_object(path: Path, what: str, expected: str) -> dict[str, Any]:
     """A JSON object.
 

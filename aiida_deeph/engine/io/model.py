@@ -12,7 +12,7 @@ from aiida_deeph.engine.config import Config, parse_config
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.channels import basis_of_kinds
 from aiida_deeph.engine.errors import DataError, InputError
-from aiida_deeph.engine.io.info import read_json_object
+from aiida_deeph.engine.io.info import read_versioned
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "model.json"
@@ -105,16 +105,7 @@ def read_description(folder: Path, check_weights: bool = True) -> ModelDescripti
     :raises DataError: the weights are damaged.
     """
     path = folder / DESCRIPTION_FILE
-    values = read_json_object(path, "not a model folder", "model.json of a trained model")
-    version = values.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InputError(
-            "model of a newer format",
-            where=path,
-            found=f"format_version {version}",
-            expected=f"at most {FORMAT_VERSION}",
-            remedy="update aiida-deeph",
-        )
+    values = read_versioned(path, "model", "model.json of a trained model", FORMAT_VERSION)
     description = parse_config(ModelDescription, values, path)
     if check_weights:
         weights = folder / WEIGHTS_FILE
