@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aiida_deeph.engine.domain.axial import axial_error
 from aiida_deeph.engine.domain.blocksparse import match_pairs
 from aiida_deeph.engine.domain.contacts import closest_contact
 from aiida_deeph.engine.domain.decay import NOISE, Curve, block_norms, decay_curves, deviation, frozen, scatter
@@ -13,7 +14,7 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.transforms import without_gauge
 
 # Atoms nearer than this share of the sum of their covalent radii stand on one spot.
-ONE_SPOT = 0.15
+ONE_SPOT = 0.4
 # Neighbours that are further apart than so many times the sum of their covalent radii hardly overlap.
 LONG_BOND, STRONG = 1.6, 0.5
 # Radius of hydrogen for this, Angstrom: chains and metals of it have longer bonds than its molecule.
@@ -28,7 +29,7 @@ def geometry_gates(data: RealSpaceHamiltonian) -> list[Gate]:
     """All gates of this file that apply, for data whose entries are finite and whose pairs are closed."""
     gates = [apart(data)]
     if data.overlap is not None:
-        gates += [overlap_by_distance(data), bonds_overlap(data), overlap_ends(data)]
+        gates += [overlap_by_distance(data), overlap_about_bonds(data), bonds_overlap(data), overlap_ends(data)]
     if data.hamiltonian is not None:
         gates.append(magnitude(data))
     return gates
@@ -44,7 +45,8 @@ def apart(data: RealSpaceHamiltonian) -> Gate:
 def overlap_by_distance(data: RealSpaceHamiltonian, known: dict[str, Curve] | None = None) -> Gate:
     """|S| of two elements is one smooth function of their distance, and the known one if there is one.
 
-    It is not where positions are those of another structure, atoms are permuted, or lengths have another unit.
+    It is not where positions are those of another structure, atoms are permuted, or some lengths have another unit. All
+    lengths with one factor leave it smooth: only the basis, or other members of the dataset, tell that.
     """
     worst, detail = 0.0, ""
     for key, curve in decay_curves(data).items():
@@ -56,6 +58,17 @@ def overlap_by_distance(data: RealSpaceHamiltonian, known: dict[str, Curve] | No
                 worst, detail = value, f"{key} at {distance:.3f} Angstrom"
     name = "S by distance" if known is None else "S as in the other members"
     return Gate(name, worst <= NOISE, worst, NOISE, detail=detail if worst > NOISE else "")
+
+
+def overlap_about_bonds(data: RealSpaceHamiltonian) -> Gate:
+    """S of each pair of atoms is symmetric about the line between them.
+
+    It is not where the structure was turned or mirrored after the run, or atoms were exchanged that stand at the same
+    distances in other directions. Atoms of one element whose exchange leaves all positions as they are, are the same.
+    """
+    error, pair = axial_error(data)
+    detail = f"pair (R1, R2, R3, i, j) = {pair}: are these the atoms and directions of S?" if error > NOISE else ""
+    return Gate("S about the bonds", error <= NOISE, error, NOISE, detail=detail)
 
 
 def bonds_overlap(data: RealSpaceHamiltonian) -> Gate:

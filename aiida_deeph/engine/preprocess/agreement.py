@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_deeph.engine.domain.axial import signs_of_odd
 from aiida_deeph.engine.domain.blocksparse import match_pairs
 from aiida_deeph.engine.domain.decay import Curve, as_curves, decay_curves, thinned
 from aiida_deeph.engine.domain.gate import Gate
@@ -49,6 +50,7 @@ class Agreement:
     :param settings: difference, of one element also `basis of C` -> values as JSON, those of an earlier dataset too.
     :param on_site: element -> mean and size of the blocks of an atom with itself, eV.
     :param curves: norm of S over distance, by element pair.
+    :param signs: of s with p, by ordered element pair.
     :param pbc: periodic directions.
     :param k_width: of the supercell that the k-mesh spans, Angstrom.
     """
@@ -56,6 +58,7 @@ class Agreement:
     settings: dict[str, list[str]] = field(default_factory=dict)
     on_site: dict[str, tuple[float, float]] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    signs: dict[str, int] = field(default_factory=dict)
     pbc: list[bool] | None = None
     k_width: float | None = None
 
@@ -71,6 +74,7 @@ class Agreement:
                 symbol: (float(mean), float(size)) for symbol, (mean, size) in known.get("on_site_eV", {}).items()
             },
             curves=dict(as_curves(known.get("overlap_by_distance", {}))),
+            signs={key: int(value) for key, value in known.get("signs_of_odd", {}).items()},
             pbc=known.get("pbc"),
             k_width=known.get("k_width_Angstrom"),
         )
@@ -89,6 +93,7 @@ class Agreement:
         return {
             "on_site_eV": {symbol: list(values) for symbol, values in sorted(self.on_site.items())},
             "overlap_by_distance": thinned(dict(sorted(self.curves.items()))),
+            "signs_of_odd": dict(sorted(self.signs.items())),
             "pbc": self.pbc,
             "k_width_Angstrom": self.k_width,
         }
@@ -116,7 +121,7 @@ class Agreement:
         detail = "; ".join(differing) + (" (what may differ is named in `allow`)" if differing else "")
         result = [Gate("settings as in the other members", not differing, len(differing), 0, detail=detail)]
         if "basis" not in allowed and data.overlap is not None:
-            result.append(overlap_by_distance(data, self.curves))
+            result += [overlap_by_distance(data, self.curves), self._same_signs(data)]
         return result + self._energies(data, allowed, gauge_matters)
 
     def learn(self, data: RealSpaceHamiltonian) -> None:
@@ -129,10 +134,18 @@ class Agreement:
             self.on_site.setdefault(symbol, values)
         for key, curve in as_curves(thinned(decay_curves(data))):
             self.curves.setdefault(key, curve)
+        for key, sign in signs_of_odd(data).items():
+            self.signs.setdefault(key, sign)
         self.pbc = self.pbc or list(data.structure.pbc)
         width, is_mesh = k_width_of(data)
         if is_mesh and self.k_width is None:
             self.k_width = width
+
+    def _same_signs(self, data: RealSpaceHamiltonian) -> Gate:
+        """Orbitals of odd l have the sign of the other members: an inverted structure looks as if they had not."""
+        differing = [key for key, sign in signs_of_odd(data).items() if self.signs.get(key, sign) != sign]
+        detail = f"{', '.join(differing)}: were positions inverted?" if differing else ""
+        return Gate("signs of orbitals as in the other members", not differing, len(differing), 0, detail=detail)
 
     def _energies(self, data: RealSpaceHamiltonian, allowed: Sequence[str], gauge_matters: bool) -> list[Gate]:
         factor, shift, place = 1.0, 0.0, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -82,20 +83,32 @@ def _integrals_of(data: RealSpaceHamiltonian, code: str, folder: Path) -> Integr
             return None if printed is None else _gaussian(printed)
         if record is not None and record.basis in FORMATS:
             kind = FORMATS[str(record.basis)]
-            names = _names(settings, elements) if kind.named else None
-            files = tuple(sorted(path for suffix in kind.suffixes for path in Path(folder).glob(f"*{suffix}")))
+            names = _names(settings, elements)
+            files = _orbital_files(Path(folder), kind.suffixes)
             return _numeric(code, files, names, elements) if files else None
     except (DeepHError, ImportError):  # another basis than the files, or a library that is not there
         return None
     return None
 
 
-def _names(settings: Mapping[str, Any], elements: tuple[str, ...]) -> dict[str, str]:
-    """Names of the orbitals of each element, where a file holds more than are taken."""
-    rows = settings.get("species")
+def _orbital_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
+    """Files of orbitals in a folder, or in the first below it that has some; none that a link leads to elsewhere."""
+    for place in ("", "*/", "*/*/"):
+        found = sorted(path for suffix in suffixes for path in folder.glob(f"{place}*{suffix}"))
+        inside = [path for path in found if path.resolve().is_relative_to(folder.resolve())]
+        if inside:
+            return tuple(path for path in inside if path.parent == inside[0].parent)
+    return ()
+
+
+def _names(settings: Mapping[str, Any], elements: tuple[str, ...]) -> dict[str, str] | None:
+    """Names of the orbitals of each element, where the settings tell them."""
+    rows = settings.get("species") or settings.get("orbitals")
     rows = rows.values() if isinstance(rows, Mapping) else ()
-    names = [row[0] for row in rows if isinstance(row, list | tuple) and row and isinstance(row[0], str)]
-    return {symbol: name for symbol in elements for name in names if name.rstrip("*")[: len(symbol)] == symbol}
+    first = [row[0] if isinstance(row, list | tuple) and row else row for row in rows]
+    names = [Path(name).name for name in first if isinstance(name, str)]
+    found = {s: name for s in elements for name in names if re.match(rf"{s}(?![a-z])", name)}
+    return found or None
 
 
 def _hashable(spec: Spec) -> str | tuple[tuple[str, str], ...]:

@@ -24,7 +24,7 @@ def failed(data, **limits) -> set[str]:
 def test_sound_data_pass(make_hamiltonian, spin: SpinMode) -> None:
     gates = run_gates(make_hamiltonian(spin))
     assert not failures(gates)
-    assert len(gates) == 18
+    assert len(gates) == 19
     json.dumps([gate.as_dict() for gate in gates], allow_nan=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiida_deeph.engine.domain.axial import generators, signs_of_odd
 from aiida_deeph.engine.domain.checks import run_gates
 from aiida_deeph.engine.domain.cutoff import band_cost, measured_cutoffs, within_cutoff
 from aiida_deeph.engine.domain.decay import as_curves, decay_curves, deviation, thinned
@@ -16,6 +17,8 @@ from aiida_deeph.engine.domain.geometry import geometry_gates
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
+from aiida_deeph.engine.orbitals.harmonics import solid_harmonic_gradients, solid_harmonics
+from aiida_deeph.engine.preprocess.agreement import Agreement
 from aiida_deeph.engine.preprocess.source import read_gated, read_source
 from tests.engine.chain import gaussian_chain
 
@@ -44,7 +47,7 @@ def noise(data: RealSpaceHamiltonian, size: float) -> np.ndarray:
 
 def test_sound_data_pass(graphene: RealSpaceHamiltonian) -> None:
     assert failed(graphene) == failed(gaussian_chain()) == set()
-    assert len(geometry_gates(graphene)) == 5
+    assert len(geometry_gates(graphene)) == 6
 
 
 def test_matrices_of_other_positions_are_seen(graphene: RealSpaceHamiltonian) -> None:
@@ -53,6 +56,54 @@ def test_matrices_of_other_positions_are_seen(graphene: RealSpaceHamiltonian) ->
     assert failed(placed(chain, noise(chain, 0.05))) == {"S by distance"}
     other = gaussian_chain(n_atoms=12, seed=1).structure
     assert failed(placed(chain, other.positions)) == {"S by distance"}
+
+
+MOS2 = "openmx/mos2.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def mos2() -> RealSpaceHamiltonian:
+    """OpenMX, Mo between two S that are mirror images of each other."""
+    return read_source("openmx", FIXTURES / MOS2)
+
+
+def test_exchange_of_atoms_at_the_same_distances_is_seen(mos2: RealSpaceHamiltonian) -> None:
+    assert failed(mos2) == set()
+    exchanged = mos2.structure.positions[[0, 2, 1]]
+    assert failed(placed(mos2, exchanged)) == {"S about the bonds"}
+
+
+@pytest.mark.parametrize("run", [MOS2, "openmx/bi_soc.tar.xz", "openmx/fe_collinear.tar.xz"])
+def test_structures_that_were_turned_or_mirrored_are_seen(run: str) -> None:
+    data = read_source("openmx", FIXTURES / run)
+    s = data.structure
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    for change in (turn, np.diag([-1.0, 1, 1])):
+        moved = replace(data, structure=Structure(s.symbols, s.positions @ change, s.cell @ change, s.pbc))
+        assert "S about the bonds" in failed(moved)
+
+
+def test_generators_are_those_of_the_harmonics() -> None:
+    """(e x r).grad Y = L Y for the solid harmonics of every other module."""
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    Y, gradients = solid_harmonics(points, 4), solid_harmonic_gradients(points, 4)
+    for axis, L in enumerate(generators((0, 1, 2, 3, 4))):
+        turned = np.einsum("axn,nx->an", gradients, np.cross(np.eye(3)[axis], points))
+        fitted = np.linalg.lstsq(Y.T, turned.T, rcond=None)[0].T
+        np.testing.assert_allclose(fitted, L, atol=1e-12)
+
+
+def test_inversion_is_told_by_the_sign_of_odd_orbitals(mos2: RealSpaceHamiltonian) -> None:
+    s = mos2.structure
+    inverted = replace(mos2, structure=Structure(s.symbols, -s.positions, -s.cell, s.pbc))
+    assert failed(inverted) == set()  # no S of one structure can tell
+    before, after = signs_of_odd(mos2), signs_of_odd(inverted)
+    assert set(before) == {"Mo-S", "S-Mo", "S-S"} and after == {key: -sign for key, sign in before.items()}
+    agreement = Agreement()
+    agreement.learn(mos2)
+    gates = {gate.name: gate for gate in agreement.gates(inverted, (), True)}
+    assert not gates["signs of orbitals as in the other members"].passed
+    assert all(gate.passed for gate in agreement.gates(mos2, (), True))
 
 
 def test_permuted_atoms_are_seen(graphene: RealSpaceHamiltonian) -> None:
