@@ -22,6 +22,7 @@ FILES: dict[str, type[schema.Inputs]] = {
     "predict": schema.PredictInputs,
     "target": schema.TargetInputs,
     "bands": schema.BandsInputs,
+    "accelerate": schema.AccelerateInputs,
     "full": schema.FullInputs,
 }
 MATERIALS = ("bulk", "layer", "polymer", "molecule", "predict")

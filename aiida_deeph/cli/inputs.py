@@ -273,7 +273,10 @@ class BandsInputs(Inputs):
 
 
 class AccelerateInputs(Inputs):
-    """SCF runs from predictions: `hamiltonians` are PKs or UUIDs of HamiltonianData by name."""
+    """SCF runs from predictions.
+
+    :param hamiltonians: PKs or UUIDs of HamiltonianData by name.
+    """
 
     hamiltonians: dict[str, int | str] = Field(min_length=1)
 
