@@ -11,16 +11,18 @@ from aiida.cmdline.utils import decorators, echo
 
 
 @click.command("graph")
-@arguments.PROCESS("process")
+@arguments.PROCESS("process", required=False)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="SVG file. [default: graph-PK.svg]")
 @decorators.with_dbenv()
-def command(process: Any, output: Path | None) -> None:
+def command(process: Any | None, output: Path | None) -> None:
     """Draw what a process comes from and what it made; nodes of one kind are one box, with their number."""
+    from aiida_deeph.cli.nodes import latest_workflow
     from aiida_deeph.engine.errors import InputError
     from aiida_deeph.engine.io.files import write_text_atomic
     from aiida_deeph.report.graph_svg import draw
     from aiida_deeph.report.provenance import condensed
 
+    process = process or latest_workflow()
     boxes, edges = condensed(process)
     if not boxes:
         raise InputError("nothing to draw", where=f"{process.process_label}<{process.pk}>", found="no calculation")

@@ -69,6 +69,22 @@ def find_output(identifier: int | str, outputs: Sequence[str], kind: type[orm.No
     raise InputError("several outputs", where=where, found=member or f"{len(several)} structures", remedy=remedy)
 
 
+def latest_workflow() -> orm.ProcessNode:
+    """The workflow of this package that was submitted last by a user, not by another workflow.
+
+    :raises InputError: there is none.
+    """
+    query = orm.QueryBuilder().append(
+        orm.WorkChainNode, filters={"process_type": {"like": "aiida.workflows:deeph.%"}}, tag="process"
+    )
+    query.order_by({"process": {"id": "desc"}})
+    for (node,) in query.iterall():
+        if node.caller is None:
+            found: orm.ProcessNode = node
+            return found
+    raise InputError("no workflow yet", expected="a PK, or one that was launched before")
+
+
 def load_code(identifier: str, where: str) -> orm.AbstractCode:
     """A code.
 

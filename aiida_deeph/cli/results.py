@@ -14,23 +14,26 @@ KINDS = ("table", "csv", "json", "extxyz", "optimade")
 
 
 @click.command("results")
-@click.argument("identifiers", metavar="GROUP|PK...", nargs=-1, required=True)
+@click.argument("identifiers", metavar="GROUP|PK...", nargs=-1)
 @click.option("--format", "kind", type=click.Choice(KINDS), default="table", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File, instead of the terminal.")
 @decorators.with_dbenv()
 def command(identifiers: tuple[str, ...], kind: str, output: Path | None) -> None:
     """Show gap, Fermi level, expected error, warnings and cost of every structure of workflows, Hamiltonians or groups.
 
+    Without an argument, of the workflow that was launched last.
     extxyz writes the structures with these values, optimade JSON lines for databases of materials.
     """
+    from aiida_deeph.cli.nodes import latest_workflow
     from aiida_deeph.engine.io.files import write_text_atomic
     from aiida_deeph.report.rows import processes_of, rows_of
     from aiida_deeph.report.tables import FORMATS
 
-    rows = rows_of(processes_of(node for identifier in identifiers for node in nodes_of(identifier)))
+    nodes = [node for identifier in identifiers for node in nodes_of(identifier)] or [latest_workflow()]
+    rows = rows_of(processes_of(nodes))
     if not rows:
         expected = "workflows that use a model on structures, Hamiltonians, or a group of them"
-        raise InputError("no results", where=" ".join(identifiers), expected=expected)
+        raise InputError("no results", where=" ".join(identifiers) or "the latest workflow", expected=expected)
     text = FORMATS[kind](rows)
     if output is None:
         echo.echo(text, nl=False)
