@@ -103,7 +103,9 @@ class DatasetProtocolMixin(ProtocolMixin):
             known = extend.manifest.source.get("preprocess", {})
             # Members of one dataset are cut off alike; a value that the user gives is checked against the earlier one.
             given = own.get("preprocess", {}).get("parameters", {})
-            same = {key: known[key] for key in ("cutoff", "gauge") if key in known and key not in given}
+            same = {
+                key: known[key] for key in ("cutoff", "gauge", "subtract_start") if key in known and key not in given
+            }
             preprocess["parameters"] = {**preprocess.get("parameters", {}), **same}
         return {**values, "preprocess": job_inputs(engine, preprocess, job_options)}
 

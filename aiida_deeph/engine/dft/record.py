@@ -103,6 +103,8 @@ class CodeRecord:
     :param overlap: of what S(R) of any structure is computed without the code, for the table of the README.
     :param splits: published splits of a data set, of which molecule n is called `FILE/n`; those of none have none.
     :param makes_orbitals: each run makes its orbitals: their names say nothing, the files are those of the labels.
+    :param start: module of the code's folder whose `start_hamiltonian(structure, settings)` gives H of the density that
+        an SCF starts from; None if there is none.
     :param bands: whether a label can have bands at given k-points.
     :param restart: whether an SCF can start from the density of an earlier one.
     :param verified: on what, for the table of the README.
@@ -126,6 +128,7 @@ class CodeRecord:
     overlap: str = "no"
     splits: tuple[str, ...] = ()
     makes_orbitals: bool = False
+    start: str | None = None
     bands: bool = False
     restart: bool = False
     verified: str

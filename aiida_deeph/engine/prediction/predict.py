@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from aiida_deeph import __version__
+from aiida_deeph.engine.dft.start import is_subtracted, settings_of, with_start
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix, match_pairs
 from aiida_deeph.engine.domain.channels import channels_of, joined, pairs_of_channels
@@ -228,6 +229,8 @@ def predict(config: PredictConfig, *, show_progress: bool | None = None) -> Path
         metadata=metadata,
         moments=target.moments,
     )
+    if is_subtracted(description.data):
+        data = with_start(data, settings_of(description.data))
     write_deeph(output, data)
     report = {
         "n_atoms": len(structure),

@@ -39,6 +39,7 @@ class PreprocessConfig(Config):
     :param max_hermiticity_error: eV.
     :param min_overlap_eigenvalue: smallest eigenvalue of S(k), at Gamma and at two further k-points.
     :param gauge: `as_computed`, or `mu_removed`: H - mu S with mu = (H.S)/(S.S) over all entries.
+    :param subtract_start: H minus that of the density that an SCF starts from is stored and learnt; predictions add it.
     :param max_failed_fraction: a larger share of rejected members is an error.
     :param asked: file of the structures that were asked for, by member name: a run of another one is rejected.
     """
@@ -53,6 +54,7 @@ class PreprocessConfig(Config):
     max_hermiticity_error: float = Field(default=1e-5, gt=0)
     min_overlap_eigenvalue: float = 1e-6
     gauge: Literal["as_computed", "mu_removed"] = "as_computed"
+    subtract_start: bool = False
     max_failed_fraction: float = Field(default=0.1, ge=0, lt=1)
     asked: str | None = None
 

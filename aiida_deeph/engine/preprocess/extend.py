@@ -13,7 +13,7 @@ from aiida_deeph.engine.io.paths import inside
 from aiida_deeph.engine.preprocess.config import PreprocessConfig
 
 # Settings that decide how a member looks; of another value, members do not belong into one dataset.
-SAME = ("cutoff", "gauge")
+SAME = ("cutoff", "gauge", "subtract_start")
 
 
 def read_earlier(folder: Path, config: PreprocessConfig) -> DatasetManifest:
@@ -25,11 +25,13 @@ def read_earlier(folder: Path, config: PreprocessConfig) -> DatasetManifest:
     known = manifest.source.get("preprocess", {})
     for name in SAME:
         wanted = getattr(config, name)
-        if name in known and known[name] != wanted:
+        # Datasets from before it could be subtracted hold all of H.
+        earlier = known.get(name, False if name == "subtract_start" else wanted)
+        if earlier != wanted:
             raise InputError(
                 "datasets do not fit each other",
                 where=f"extend {folder}, {name}",
-                found=f"{known[name]} of the earlier members",
+                found=f"{earlier} of the earlier members",
                 expected=f"{wanted}, as of the new ones",
                 remedy=f"keep {name}, or preprocess all raw output anew",
             )

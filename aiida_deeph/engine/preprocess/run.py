@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from aiida_deeph import __version__
+from aiida_deeph.engine.dft.start import with_start
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.channels import kinds_of
 from aiida_deeph.engine.domain.checks import Limits, one_basis, positive_overlap, run_gates
@@ -228,6 +229,8 @@ def _add(
         data, mu = without_gauge(data)
         data = replace(data, metadata={**metadata, "gauge_mu_eV": mu})
         dataset.gauges.append(mu)
+    if config.subtract_start:
+        data = with_start(data, metadata.get("settings") or {}, -1)
     # H takes the pairs that only S has, as zeros: the format wants one list of pairs, and the graph is built from it.
     data = with_common_pairs(data)
     assert data.hamiltonian is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aiida_deeph.engine.dft.start import is_subtracted, settings_of, with_start
 from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.channels import merged, separated
@@ -94,6 +95,19 @@ def _as_labelled(predicted: BlockSparseMatrix, data: RealSpaceHamiltonian) -> Bl
     return merged(predicted, len(data.structure)) if data.spin is SpinMode.COLLINEAR else predicted
 
 
+def _or_error(judge: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What is judged of one member, or why it cannot be: the others, and the errors of H, are worth having."""
+    try:
+        return judge(*arguments)
+    except DeepHError as error:
+        return {"error": str(error)}
+
+
+def _band_errors(*arguments: Any) -> dict[str, Any]:
+    """See `compare_hamiltonians` and `bands_of_member`."""
+    return bands_of_member(compare_hamiltonians(*arguments))
+
+
 @torch.no_grad()
 def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> dict[str, Any]:
     """Predict the members and write the errors (`config.output`), energies in eV.
@@ -139,20 +153,18 @@ def evaluate(config: EvaluateConfig, *, show_progress: bool | None = None) -> di
             outside[member.name] = outside_ranges(
                 description.training["distances_A"], learnt.structure, label.atom_pairs
             )
+        if any(data.structure.pbc) and config.bands is None:
+            continue
+        found, reference = (
+            replace(data, hamiltonian=_as_labelled(matrix, data)) for matrix in (predicted.hermitian_part(), label)
+        )
+        if is_subtracted(manifest.source):
+            found, reference = (with_start(one, settings_of(manifest.source)) for one in (found, reference))
         if not any(data.structure.pbc):
-            found = replace(data, hamiltonian=_as_labelled(predicted.hermitian_part(), data))
-            reference = replace(data, hamiltonian=_as_labelled(label, data))
-            try:
-                molecules[member.name] = orbital_errors(found, reference)
-            except DeepHError as error:
-                molecules[member.name] = {"error": str(error)}
+            molecules[member.name] = _or_error(orbital_errors, found, reference)
         if config.bands is not None:
-            found = replace(data, hamiltonian=_as_labelled(predicted.hermitian_part(), data))
             names = (f"prediction of {member.name}", member.name)
-            try:
-                bands[member.name] = bands_of_member(compare_hamiltonians(found, data, config.bands, names))
-            except DeepHError as error:  # of one member: the others, and the errors of H, are worth having
-                bands[member.name] = {"error": str(error)}
+            bands[member.name] = _or_error(_band_errors, found, reference, config.bands, names)
     report = {
         **tables.as_json(),
         **({"bands": bands, **bands_summary(bands)} if bands else {}),

@@ -23,6 +23,7 @@ RECORD = CodeRecord(
     basis=BASIS_LIBRARY,
     overlap="yes, Gaussians",
     bands=True,
+    start="one_step",
     verified="eigenvalues of PySCF itself; S by integrals",
     not_supported="hybrids and all electrons in periodic cells; k-meshes too coarse for the range of H are refused",
     citation="PySCF: Sun et al., J. Chem. Phys. 153, 024109 (2020), doi:10.1063/5.0006074",

@@ -6,6 +6,7 @@ of the density differ by as much as the energy is uncertain. The density is also
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,12 @@ def one_step(data: RealSpaceHamiltonian, config: PyscfConfig) -> OneStep:
     :raises DataError: H is missing, or of another basis or spin.
     """
     return Calculation(data.structure, config).step(data)[0]
+
+
+def start_hamiltonian(structure: Structure, settings: Mapping[str, Any]) -> RealSpaceHamiltonian:
+    """H of the density that an SCF starts from, with the settings of labels; see `Calculation.start_hamiltonian`."""
+    known = {name: settings[name] for name in PyscfConfig.model_fields if name in settings}
+    return Calculation(structure, PyscfConfig(**{"pseudo": None, **known})).start_hamiltonian()
 
 
 def ordered_like(data: RealSpaceHamiltonian, structure: Structure) -> RealSpaceHamiltonian:
