@@ -112,7 +112,12 @@ def builder_of(engine: str, settings: QuickstartSettings) -> ProcessBuilder:
 
 def identity(engine: str, settings: QuickstartSettings) -> str:
     """A name for the run that depends on what it computes only."""
-    text = json.dumps([engine, settings.as_dict()], sort_keys=True)
+    return identity_of([engine, settings.as_dict()])
+
+
+def identity_of(values: list[Any]) -> str:
+    """A name for what is computed."""
+    text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 

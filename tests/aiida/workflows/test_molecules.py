@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
+from aiida.manage import get_manager
+from click.testing import CliRunner
 
 pytest.importorskip("pyscf")
 
+from aiida_deeph.cli.main import command
 from aiida_deeph.codes.pyscf.accelerate import AccelerateWorkChain
 from aiida_deeph.data.structure import from_engine
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.folders import read_structure
 from aiida_deeph.workflows.dataset import DatasetWorkChain
 from aiida_deeph.workflows.full import FullWorkChain
+from aiida_deeph.workflows.predict import PredictWorkChain
+from aiida_deeph.workflows.train import TrainWorkChain
 
+QHNET = {"name": "qhnet", "channels": 4, "bottleneck": 2, "n_layers": 2, "first_pair_layer": 1, "all_pairs": True}
 WATER = """3
 water
 O  0.000  0.000  0.119
@@ -34,7 +40,7 @@ def water(tmp_path: Path) -> orm.StructureData:
 
 def full(engine_code, water, network: dict, epochs: int = 1):
     overrides = {
-        "dataset": {"perturbation": {"n": 8, "amplitude": 0.04}, "max_concurrent": 2},
+        "dataset": {"perturbation": {"n": 6, "amplitude": 0.04}, "max_concurrent": 2},
         "train": {"train": {"parameters": {"network": network, "epochs": epochs, "threads": 1}}},
         "bands": {"levels": {"parameters": {"cubes": True}}},
     }
@@ -70,11 +76,11 @@ def test_protocol_of_molecules(engine_code, water, hydrogen_chain):
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_everything_once(engine_code, water):
+def test_everything_once(engine_code, water, tmp_path):
     results, node = run_get_node(full(engine_code, water, {"name": "closed-form"}))
     assert node.is_finished_ok, node.exit_message
     numbers = results["output_parameters"].get_dict()
-    assert numbers["n_members"] == 8 and numbers["test_mae_meV"] < 20
+    assert numbers["n_members"] == 6 and numbers["test_mae_meV"] < 20
     levels = results["levels_parameters"]["other"]
     label = node.base.links.get_outgoing(link_label_filter="validate_held_out").one().node
     dft = label.base.links.get_outgoing(link_label_filter="label").one().node.outputs.output_parameters
@@ -84,6 +90,32 @@ def test_everything_once(engine_code, water):
     assert results["levels"]["other"].get_array("levels").shape == (1, 24)
     assert results["bands"]["held_out"].get_bands().shape == (1, 24)
     assert results["comparison"]["held_out"]["occupied_mean"] < 0.05
+    # Another network on the same data, and what a model tells and takes along.
+    overrides = {"train": {"parameters": {"network": QHNET, "epochs": 1, "threads": 1, "batch_size": 4}}}
+    data, folder = results["dataset"], results["dataset_folder"]
+    trained, process = run_get_node(
+        TrainWorkChain.get_builder_from_protocol(engine_code, data, folder, "fast", overrides)
+    )
+    assert process.is_finished_ok, process.exit_message
+    means = trained["errors"]["mean_of_molecules"]
+    assert means["n_members"] == numbers["n_test"] and 0 < means["orbitals_by_overlap"] <= 1
+    predict = PredictWorkChain.get_builder_from_protocol(engine_code, water, trained["model"], "fast")
+    predicted, process = run_get_node(predict)
+    assert process.is_finished_ok, process.exit_message
+    assert predicted["hamiltonian"].n_pairs == 9
+    profile = get_manager().get_profile().name
+    card = invoke(profile, "model", "show", results["model"].pk)
+    assert "def2-svp" in card and "PySCF" in card
+    invoke(profile, "model", "export", results["model"].pk, "--archive", tmp_path / "model.aiida")
+    assert (tmp_path / "model.aiida").stat().st_size > 0
+    again = invoke(profile, "reproduce", process.pk)
+    assert "hamiltonian" in again
+
+
+def invoke(profile: str, *arguments: object) -> str:
+    result = CliRunner().invoke(command, ["-p", profile, *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @pytest.fixture
