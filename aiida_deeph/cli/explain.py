@@ -69,14 +69,15 @@ def command() -> None:
 
 @command.command("example")
 @click.argument("material", type=click.Choice(MATERIALS), default="bulk")
-@click.option("-D", "--dft", default="pyscf", show_default=True, help="DFT code of the labels.")
-def example(material: str, dft: str) -> None:
+@click.option("-D", "--dft", help="DFT code of the labels.  [default: the one that needs no program]")
+def example(material: str, dft: str | None) -> None:
     """Print a commented inputs file for a kind of material, or for the use of a model: write it to inputs.yaml."""
-    from aiida_deeph.codes.registry import PREFIX, label_entry_points
+    from aiida_deeph.codes.registry import DEFAULT_LABEL, PREFIX, label_entry_points
     from aiida_deeph.engine.dft.base import get_record
     from aiida_deeph.engine.errors import InputError, nearest
 
     known = [name.removeprefix(PREFIX) for name in label_entry_points()]
+    dft = dft or DEFAULT_LABEL.removeprefix(PREFIX)
     if dft not in known:
         raise InputError("no such DFT code", where="--dft", found=dft, expected=nearest(dft, known))
     text = resources.files("aiida_deeph.cli").joinpath("templates", f"{material}.yaml").read_text(encoding="utf-8")

@@ -99,6 +99,7 @@ def test_commands_complete():
         "predict",
         "target",
         "bands",
+        "accelerate",
         "full",
     }
 
