@@ -79,12 +79,12 @@ def launched_ranks(environment: Mapping[str, str]) -> tuple[int, int]:
     return 0, 1
 
 
-def mpi_ranks(environment: Mapping[str, str] | None = None) -> Ranks:
+def mpi_ranks() -> Ranks:
     """The processes of mpirun or srun, joined; without them this process alone, and MPI is not even loaded.
 
     :raises InputError: mpi4py is not installed, or belongs to another MPI than the launcher.
     """
-    _, size = launched_ranks(os.environ if environment is None else environment)
+    _, size = launched_ranks(os.environ)
     if size == 1:
         return Ranks()
     try:

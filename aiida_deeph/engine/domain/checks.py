@@ -41,16 +41,11 @@ class Limits:
 
 
 def run_gates(
-    data: RealSpaceHamiltonian,
-    limits: Limits | None = None,
-    *,
-    overlap_eigenvalue: bool = True,
-    geometry: bool = True,
+    data: RealSpaceHamiltonian, limits: Limits | None = None, *, overlap_eigenvalue: bool = True
 ) -> list[Gate]:
     """All gates that apply to the data; those that need finite, paired entries are left out if these failed.
 
     :param overlap_eigenvalue: whether S(k) is diagonalised, which takes time where there are many atoms.
-    :param geometry: whether the matrices are held against the positions.
     """
     limits = limits or Limits()
     gates = [converged(data)]
@@ -74,7 +69,7 @@ def run_gates(
         and all(gate.passed for gate in gates if gate.name.startswith("S "))
     ):
         gates.append(positive_overlap(data, limits.min_overlap_eigenvalue))
-    if geometry and all(gate.passed for gate in gates if gate.name != "SCF converged"):
+    if all(gate.passed for gate in gates if gate.name != "SCF converged"):
         gates += geometry_gates(data)
     return gates
 

@@ -241,15 +241,13 @@ def compare_hamiltonians(
     reference: RealSpaceHamiltonian,
     settings: CompareSettings,
     names: tuple[str, str] = ("Hamiltonian", "reference"),
-    *,
-    show_progress: bool | None = None,
 ) -> dict[str, Any]:
     """What distinguishes a Hamiltonian from a reference, as `CompareConfig` describes, of data in memory.
 
     :param names: of both in error messages.
     :raises DeepHError: they are no two Hamiltonians of one system, or the window holds no states.
     """
-    comparison, loop = Comparison.between(found, reference, settings, names), Loop(show_progress=show_progress)
+    comparison, loop = Comparison.between(found, reference, settings, names), Loop()
     return comparison.result(comparison.solve(loop), loop)
 
 

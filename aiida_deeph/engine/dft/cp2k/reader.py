@@ -32,15 +32,9 @@ AMBIGUOUS = 1e-4
 
 
 class Cp2kReader(HamiltonianReader):
-    """Reads a CP2K run that has the sections of `required_input`, where it lies.
-
-    :param threshold: pairs of atoms are kept while |H| (eV) or |S| exceeds it.
-    """
+    """Reads a CP2K run that has the sections of `required_input`, where it lies."""
 
     record = RECORD
-
-    def __init__(self, threshold: float = PAIR_THRESHOLD) -> None:
-        self.threshold = threshold
 
     def _read(self, directory: Path) -> RealSpaceHamiltonian:
         """H(R) and S(R) of one run; an unrestricted calculation gives collinear spin.
@@ -90,11 +84,11 @@ class Cp2kReader(HamiltonianReader):
                     "scf_cycles": output.n_cycles,
                 },
                 "energy_eV": output.energy,
-                "pair_threshold": self.threshold,
+                "pair_threshold": PAIR_THRESHOLD,
             },
             _moments(output, kinds) if spin is SpinMode.COLLINEAR else None,
         )
-        return from_convention(significant_pairs(data, self.threshold), RECORD.convention)
+        return from_convention(significant_pairs(data), RECORD.convention)
 
     def gaussians(self, directory: Path, data: RealSpaceHamiltonian) -> GaussianBasis | None:
         """The Gaussians that the run prints."""

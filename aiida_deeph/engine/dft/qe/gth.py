@@ -92,11 +92,8 @@ def gth_potential(symbol: str, name: str = "gth-pbe") -> GthPotential:
     return GthPotential(symbol, name, int(sum(electrons)), float(radius), tuple(map(float, coefficients)), matrices)
 
 
-def gth_upf(potential: GthPotential, functional: str = "PBE") -> str:
-    """UPF of version 2 on a linear grid; the initial density is a Gaussian, wavefunctions start at random.
-
-    :param functional: as pw.x names it.
-    """
+def gth_upf(potential: GthPotential) -> str:
+    """UPF of version 2 on a linear grid; the initial density is a Gaussian, wavefunctions start at random."""
     r = np.arange(N_POINTS) * STEP
     projectors = potential.projectors(r)
     strengths = 2 * potential.strengths()  # Rydberg
@@ -120,7 +117,7 @@ def gth_upf(potential: GthPotential, functional: str = "PBE") -> str:
         "has_gipaw": "F",
         "paw_as_gipaw": "F",
         "core_correction": "F",
-        "functional": functional,
+        "functional": "PBE",
         "z_valence": f"{potential.valence:.4f}",
         "total_psenergy": "0.0",
         "wfc_cutoff": "0.0",

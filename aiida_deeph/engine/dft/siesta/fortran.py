@@ -69,9 +69,9 @@ class FortranRecords:
         """The next record as that many 4-byte integers."""
         return np.frombuffer(self.raw(4 * count), "<i4").astype(np.int64)
 
-    def reals(self, count: int, size: int = 8) -> NDArray[np.float64]:
-        """The next record as that many reals of 4 or 8 bytes."""
-        return np.frombuffer(self.raw(size * count), f"<f{size}").astype(np.float64)
+    def reals(self, count: int) -> NDArray[np.float64]:
+        """The next record as that many reals."""
+        return np.frombuffer(self.raw(8 * count), "<f8").astype(np.float64)
 
     def rows(self, counts: NDArray[np.int64], dtype: str) -> NDArray[np.generic]:
         """As many records as `counts` has numbers, each with that many values, one after the other, without the marks.
