@@ -1,9 +1,10 @@
-"""What every registered network keeps of collinear magnets: moments are seen, a flip of all of them is exact, and a
-prediction asks for them."""
+"""What every registered network keeps of collinear magnets (moments are seen, a flip of all of them is exact, and a
+prediction asks for them) and with spin-orbit coupling (time reversal; rotations are in `test_networks`)."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from aiida_deeph.engine.config import parse_config
 from aiida_deeph.engine.domain.basis import SpinMode
+from aiida_deeph.engine.domain.blocksparse import BlockSparseMatrix
 from aiida_deeph.engine.domain.channels import channels_of, pairs_of_channels
 from aiida_deeph.engine.domain.moments import Moments
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
@@ -28,10 +30,11 @@ from aiida_deeph.engine.preprocess.run import run_preprocess
 from aiida_deeph.engine.training.config import EvaluateConfig, TrainConfig
 from aiida_deeph.engine.training.evaluate import evaluate
 from aiida_deeph.engine.training.run import train
-from tests.engine.nn.systems import BASIS, CUTOFF, random_structure, small_settings
-from tests.engine.training.toy import toy_magnet
+from tests.engine.nn.systems import BASIS, CUTOFF, random_network, random_structure, small_settings
+from tests.engine.training.toy import toy_magnet, toy_member
 
 NAMES = [name for name in NETWORKS if name not in ("tiny", "deephe3-set")]  # a set is imported
+SIGMA_Y = np.array([[0, -1j], [1j, 0]])
 KINDS = ("C_down", "C_up", "O")
 
 
@@ -65,6 +68,52 @@ def test_a_flip_of_all_moments_exchanges_the_channels(name: str) -> None:
     assert max(np.abs(up - chunks[0]).max(), np.abs(down - chunks[1]).max()) <= 1e-11 * scale
     same = channels(np.array([2.0, 0.0, 2.0, 0.0, 2.0]))
     assert np.abs(same[0] - up).max() > 1e-3 * scale, "other states have another H"
+
+
+def spinful(name: str) -> tuple[np.ndarray, BlockSparseMatrix]:
+    """Blocks of a random network with spin-orbit coupling, fitted to those of another one."""
+    structure = random_structure()
+    pairs = pairs_within(structure, CUTOFF)
+    try:
+        network, _ = random_network(SpinMode.NONCOLLINEAR, name=name)
+    except InputError as error:
+        pytest.skip(f"{name}: {error}")
+    graph = build_model_graph(network, structure, pairs, dtype=torch.float64)
+    teacher, _ = random_network(SpinMode.NONCOLLINEAR, seed=7, hermitian=True)
+    with torch.no_grad():
+        graph.label = teacher(build_model_graph(teacher, structure, pairs, dtype=torch.float64))
+    network.fit([graph])
+    with torch.no_grad():
+        values = network(build_model_graph(network, structure, pairs, dtype=torch.float64)).numpy()
+    rows = BASIS.orbitals_per_atom(structure.symbols)
+    return rows, BlockSparseMatrix.from_pairs(pairs, 2 * rows, values).hermitian_part()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_time_reversal_is_exact_with_spin_orbit_coupling(name: str) -> None:
+    """H = T H T^-1 with T = i sigma_y K in every block, and Kramers pairs where k is -k."""
+    rows, matrix = spinful(name)
+    scale = np.abs(matrix.entries).max()
+    for *cell, i, j in matrix.atom_pairs:
+        block = matrix.block(cell, i, j)
+        turned = np.kron(SIGMA_Y, np.eye(rows[i])) @ block.conj() @ np.kron(SIGMA_Y, np.eye(rows[j]))
+        assert np.abs(turned - block).max() <= 1e-12 * scale
+    assert np.abs(matrix.block((0, 0, 0), 0, 0)[: rows[0], rows[0] :]).max() > 1e-3 * scale, "spins are coupled"
+    for k in ((0.0, 0.0, 0.0), (0.5, 0.0, 0.5)):
+        energies = np.linalg.eigvalsh(matrix.to_csr(k, 2 * rows).toarray())
+        assert np.abs(energies[::2] - energies[1::2]).max() <= 1e-10 * max(1.0, scale)
+        assert np.diff(energies[::2]).min() > 1e-6, "no more degenerate than that"
+
+
+def test_noncollinear_magnets_are_refused(tmp_path: Path) -> None:
+    for seed in range(2):
+        data = toy_member(seed, SpinMode.NONCOLLINEAR)
+        moments = Moments([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 0]])
+        write_deeph(tmp_path / f"m{seed}", replace(data, overlap=toy_magnet(seed).overlap, moments=moments))
+    members = [{"name": f"m{seed}", "path": f"m{seed}", "code": "deeph"} for seed in range(2)]
+    run_preprocess(parse_config(PreprocessConfig, {"members": members}, "test"), tmp_path)
+    with pytest.raises(InputError, match="noncollinear magnets cannot be learnt yet"):
+        train(TrainConfig(dataset=str(tmp_path / "dataset")), tmp_path, quiet=True)
 
 
 @pytest.fixture(scope="module")

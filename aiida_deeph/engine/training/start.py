@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from aiida_deeph.engine.domain.basis import SpinMode
 from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.io.dataset import DatasetManifest, Member
 from aiida_deeph.engine.io.model import ModelDescription
@@ -42,6 +43,15 @@ def find_start(config: TrainConfig, manifest: DatasetManifest, world_size: int =
     :raises InputError: the checkpoint or the model does not fit the dataset.
     """
     where = Path(config.dataset)
+    states = set(manifest.statistics.get("magnetic_states", {})) - {"nonmagnetic"}
+    if manifest.spin is SpinMode.NONCOLLINEAR and states:
+        # No network takes directions of moments: it would learn the mean over all of them.
+        raise InputError(
+            "noncollinear magnets cannot be learnt yet",
+            where=f"{where}, moments",
+            found=", ".join(sorted(states)),
+            expected="collinear magnets, or spin-orbit coupling without moments",
+        )
     if config.restart is not None:
         state = load_checkpoint(Path(config.restart))
         parts = split(manifest, config.split, config.split.seed, state["split"])

@@ -153,3 +153,25 @@ def test_large_cells_use_multigrid(tmp_path: Path, zigzag: Structure, monkeypatc
     other = run_pyscf(config, tmp_path, report=lambda line: None)
     assert other["converged"] and mine["energy"] == pytest.approx(other["energy"], abs=0.05)
     assert mine["bands"]["energies"][0] == pytest.approx(other["bands"]["energies"][0], abs=0.02)
+
+
+def test_vacuum_level_hardly_depends_on_the_cell(tmp_path: Path) -> None:
+    levels = {}
+    for size in (8.0, 12.0):
+        positions = np.array([[0.1, size / 2, size / 2], [1.36, size / 2, size / 2]])
+        chain = Structure(("C", "C"), positions, np.diag([2.56, size, size]), (True, False, False))
+        write_structure(tmp_path / "structure.xyz", chain)
+        for of_vacuum in (False, True):
+            config = PyscfConfig(ke_cutoff=25.0, kmesh=(5, 1, 1), smearing=0.1, vacuum_level=of_vacuum)
+            level = run_pyscf(config, tmp_path, lambda line: None)["fermi_energy"]
+            block = PyscfReader().read(tmp_path).hamiltonian.block((0, 0, 0), 0, 0)
+            levels[size, of_vacuum] = np.array([level, block[0, 0]])
+    assert np.abs(levels[8.0, False] - levels[12.0, False]).min() > 0.5, "the mean potential does"
+    assert np.abs(levels[8.0, True] - levels[12.0, True]).max() < 0.1
+
+
+def test_no_vacuum_level_where_there_is_no_vacuum(tmp_path: Path) -> None:
+    dense = Structure(("H", "H"), np.array([[0.0, 0, 0], [0.8, 0, 0]]), np.diag([3.0, 4.0, 4.0]), (True, False, False))
+    write_structure(tmp_path / "structure.xyz", dense)
+    with pytest.raises(InputError, match="no vacuum level"):
+        run_pyscf(PyscfConfig(vacuum_level=True, ke_cutoff=15.0), tmp_path, lambda line: None)

@@ -49,6 +49,8 @@ class PyscfConfig(Config):
     :param unrestricted: of a molecule, no spin restriction whatever the number of unpaired electrons.
     :param magnetic_moments: initial spin moment of each atom, Bohr magnetons: calculated without spin restriction, and
         started there. A net moment of a crystal is free where there is a smearing, else the sum of these.
+    :param vacuum_level: of a structure that is not periodic along all directions: the zero of energy is the potential
+        farthest from its atoms, which does not depend on the size of the cell as the mean potential does.
     :param smearing: Fermi-Dirac width, eV; None for fixed occupations.
     :param start: DeepH folder whose H, e.g. a predicted one, gives the density that the SCF starts from, relative to
         the configuration file; None: a superposition of atoms in a minimal basis (`minao`).
@@ -68,6 +70,7 @@ class PyscfConfig(Config):
     magnetic_moments: tuple[float, ...] | None = None
     conv_tol: float = Field(default=1e-9, gt=0)
     max_cycle: int = Field(default=60, ge=1)
+    vacuum_level: bool = False
     smearing: float | None = Field(default=None, gt=0)
     bands: tuple[tuple[float, float, float], ...] | None = None
     start: str | None = None

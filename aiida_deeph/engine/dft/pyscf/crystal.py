@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.special
+from scipy.spatial import cKDTree
 
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
@@ -23,6 +24,9 @@ from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 # Memory that the orbitals on the grid may take; beyond it PySCF's multigrid integration takes over, GiB.
 ORBITAL_MEMORY = 4.0
 
+# A point so far from all atoms is in the vacuum, Angstrom.
+VACUUM = 3.5
+
 # k-points of a band structure that are handled at a time.
 BAND_BATCH = 8
 
@@ -35,10 +39,11 @@ def crystal_results(
     :param kpoints: of the mesh, fractional, shape (n_kpoints, 3).
     """
     cell = field.cell
-    matrices = CrystalMatrices(field, cell, cycles.last)
+    level = vacuum_level(field, config) if config.vacuum_level else 0.0
+    matrices = CrystalMatrices(field, cell, cycles.last, level)
     H, S = matrices.hamiltonian(kpoints, on_mesh=True), matrices.overlap(kpoints)
     magnet = {} if config.magnetic_moments is None else found_moments(field, config.magnetic_moments, S)
-    fermi, homo, lumo = fermi_energy(field, config)
+    fermi, homo, lumo = (energy - level for energy in fermi_energy(field, config))
     results: dict[str, Any] = {
         "energy": float(field.e_tot) * HARTREE_TO_EV,
         "fermi_energy": fermi,
@@ -147,6 +152,43 @@ def crystal_field(cell: Any, fractional: np.ndarray, config: PyscfConfig) -> Any
     return field
 
 
+def point_in_vacuum(cell: Any, structure: Structure) -> int:
+    """Place of the grid point farthest from all atoms.
+
+    :raises InputError: the structure is periodic along all directions, or atoms are near everywhere.
+    """
+    shifts = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) @ structure.cell
+    images = (structure.positions[:, None] + shifts).reshape(-1, 3)
+    distances = cKDTree(images).query(cell.get_uniform_grids(cell.mesh) * BOHR_TO_ANGSTROM)[0]
+    if all(structure.pbc) or distances.max() < VACUUM:
+        raise InputError(
+            "no vacuum level",
+            where="vacuum_level",
+            found=f"pbc {structure.pbc}, atoms at most {distances.max():.1f} Angstrom away",
+            expected=f"a direction without periodicity, and a point {VACUUM:g} Angstrom from all atoms",
+        )
+    return int(distances.argmax())
+
+
+def vacuum_level(field: Any, config: PyscfConfig) -> float:
+    """Electrostatic potential farthest from all atoms, eV.
+
+    :raises InputError: the orbitals do not fit in memory.
+    """
+    from aiida_deeph.engine.dft.pyscf.grid import GridNumInt
+
+    cell, integration = field.cell, field._numint
+    if not isinstance(integration, GridNumInt):
+        raise InputError("orbitals do not fit in memory", where="vacuum_level", remedy="a smaller cell or ke_cutoff")
+    symbols = tuple(cell.atom_symbol(n) for n in range(cell.natm))
+    positions, lattice = cell.atom_coords() * BOHR_TO_ANGSTROM, cell.lattice_vectors() * BOHR_TO_ANGSTROM
+    density = np.asarray(field.make_rdm1())
+    density = density if density.ndim == 3 else density.sum(axis=0)
+    potential = integration.electrostatic(integration.density(density, field.kpts))
+    place = point_in_vacuum(cell, Structure(symbols, positions, lattice, (True, True, False)))
+    return float(potential[place]) * HARTREE_TO_EV
+
+
 def fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]:
     """Fermi level (mid-gap if there is a gap), highest occupied and lowest unoccupied energy, eV."""
     energies, occupations = np.ravel(field.mo_energy), np.ravel(field.mo_occ)
@@ -166,10 +208,13 @@ def fermi_energy(field: Any, config: PyscfConfig) -> tuple[float, float, float]:
 
 
 class CrystalMatrices:
-    """H(k) in eV and S(k) from the converged potential, at any k-point."""
+    """H(k) in eV and S(k) from the converged potential, at any k-point.
 
-    def __init__(self, field: Any, cell: Any, last: dict[str, Any]) -> None:
-        self.field, self.cell, self.last = field, cell, last
+    :param level: of the potential that becomes the zero of energy, eV.
+    """
+
+    def __init__(self, field: Any, cell: Any, last: dict[str, Any], level: float = 0.0) -> None:
+        self.field, self.cell, self.last, self.level = field, cell, last, level
 
     def hamiltonian(self, fractional: np.ndarray, on_mesh: bool = False) -> np.ndarray:
         """H(k) in eV of each spin (one, or two), shape (n_spins, n_kpoints, n_orbitals, n_orbitals), complex."""
@@ -189,7 +234,8 @@ class CrystalMatrices:
                 integration.keep(field.kpts)
         H = np.asarray(H, dtype=np.complex128)
         H = H if H.ndim == 4 else H[None]
-        return (H + H.conj().transpose(0, 1, 3, 2)) * (HARTREE_TO_EV / 2)
+        H = (H + H.conj().transpose(0, 1, 3, 2)) * (HARTREE_TO_EV / 2)
+        return H - self.level * self.overlap(fractional) if self.level else H
 
     def overlap(self, fractional: np.ndarray) -> np.ndarray:
         """S(k), shape (n_kpoints, n_orbitals, n_orbitals), complex."""

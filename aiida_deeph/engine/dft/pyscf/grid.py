@@ -245,6 +245,13 @@ class GridNumInt(MultiGridNumInt):  # type: ignore[misc]
         matrices = lib.tag_array(found, ecoul=coulomb_energy, exc=xc_energy, vj=None, vk=None)
         return rho.sum(axis=1) * self.weight, xc_energy, matrices
 
+    def electrostatic(self, rho: Real) -> Real:
+        """Potential of electrons and of the long-range part of the cores on the grid, Hartree, shape (n_grid,).
+
+        :param rho: shape (n_grid,).
+        """
+        return self._backward(self._forward(rho) * self._coulomb) + self._long_range_potential()
+
     def potential(self, rho: Real, xc_code: str) -> tuple[Real, float, float]:
         """J + V_xc on the grid (Hartree), Coulomb and exchange-correlation energies (Hartree per cell).
 

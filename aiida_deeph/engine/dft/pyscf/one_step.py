@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
-from aiida_deeph.engine.dft.pyscf.crystal import build_cell, crystal_field, mesh_points
+from aiida_deeph.engine.dft.pyscf.crystal import build_cell, crystal_field, mesh_points, point_in_vacuum
 from aiida_deeph.engine.dft.pyscf.magnets import fixed_occupations, polarised
 from aiida_deeph.engine.dft.pyscf.molecule import GAMMA, build_molecule, is_unrestricted, mean_field
 from aiida_deeph.engine.dft.pyscf.output import Matrices, PyscfOutput, shells_of, spin_rows
@@ -71,6 +71,8 @@ class Calculation:
         self.structure, self.config, self.periodic = structure, config, any(structure.pbc)
         if self.periodic:
             self.system, self.kpoints = build_cell(structure, config), mesh_points(config)
+            if config.vacuum_level:
+                point_in_vacuum(self.system, structure)
             self.field = crystal_field(self.system, self.kpoints, config)
             moments = config.magnetic_moments
             if moments is not None and self.own_start() is not None and config.smearing is None:
@@ -115,7 +117,12 @@ class Calculation:
         return np.asarray(self.field.make_rdm1(vectors, self.field.get_occ(energies, vectors)))
 
     def step(self, data: RealSpaceHamiltonian) -> tuple[OneStep, Complex]:
-        """One step from H, and the density matrix on the way."""
+        """One step from H, and the density matrix on the way.
+
+        :raises InputError: H is to be on another zero of energy than that of a step.
+        """
+        if self.config.vacuum_level:
+            raise InputError("a step has PySCF's own zero of energy", where="vacuum_level", remedy="leave it out")
         density = self.density_of(data)
         core, potential = self.field.get_hcore(), self.field.get_veff(dm=density)
         fock = np.asarray(core) + np.asarray(potential)

@@ -63,8 +63,8 @@ class Targets:
         for part in components(l1, l2, self.spinful, False):
             rows = slice(start, start + part.irrep.dim)
             start += part.irrep.dim
-            # Without moments time reversal leaves the real spin scalar and the imaginary spin vector.
-            if self.spinful and part.half != int(part.vector):
+            # Without moments time reversal is a symmetry.
+            if self.spinful and part.time_odd:
                 continue
             exchange = 0
             if l1 == l2:

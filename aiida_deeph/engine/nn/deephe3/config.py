@@ -22,6 +22,8 @@ class _Settings(NetworkConfig):
         all the same. None passes messages along all pairs, as published.
     :param ignore_parity: treat all irreps as even.
     :param hermitian: average both directions of every pair inside the network (see `nn/hermitian.py`).
+    :param time_reversal: with spin-orbit coupling H = T H T^-1 exactly, so that states come in Kramers pairs; the
+        published network learns that from the data.
     """
 
     citation: ClassVar[str] = "DeepH-E3: Gong et al., Nat. Commun. 14, 2848 (2023), doi:10.1038/s41467-023-38468-8"
@@ -35,6 +37,7 @@ class _Settings(NetworkConfig):
     message_cutoff: float | None = Field(default=None, gt=0)
     ignore_parity: bool = False
     hermitian: bool = False
+    time_reversal: bool = True
 
 
 class DeepHE3Config(_Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,14 +20,21 @@ class HamiltonianHead(EngineModule):
 
     :param irreps_in: of the edges.
     :param layout: targets and columns of the output.
+    :param time_reversal: leave out what changes its sign under it (see `Component.time_odd`): H = T H T^-1.
     """
 
     def __init__(
-        self, irreps_in: Irreps, layout: EntryLayout, *, ignore_parity: bool, normalization: Normalization
+        self,
+        irreps_in: Irreps,
+        layout: EntryLayout,
+        *,
+        ignore_parity: bool,
+        normalization: Normalization,
+        time_reversal: bool = False,
     ) -> None:
         super().__init__()
         self.irreps_in, self.n_columns = irreps_in, layout.n_columns
-        self.spinful = layout.n_spin_blocks > 1
+        self.spinful, self.time_reversal = layout.n_spin_blocks > 1, time_reversal
         # Channels of each irrep of the linear map run class by class, component by component, target by target.
         channels: dict[Irrep, int] = {}
         self.classes: list[tuple[int, list[Irrep]]] = []  # number of targets, irrep of each component
@@ -34,7 +42,8 @@ class HamiltonianHead(EngineModule):
         self.channel_of: dict[tuple[int, int], tuple[Irrep, int]] = {}  # (target, component) -> irrep, channel
         for n, ((l1, l2), members) in enumerate(layout.classes.items()):
             irreps = []
-            for k, component in enumerate(components(l1, l2, self.spinful, ignore_parity)):
+            parts = components(l1, l2, self.spinful, ignore_parity)
+            for k, component in enumerate(parts):
                 first = channels.get(component.irrep, 0)
                 irreps.append(component.irrep)
                 self.sizes.setdefault(component.irrep, []).append(len(members))
@@ -42,7 +51,10 @@ class HamiltonianHead(EngineModule):
                     self.channel_of[target, k] = (component.irrep, first + offset)
                 channels[component.irrep] = first + len(members)
             self.classes.append((len(members), irreps))
-            self.constant(f"coupling_{n}", coupling_matrix(l1, l2, self.spinful, ignore_parity))
+            matrix = coupling_matrix(l1, l2, self.spinful, ignore_parity)
+            if time_reversal and self.spinful:
+                matrix[np.repeat([c.time_odd for c in parts], [c.irrep.dim for c in parts])] = 0
+            self.constant(f"coupling_{n}", matrix)
         self.irreps_out = Irreps.of((channels[ir], ir) for ir in sorted(channels))
         self.linear = EquivariantLinear(irreps_in, self.irreps_out, bias=True, normalization=normalization)
 

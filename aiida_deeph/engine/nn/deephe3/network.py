@@ -62,6 +62,7 @@ class Architecture(Config):
     ignore_parity: bool = False
     path_normalization: Literal["path", "element"] = "path"
     hermitian: bool = False
+    time_reversal: bool = False
     targets: tuple[dict[str, tuple[int, int]], ...]
 
 
@@ -132,7 +133,13 @@ class DeepHE3(Network):
                 EdgeUpdate(node, edge, sh, post_edge if last else mid_edge, self.n_species**2, **options)
             )
             edge = self.edge_updates[-1].irreps_out
-        self.head = HamiltonianHead(edge, layout, ignore_parity=a.ignore_parity, normalization=a.path_normalization)
+        self.head = HamiltonianHead(
+            edge,
+            layout,
+            ignore_parity=a.ignore_parity,
+            normalization=a.path_normalization,
+            time_reversal=a.time_reversal,
+        )
         everything = [embed_node, embed_edge, self.head.irreps_out]
         everything += [update.irreps_out for update in (*self.node_updates, *self.edge_updates)]
         self.lmax = max(irreps.lmax for irreps in everything)
@@ -163,6 +170,7 @@ class DeepHE3(Network):
             message_cutoff=config.message_cutoff,
             ignore_parity=config.ignore_parity,
             hermitian=config.hermitian,
+            time_reversal=config.time_reversal and spin is SpinMode.NONCOLLINEAR,
             targets=tuple(target.as_json() for target in layout.targets),
         ).model_dump(mode="json")
 

@@ -35,6 +35,11 @@ class Component:
     L: int
     irrep: Irrep
 
+    @property
+    def time_odd(self) -> bool:
+        """Whether time reversal turns its sign: it leaves the real spin scalar and the imaginary spin vector."""
+        return self.half != int(self.vector)
+
 
 def components(l1: int, l2: int, spinful: bool, ignore_parity: bool) -> list[Component]:
     """Output irreps of one target, in the order of the reference (real halves first)."""

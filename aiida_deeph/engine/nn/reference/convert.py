@@ -21,7 +21,7 @@ from aiida_deeph.engine.nn.deephe3.network import EMBEDDING_END, Architecture, D
 from aiida_deeph.engine.nn.equivariant.irreps import Entry, Irreps, spherical_irreps
 from aiida_deeph.engine.nn.reference.conventions import CONVENTIONS, Convention, detect_versions
 from aiida_deeph.engine.nn.reference.files import ReferenceModel, read_reference, write_reference
-from aiida_deeph.engine.nn.reference.weights import fill, head_outputs, state_dict
+from aiida_deeph.engine.nn.reference.weights import clear_time_odd, fill, head_outputs, state_dict
 from aiida_deeph.engine.nn.storage import load_model, save_model
 
 
@@ -205,6 +205,8 @@ def export_reference(model_folder: Path, target: Path, *, e3nn: str = "auto") ->
             expected="deephe3",
         )
     for (part, architecture), folder in zip(parts, folders, strict=True):
+        if architecture.time_reversal:
+            clear_time_odd(part)
         version = {"path": "0.3", "element": "0.5"}[architecture.path_normalization] if e3nn == "auto" else e3nn
         write_reference(
             folder,

@@ -110,6 +110,23 @@ def _head(network: DeepHE3, convention: Convention) -> Iterator[Slot]:
         yield Slot("lin_edge.bias", linear.bias.data[channel : channel + 1], sign_of(convention), (n, n + 1))
 
 
+def clear_time_odd(network: DeepHE3) -> None:
+    """Weights of zero for outputs that a head with time reversal leaves out: the same function for the reference."""
+    head, linear = network.head, network.head.linear
+    odd: dict[Irrep, list[int]] = {}
+    for n, target in enumerate(network.layout.targets):
+        for k, c in enumerate(components(target.l1, target.l2, True, network.ignore_parity)):
+            if c.time_odd:
+                irrep, channel = head.channel_of[n, k]
+                odd.setdefault(irrep, []).append(channel)
+    with torch.no_grad():
+        for path in linear.paths:
+            channels = odd.get(linear.irreps_out[path.i_out].irrep, [])
+            linear.weight[path.start : path.stop].view(linear.irreps_in[path.i_in].mul, -1)[:, channels] = 0
+        if linear.bias is not None:
+            linear.bias[odd.get(Irrep(0, 1), [])] = 0
+
+
 def head_outputs(head: HamiltonianHead, network: DeepHE3) -> Iterator[tuple[Irrep, int, Any]]:
     """Irrep, our channel and sign of every output of the reference, in its order."""
     spinful = network.layout.n_spin_blocks > 1
