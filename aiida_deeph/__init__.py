@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
+
+# Of an installation that was copied to an older Python: pip refuses by itself.
+if sys.version_info < (3, 11):  # noqa: UP036
+    found = sys.version.split()[0]
+    raise ImportError(f"aiida-deeph needs Python 3.11 or later, this is {found}: make a new environment")
 
 __version__ = "0.2.0"
 
