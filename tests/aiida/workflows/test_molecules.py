@@ -40,7 +40,7 @@ def water(tmp_path: Path) -> orm.StructureData:
 
 def full(engine_code, water, network: dict, epochs: int = 1):
     overrides = {
-        "dataset": {"perturbation": {"n": 6, "amplitude": 0.04}, "max_concurrent": 2},
+        "dataset": {"perturbation": {"n": 8, "amplitude": 0.04}, "max_concurrent": 2},
         "train": {"train": {"parameters": {"network": network, "epochs": epochs, "threads": 1}}},
         "bands": {"levels": {"parameters": {"cubes": True}}},
     }
@@ -80,7 +80,7 @@ def test_everything_once(engine_code, water, tmp_path):
     results, node = run_get_node(full(engine_code, water, {"name": "closed-form"}))
     assert node.is_finished_ok, node.exit_message
     numbers = results["output_parameters"].get_dict()
-    assert numbers["n_members"] == 6 and numbers["test_mae_meV"] < 20
+    assert numbers["n_members"] == 8 and numbers["test_mae_meV"] < 20
     levels = results["levels_parameters"]["other"]
     label = node.base.links.get_outgoing(link_label_filter="validate_held_out").one().node
     dft = label.base.links.get_outgoing(link_label_filter="label").one().node.outputs.output_parameters
