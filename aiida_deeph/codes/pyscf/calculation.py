@@ -15,7 +15,7 @@ from aiida_deeph.calculations.staging import STRUCTURE_FILE, Staging
 from aiida_deeph.codes.job import define_scf
 from aiida_deeph.data.hamiltonian import HamiltonianData
 from aiida_deeph.data.structure import MOMENTS_OF_KINDS, atom_moments
-from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.dft.pyscf.config import PyscfConfig, check_names
 from aiida_deeph.engine.errors import InputError
 
 RESULTS_FILE = "results.json"
@@ -50,8 +50,10 @@ class PyscfCalculation(EngineCalculation):
 
     @classmethod
     def check_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Moments are those of kinds of the structure, along z."""
+        """Functional and basis are known, moments are those of kinds of the structure, along z."""
         try:
+            given, fields = inputs["parameters"].get_dict(), PyscfConfig.model_fields
+            check_names(*(given.get(name, fields[name].default) for name in ("xc", "basis")))
             moments = _moments(inputs)
         except InputError as error:
             return str(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
+from typing import Literal
 
 import numpy as np
 import scipy.linalg as la
@@ -16,8 +18,12 @@ from aiida_deeph.engine.domain.neighbours import TOLERANCE, pair_cutoffs, pair_d
 from aiida_deeph.engine.domain.transforms import with_common_pairs, without_gauge
 
 Cutoffs = float | Mapping[str, float]
-# Bands are compared here: Gamma, a corner of the Brillouin zone and a point without symmetry.
+# Bands are compared at Gamma, a corner of the Brillouin zone and a point without symmetry; of small cells, whose zone
+# is large, also at its other corners and at points that fill it evenly, as far as the work allows (rows^3, by point).
 K_POINTS = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.17, 0.31, 0.43))
+MOST_POINTS, WORK = 48, 3e8
+# Of such points in three dimensions: powers of the inverse of the root of x^4 = x + 1.
+STEPS = np.array([1.2207440846057596**-n for n in (1, 2, 3)])
 # Bands up to so much above the Fermi level count, eV.
 WINDOW = 3.0
 # Beyond so many rows H(k) is not diagonalised: the bands of a dataset's cells are those of its smaller members.
@@ -57,25 +63,41 @@ def within_cutoff(data: RealSpaceHamiltonian, cutoff: Cutoffs, max_dropped: floa
     return replace(data, hamiltonian=hamiltonian, overlap=overlap), gate
 
 
-def band_cost(full: RealSpaceHamiltonian, cut: RealSpaceHamiltonian) -> float | None:
+def sample_points(n_rows: int) -> NDArray[np.float64]:
+    """Fractional k-points where the bands of a matrix of so many rows are looked at, shape (n_k, 3)."""
+    corners = [corner for corner in product((0.0, 0.5), repeat=3) if corner not in K_POINTS]
+    even = np.outer(np.arange(1, MOST_POINTS + 1), STEPS) % 1.0
+    points = np.concatenate([np.array(K_POINTS), np.array(corners), even])
+    count = int(np.clip(WORK / max(n_rows, 1) ** 3, len(K_POINTS), MOST_POINTS))
+    return np.asarray(points[:count], dtype=np.float64)
+
+
+def band_cost(
+    full: RealSpaceHamiltonian, cut: RealSpaceHamiltonian, known: dict[int, NDArray[np.float64]] | None = None
+) -> float | None:
     """Largest change of a band, up to `WINDOW` above the Fermi level, eV; infinite where S(k) is no longer positive.
 
+    :param known: bands of `full` at the points that were looked at before; filled here.
     :return: None where H or S is missing, or H(k) is too large to be diagonalised in passing.
     """
     if full.hamiltonian is None or full.overlap is None or full.rows_per_atom.sum() > DENSE_LIMIT:
         return None
-    worst = 0.0
-    for k in K_POINTS:
+    worst, known = 0.0, {} if known is None else known
+    for number, k in enumerate(sample_points(int(full.rows_per_atom.sum()))):
         try:
-            before, after = (
-                la.eigh(data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray(), eigvals_only=True)
-                for data in (full, cut)
-            )
+            if number not in known:
+                known[number] = _bands_at(full, k)
+            before, after = known[number], _bands_at(cut, k)
         except la.LinAlgError:
             return float(np.inf)
         counted = _counted(full, before)
         worst = max(worst, float(np.abs(after - before)[:counted].max(initial=0.0)))
     return worst
+
+
+def _bands_at(data: RealSpaceHamiltonian, k: NDArray[np.float64]) -> NDArray[np.float64]:
+    H, S = data.hamiltonian_at(k).toarray(), data.overlap_at(k).toarray()
+    return np.asarray(la.eigh(H, S, eigvals_only=True), dtype=np.float64)
 
 
 def bands_with_cutoff(full: RealSpaceHamiltonian, cut: RealSpaceHamiltonian, limit: float) -> Gate | None:
@@ -88,7 +110,11 @@ def bands_with_cutoff(full: RealSpaceHamiltonian, cut: RealSpaceHamiltonian, lim
     if cost is None:
         return None
     detail = "" if cost <= limit else "pairs beyond the cutoff matter: raise it, or let `cutoff: auto` measure it"
-    return Gate("bands with the cutoff", cost <= limit, cost, limit, "eV", "warning", detail)
+    if np.isinf(cost):
+        # There are no bands at all.
+        detail = f"S(k) is not positive definite without the pairs beyond; {detail}"
+    severity: Literal["error", "warning"] = "error" if np.isinf(cost) else "warning"
+    return Gate("bands with the cutoff", cost <= limit, cost, limit, "eV", severity, detail)
 
 
 def measured_cutoffs(data: RealSpaceHamiltonian, limit: float) -> dict[str, float]:
@@ -108,11 +134,12 @@ def measured_cutoffs(data: RealSpaceHamiltonian, limit: float) -> dict[str, floa
     # Where S is not small either, its product with an energy matters: |S| counts as much as |H| over an eV.
     sizes = np.maximum(free.norms(), both.overlap.norms())
     everything = pair_cutoffs(data.structure, free.atom_pairs)
+    bands: dict[int, NDArray[np.float64]] = {}
     for threshold in THRESHOLDS:
         matter = free.atom_pairs[sizes > threshold]
         known = pair_cutoffs(data.structure, matter)
         cutoffs = {key: known.get(key, 0.0) + MARGIN for key in everything}
-        cost = band_cost(both, within_cutoff(both, cutoffs, np.inf)[0])
+        cost = band_cost(both, within_cutoff(both, cutoffs, np.inf)[0], bands)
         if cost is not None and cost <= limit:
             return cutoffs
     return cutoffs if cost is None else {key: largest + MARGIN for key, largest in everything.items()}

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from aiida_deeph import __version__
 from aiida_deeph.engine.config import Config
@@ -83,6 +83,8 @@ class ObservableConfig(Config):
     :param threads: threads of the linear algebra.
     :param output: file of the result, JSON.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     folder: str
     n_electrons: float | None = Field(default=None, gt=0)

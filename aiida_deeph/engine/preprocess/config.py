@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from aiida_deeph.engine.config import Config
 from aiida_deeph.engine.io.paths import Name
@@ -43,6 +43,8 @@ class PreprocessConfig(Config):
     :param max_failed_fraction: a larger share of rejected members is an error.
     :param asked: file of the structures that were asked for, by member name: a run of another one is rejected.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     members: tuple[MemberSource, ...] = ()
     extend: str | None = None

@@ -10,7 +10,13 @@ import pytest
 
 from aiida_deeph.engine.domain.axial import generators, signs_of_odd
 from aiida_deeph.engine.domain.checks import run_gates
-from aiida_deeph.engine.domain.cutoff import band_cost, measured_cutoffs, within_cutoff
+from aiida_deeph.engine.domain.cutoff import (
+    band_cost,
+    bands_with_cutoff,
+    measured_cutoffs,
+    sample_points,
+    within_cutoff,
+)
 from aiida_deeph.engine.domain.decay import as_curves, decay_curves, deviation, thinned
 from aiida_deeph.engine.domain.gate import failures
 from aiida_deeph.engine.domain.geometry import geometry_gates
@@ -183,3 +189,30 @@ def test_what_a_cutoff_costs_in_bands_is_measured_and_auto_keeps_it_small() -> N
         cut = within_cutoff(data, cutoffs, np.inf)[0]
         assert band_cost(data, cut) <= limit and len(cut.hamiltonian) < len(data.hamiltonian)
     assert measured_cutoffs(data, 0.0005)["H-H"] >= measured_cutoffs(data, 0.05)["H-H"]
+
+
+def test_what_a_cutoff_costs_is_looked_for_where_it_is_largest() -> None:
+    """Small cells in points that fill the zone: bands, and a positive S, may be lost at any of them."""
+    assert len(sample_points(26)) == 48 and len(sample_points(1000)) == 3
+    assert {(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.5, 0.0)} <= {tuple(k) for k in sample_points(26).tolist()}
+    data = gaussian_chain(n_atoms=2, cutoff=12.0, amplitude=0.0)
+    cut, _ = within_cutoff(data, 4.5, np.inf)
+    cost = band_cost(data, cut)
+    assert cost is not None
+    for k in np.linspace(0, 0.5, 21):
+        try:
+            after = np.linalg.eigvalsh(cut.overlap_at((k, 0, 0)).toarray()).min()
+        except np.linalg.LinAlgError:
+            after = -1.0
+        assert after > 0 or np.isinf(cost)
+
+
+def test_a_cutoff_without_bands_is_an_error_and_one_that_moves_them_a_warning() -> None:
+    data = gaussian_chain(n_atoms=4, cutoff=12.0)
+    gates = {
+        cutoff: bands_with_cutoff(data, within_cutoff(data, cutoff, np.inf)[0], 1e-3) for cutoff in (1.5, 6.0, 12.0)
+    }
+    assert gates[12.0].passed and not gates[1.5].passed
+    for gate in gates.values():
+        assert gate.severity == ("error" if np.isinf(gate.value) else "warning")
+    assert np.isinf(gates[1.5].value) and "not positive definite" in gates[1.5].detail

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from aiida_deeph.engine.config import load_config
-from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
+from aiida_deeph.engine.dft.pyscf.config import PyscfConfig, check_names
 from aiida_deeph.engine.errors import InputError
 
 
@@ -29,4 +29,5 @@ def command(config: Path) -> None:
         raise InputError("PySCF is not installed", found=error, remedy="pip install 'aiida-deeph[pyscf]'") from None
     from aiida_deeph.engine.dft.pyscf.runner import run_pyscf
 
+    check_names(settings.xc, settings.basis)
     run_pyscf(settings, config.parent, report=lambda line: click.echo(line))

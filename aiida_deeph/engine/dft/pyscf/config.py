@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
+from collections.abc import Iterable
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, PositiveInt, ValidationInfo, field_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.errors import InputError
 
 # Names of its GTH bases and pseudopotentials for periodic systems.
 KNOWN = {
@@ -23,6 +26,13 @@ KNOWN = {
         for name in ["blyp", "bp", "hcth120", "hcth407", "hf", "hf-rev", "lda", "olyp", "pade", "pbe", "pbesol"]
     ),
 }
+
+
+# Functionals that every PySCF has: for any other it is asked itself, where it is installed, which takes a second.
+FUNCTIONALS = (
+    *("lda", "lda,vwn", "svwn", "pbe", "pbesol", "revpbe", "rpbe", "blyp", "bp86", "pw91", "hf"),
+    *("scan", "rscan", "r2scan", "tpss", "m06l", "pbe0", "b3lyp", "b3lyp5", "b3lypg", "hse06"),
+)
 
 
 # B3LYP is two functionals, 4.5e-4 Hartree apart in H: with VWN-RPA correlation (PySCF from 2.3 on), or with VWN5 (PySCF
@@ -57,11 +67,13 @@ class PyscfConfig(Config):
     :param bands: fractional k-points at which eigenvalues are computed in addition, from the converged potential.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     structure: str = "structure.xyz"
     xc: str = "pbe"
     basis: str = "gth-szv"
     pseudo: str | None = "gth-pbe"
-    kmesh: tuple[int, int, int] = (1, 1, 1)
+    kmesh: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     ke_cutoff: float = Field(default=60.0, gt=0)
     grid_level: int = Field(default=3, ge=0, le=9)
     charge: int = 0
@@ -93,6 +105,41 @@ class PyscfConfig(Config):
     @classmethod
     def _explicit(cls, name: str) -> str:
         return EXPLICIT.get(name.lower().replace("-", ""), name)
+
+
+def check_names(xc: str, basis: str) -> None:
+    """A misspelt functional or basis is refused before it is submitted, where PySCF is installed.
+
+    :raises InputError: PySCF does not know it.
+    """
+    if not xc.strip():
+        raise InputError("no functional", where="xc", found=repr(xc), expected="the name of one")
+    if not _is_installed("pyscf"):
+        return
+    if xc.lower() not in FUNCTIONALS:
+        from pyscf.dft import libxc
+
+        try:
+            libxc.parse_xc(xc)
+        except Exception as error:  # PySCF has a class of its own for each failure
+            raise _unknown("functional", "xc", xc, FUNCTIONALS, xc.lower()) from error
+    if not basis.lower().startswith("gth") and not _is_installed("basis_set_exchange"):
+        from pyscf.gto.basis import ALIAS
+
+        # As PySCF writes them; `unc-NAME` is NAME with its contractions undone.
+        plain = re.sub(r"^unc|\(.*\)", "", re.sub(r"[-_ ]", "", basis.lower()))
+        if plain not in ALIAS and plain.replace("*", "s") not in ALIAS:
+            raise _unknown("basis", "basis", basis, ALIAS, plain)
+
+
+def _unknown(what: str, where: str, found: str, known: Iterable[str], plain: str) -> InputError:
+    close = difflib.get_close_matches(plain, known, 1)
+    remedy = f"did you mean {close[0]}" if close else None
+    return InputError(f"{what} unknown to PySCF", where=where, found=repr(found), expected="one it has", remedy=remedy)
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _bare(name: str) -> str:
