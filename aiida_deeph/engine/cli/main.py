@@ -28,6 +28,7 @@ COMMANDS = {
     "export-reference": "Write a model as a checkpoint of its reference code.",
     "import-reference": "Turn a checkpoint of DeepH-E3 or QHNet into a model.",
     "overlap": "Overlap S(R) of any structure without a DFT run.",
+    "plot": "A figure of bands, a density of states and the like.",
     "predict": "Predict the Hamiltonian H(R) of a structure.",
     "preprocess": "Turn many raw DFT outputs into a gated dataset.",
     "structure": "Build twisted bilayers, and cells for a dataset.",
