@@ -74,6 +74,7 @@ def setup_codes(
     check_connection(computer, timeout)
     prepend = prepend_text or ""
     engine = register(computer, engine_label, engine_path or find(computer, ENGINE, prepend), "deeph.train", prepend)
+    tell_program(engine)
     if test:
         proofs.prove("bands of a chain of two atoms", proofs.bands_job(engine))
     for record in records().values():
@@ -82,6 +83,7 @@ def setup_codes(
             path, label = of_programs[f"{program.name}_path"], of_programs[f"{program.name}_label"]
             if path is not None:
                 codes[program.name] = register(computer, label, path, program.plugin, prepend)
+                tell_program(codes[program.name])
         if of_programs.get(record.name):
             codes[record.name] = engine
         if test and codes:
@@ -137,6 +139,19 @@ def check_connection(computer: Any, timeout: int) -> None:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def tell_program(code: Any) -> None:
+    """Say which program is behind a code, and keep that in its extras: results are not those of another one."""
+    from aiida_deeph.calculations.program import ask_program
+
+    identity = ask_program(code)
+    if identity is None:
+        echo.echo_warning(
+            f"{code.full_label}: no program at {code.filepath_executable}, unless modules of jobs bring it"
+        )
+    else:
+        echo.echo_info(f"{code.full_label}: {identity}")
 
 
 def find(computer: Any, program: str, prepend: str) -> str:

@@ -116,6 +116,7 @@ class DatasetWorkChain(DatasetProtocolMixin, DatasetLabelsMixin, WorkChain):
         """Nothing drawn, nothing failed."""
         self.ctx.n_drawn = 0
         self.ctx.failed = {}
+        self.ctx.first_failed = None
 
     def inspect_labels(self) -> ExitCode | None:
         """End when too many labels failed, naming them."""

@@ -146,6 +146,7 @@ class DatasetLabelsMixin(PoolMixin):
                 description=f"goes on from {node.process_label}<{node.pk}>, {reason_of(node)}",
             )
         if not node.is_finished_ok:
+            self.ctx.first_failed = self.ctx.get("first_failed") or name
             self.ctx.failed[name] = f"{node.process_label}<{node.pk}> {reason_of(node)}"
             self.report(f"label {name} failed: {self.ctx.failed[name]}")
         return None
@@ -161,8 +162,9 @@ class DatasetLabelsMixin(PoolMixin):
 
     def first_failure(self) -> str:
         """Name of the first label that failed, and the reason."""
-        name, reason = next(iter(self.ctx.failed.items()))
-        return f"{name}: {reason}"
+        # A checkpoint keeps names in the order of the alphabet.
+        name = self.ctx.get("first_failed") or next(iter(self.ctx.failed))
+        return f"{name}: {self.ctx.failed[name]}"
 
     def pool_status(self) -> str:
         """Labels done, running, failed."""

@@ -230,7 +230,8 @@ def test_protocols_are_listed_and_shown(run):
 
 def test_codes_are_registered_once(run, aiida_localhost, tmp_path):
     arguments = ("setup", "codes", "-Y", aiida_localhost.label, "--no-test", "--engine-label", "mine")
-    assert "registered mine@" in run(*arguments).output
+    output = run(*arguments).output
+    assert "registered mine@" in output and "sha256:" in output  # which program it is
     assert "is there already" in run(*arguments).output
     code = orm.load_code(f"mine@{aiida_localhost.label}")
     assert code.default_calc_job_plugin == "deeph.train"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.orm.utils.serialize import deserialize_unsafe, serialize
 
 from aiida_deeph.cli.imported import imported_bands, label_nodes, member_name, origin_of
 from aiida_deeph.cli.inputs import StructureSource
@@ -211,3 +212,20 @@ def test_known_bands_are_what_a_prediction_is_compared_with(
                 *arguments, basis=BASIS, reference_bands=bands, label="deeph.label.pyscf"
             )
         )
+
+
+def test_the_first_label_that_failed_is_named_after_a_checkpoint_too(
+    start, step, engine_code, hydrogen_chain, ended_job
+):
+    structures = {name: hydrogen_chain() for name in ("a", "b", "c")}
+    codes = {"engine": engine_code, "dft": engine_code}
+    process = start(DatasetWorkChain.get_builder_from_protocol(codes, structures, "fast"))
+    step(process, process.setup)
+    for name, status in (("b", 310), ("a", 320)):
+        node = orm.WorkChainNode(process_type="aiida.workflows:deeph.label.pyscf").store()
+        node.set_process_state("finished")
+        node.set_exit_status(status)
+        node.set_exit_message(f"why {name} failed")
+        assert step(process, lambda name=name, node=node: process.member_ended(name, node)) is None
+    process.ctx.failed = deserialize_unsafe(serialize(process.ctx.failed))
+    assert process.first_failure().startswith("b: ") and "why b failed" in process.first_failure()
