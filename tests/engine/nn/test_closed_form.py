@@ -17,6 +17,7 @@ from aiida_deeph.engine.domain.neighbours import pair_cutoffs, pairs_within
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.graph.build import HamiltonianGraph, attach_labels
 from aiida_deeph.engine.graph.wigner import wigner_d
+from aiida_deeph.engine.nn.closed_form.choice import left_out_errors
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
 from aiida_deeph.engine.nn.closed_form.model import element_mixing
 from aiida_deeph.engine.nn.closed_form.network import ClosedForm
@@ -28,6 +29,7 @@ from aiida_deeph.engine.prediction.trust import Trust
 from tests.engine.nn.systems import BASIS, CUTOFF, random_structure
 
 SPINS = [SpinMode.NONE, SpinMode.NONCOLLINEAR]
+KINDS = [(SpinMode.NONE, 3), (SpinMode.NONCOLLINEAR, 3), (SpinMode.NONE, 4)]
 SMALL: dict[str, Any] = {"detail": "smooth", "lmax_environment": 3}
 
 
@@ -63,9 +65,9 @@ def spin_rotation(rotation: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("inversion", [1, -1])
-@pytest.mark.parametrize("spin", SPINS)
-def test_hamiltonian_turns_with_the_structure(spin: SpinMode, inversion: int) -> None:
-    network, _ = network_of(spin)
+@pytest.mark.parametrize(("spin", "order"), KINDS)
+def test_hamiltonian_turns_with_the_structure(spin: SpinMode, order: int, inversion: int) -> None:
+    network, _ = network_of(spin, body_order=order)
     structure = random_structure()
     rotation = Rotation.random(random_state=3).as_matrix()
     turn = inversion * rotation
@@ -163,6 +165,22 @@ def test_derivatives_agree_with_finite_differences() -> None:
                 graph.edge_vec[edge, axis] += step
                 values.append(float((network(graph) * weights).sum()))
             assert float(gradient[edge, axis]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_four_centres_are_worth_it_where_they_exist() -> None:
+    """Of data with four centres, structures that are left out are predicted better with them; of others, not."""
+    pupil, _ = network_of(seed=None, body_order=4, lmax_environment=2, element_channels=1)
+    assert pupil.model.architecture.products is not None
+    for order, better in ((4, True), (3, False)):
+        teacher, _ = network_of(body_order=order, lmax_environment=2, element_channels=1)
+        graphs = []
+        for structure in [random_structure(seed) for seed in range(1, 13)]:
+            graph = graph_of(teacher, structure)
+            graphs.append(attach_labels(graph, matrix_of(teacher, structure), torch.float64))
+        three, four = left_out_errors(pupil.model, graphs)
+        assert min(three, four) > 0
+        assert (four < 0.95 * three) is better
 
 
 def test_radial_functions_are_smooth_and_fall() -> None:

@@ -16,6 +16,8 @@ class ClosedFormConfig(NetworkConfig):
 
     :param detail: how fast H may change with the places of the atoms (see `prior.py`); None takes what the number of
         atoms in the training data supports.
+    :param body_order: 4 adds products of two surroundings, so that a block sees four centres at a time; None takes
+        what predicts structures better that are left out of the fit, where the data are many, else 3.
     :param lmax_environment: largest l of the surroundings of a bond; None takes what `detail` has, less where many
         elements make that too costly.
     :param element_channels: mixtures of the elements that the surroundings tell apart; with more elements than
@@ -26,5 +28,6 @@ class ClosedFormConfig(NetworkConfig):
 
     name: Literal["closed-form"] = "closed-form"
     detail: Detail | None = None
+    body_order: Literal[3, 4] | None = None
     lmax_environment: int | None = Field(default=None, ge=0, le=12)
     element_channels: int = Field(default=3, ge=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import combinations_with_replacement
 from math import sqrt
 
 import torch
@@ -85,6 +86,45 @@ def times_length(features: Tensor, lengths: Tensor, two_centre: bool) -> Tensor:
     return torch.cat([products, TWO_CENTRE * lengths[None]], dim=2) if two_centre else products
 
 
+def bond_products(first: dict[int, Tensor], second: dict[int, Tensor] | None, mmax: int) -> dict[int, list[Tensor]]:
+    """Products of two surroundings in the frame of a bond by |m|, each of shape (2, n, n_products), (1, ...) for 0.
+
+    cos(m1 +- m2) = cos cos -+ sin sin, sin(m1 +- m2) = sin cos +- cos sin; the products that are odd under reflection
+    although m = 0 are left out.
+
+    :param first: see `bond_surroundings`; `second` likewise, None stands for the same one, each product once.
+    """
+    found: dict[int, list[Tensor]] = {}
+    for m1, x in first.items():
+        for m2, y in (first if second is None else second).items():
+            if second is None and m2 < m1:
+                continue
+            alike = second is None and m1 == m2
+            for sign in (1, -1) if m1 and m2 else (1,):
+                m = abs(m1 + sign * m2)
+                if m > mmax:
+                    continue
+                cosine = _outer(x[0], y[0], alike)
+                if m1 and m2:
+                    cosine = cosine - sign * _outer(x[1], y[1], alike)
+                parts = [cosine]
+                if m:
+                    sine = [_outer(x[1], y[0], alike)] if m1 else []
+                    sine += [sign * _outer(x[0], y[1], alike)] if m2 else []
+                    total = sum(sine[1:], sine[0])
+                    parts.append(-total if m1 + sign * m2 < 0 else total)
+                found.setdefault(m, []).append(torch.stack(parts))
+    return found
+
+
+def _outer(x: Tensor, y: Tensor, alike: bool) -> Tensor:
+    """Products of all pairs of channels, shape (n, n_products); of each pair once if both are alike."""
+    if not alike:
+        return (x[:, :, None] * y[:, None, :]).flatten(1)
+    a, b = torch.triu_indices(x.shape[1], y.shape[1], device=x.device)
+    return x[:, a] * y[:, b]
+
+
 @cache
 def _coupling(l1: int, l2: int, J: int) -> Tensor:
     symbol = torch.tensor(wigner_3j(l1, l2, J))
@@ -115,3 +155,25 @@ def site_features(A: Sequence[Tensor], J: int, natural: bool) -> Tensor | None:
             else:
                 found.append(product.flatten(2))
     return torch.cat(found, dim=2).transpose(0, 1) if found else None
+
+
+def site_triples(A: Sequence[Tensor], J: int, natural: bool) -> list[Tensor]:
+    """Products of three surroundings of the atoms, four centres, shapes (2 J + 1, n, n_features).
+
+    C^(k l3 J) (C^(l1 l2 k) A(l1) A(l2)) A(l3), l1 <= l2 <= l3, every set of channels once.
+
+    :param A: see `site_features`, with few l and channels.
+    """
+    found = []
+    n = A[0].shape[2]
+    for l1, l2, l3 in combinations_with_replacement(range(len(A)), 3):
+        if ((l1 + l2 + l3 + J) % 2 == 0) != natural:
+            continue
+        x, y, z = (axis.flatten() for axis in torch.meshgrid(*[torch.arange(n)] * 3, indexing="ij"))
+        kept = ((x <= y) | (l1 != l2)) & ((y <= z) | (l2 != l3))
+        x, y, z = x[kept], y[kept], z[kept]
+        for k in range(max(l2 - l1, abs(l3 - J)), min(l1 + l2, l3 + J) + 1):
+            pair = torch.einsum("abm,nax,nbx->nmx", _coupling(l1, l2, k).to(A[0]), A[l1][:, :, x], A[l2][:, :, y])
+            triple = torch.einsum("abm,nax,nbx->mnx", _coupling(k, l3, J).to(A[0]), pair, A[l3][:, :, z])
+            found.append(triple)
+    return found

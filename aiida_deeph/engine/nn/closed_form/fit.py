@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from aiida_deeph.engine.nn.closed_form.features import times_length
 from aiida_deeph.engine.nn.closed_form.model import ThreeCentre, bond_name, site_name
 from aiida_deeph.engine.nn.closed_form.radial import gaussians
 
@@ -123,7 +122,7 @@ def fit(
     :param add_up: replaces tensors by their sums over all processes.
     :param solved: called with the name and the solution of each system.
     """
-    _fit_scale(model, graphs, add_up)
+    fit_scale(model, graphs, add_up)
     systems: dict[Hashable, System] = {}
     for kind, key in model.bond_systems():
         systems[kind, key] = System.empty(model.n_bond_features(*key), model.bonds[kind].n_outputs(*key))
@@ -131,7 +130,7 @@ def fit(
         n_outputs = len(model.sites[species].chosen[site_key])
         systems[species, site_key] = System.empty(model.n_site_features(*site_key), n_outputs)
     for graph in graphs:
-        _add_member(model, graph, systems)
+        add_member(model, graph, systems)
     for system in systems.values():
         add_up(system.tensors())
 
@@ -168,7 +167,7 @@ def one_direction(graph: Any) -> Tensor:
     return leading[:, 0] > 0
 
 
-def _fit_scale(model: ThreeCentre, graphs: Sequence[Any], add_up: AddUp) -> None:
+def fit_scale(model: ThreeCentre, graphs: Sequence[Any], add_up: AddUp) -> None:
     """Mean square of H around the centres of the Gaussians of the bonds' lengths."""
     centres = model.architecture.bond.centres()
     sums = {kind: torch.zeros(2, len(centres), dtype=torch.float64) for kind in model.bonds}
@@ -189,7 +188,8 @@ def _fit_scale(model: ThreeCentre, graphs: Sequence[Any], add_up: AddUp) -> None
             getattr(model, f"scale_{kind[0]}_{kind[1]}").copy_(0.5 * mean.clamp(min=1e-30).log())
 
 
-def _add_member(model: ThreeCentre, graph: Any, systems: dict[Hashable, System]) -> None:
+def add_member(model: ThreeCentre, graph: Any, systems: dict[Hashable, System]) -> None:
+    """Add the rows of a labelled graph to those systems that are there, by (kind, key)."""
     labels, between, wanted = label_columns(model, graph), model.between(graph), one_direction(graph)
     frames, distances = model.geometry(graph)
     around = model.around(graph, frames, distances)
@@ -203,9 +203,9 @@ def _add_member(model: ThreeCentre, graph: Any, systems: dict[Hashable, System])
             relative = labels[between[bonds.rows]] / model.scale(kind, basis)[:, None]
             values = outputs.encode(relative, own)
             for q in outputs.sectors:
-                for m, features in model.bond_parts(own, around, bonds, q).items():
-                    if (q, m) in values:
-                        rows = times_length(features, lengths, m == 0 and q >= 0)
+                for m, parts in model.bond_parts(own, around, bonds, q).items():
+                    if (kind, (q, m)) in systems:
+                        rows = model.rows(parts, lengths, q, m)
                         systems[kind, (q, m)].add(rows.flatten(0, 1), values[q, m].flatten(0, 1))
     for species, site_outputs in enumerate(model.sites):
         rows = graph.loops[graph.species[graph.edge_index[0, graph.loops]] == species]

@@ -10,46 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiida_deeph.engine.config import Config
-from aiida_deeph.engine.domain.basis import OrbitalBasis
 from aiida_deeph.engine.domain.channels import ENDINGS, element_of
 from aiida_deeph.engine.graph.layout import EntryLayout
-from aiida_deeph.engine.nn.closed_form.config import Detail
+from aiida_deeph.engine.nn.closed_form.architecture import Architecture, feature_count
 from aiida_deeph.engine.nn.closed_form.features import (
+    bond_products,
     bond_surroundings,
     rotations,
     site_features,
+    site_triples,
     surroundings,
     times_length,
 )
-from aiida_deeph.engine.nn.closed_form.radial import RadialSpace, gaussians
+from aiida_deeph.engine.nn.closed_form.radial import gaussians
 from aiida_deeph.engine.nn.closed_form.targets import BondTargets, SiteTargets, Targets, Values
 
 SIGN = 0.3
 """How much the sign of a neighbour's moment matters, as a share of the neighbour itself; expected before any data."""
-
-
-class Architecture(Config):
-    """Shapes of all coefficients.
-
-    :param bond: functions of the length of a bond; `environment` of the distance of a third atom; `site` on site.
-    :param lmax_environment: largest l of the surroundings of a bond; `site_lmax` in products on site.
-    :param angular_decay: features of bonds shrink as exp(-l / angular_decay): what is expected of their coefficients.
-    :param element_channels: mixtures of the elements.
-    :param detail: name of the prior; `choose` whether a fit takes that which its data support, `choose_lmax` the same
-        for `lmax_environment`.
-    """
-
-    bond: RadialSpace
-    environment: RadialSpace
-    site: RadialSpace
-    lmax_environment: int
-    site_lmax: int
-    angular_decay: float
-    element_channels: int
-    detail: Detail = "medium"
-    choose: bool = False
-    choose_lmax: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +46,10 @@ class Bonds:
     def selected(self, part: Tensor) -> Bonds:
         """Some of them."""
         return Bonds(self.rows[part], self.i[part], self.j[part], self.turned[part])
+
+
+Parts = tuple[Tensor, Tensor | None]
+"""Surroundings of some bonds and their products, shapes (1 or 2, n, n_channels)."""
 
 
 class ThreeCentre(nn.Module):
@@ -127,11 +108,17 @@ class ThreeCentre(nn.Module):
         """Features of a system between atoms."""
         return feature_count(self.architecture, q, m)
 
+    @property
+    def n_product_lengths(self) -> int:
+        """Functions of the length of a bond that multiply products."""
+        space = self.architecture.products
+        return 0 if space is None else min(space.n_lengths, self.architecture.bond.n_functions)
+
     def n_site_features(self, J: int, natural: bool) -> int:
         """Features of a system on site."""
-        n = self.architecture.site.n_functions * self.architecture.element_channels
-        example = [torch.zeros(1, 2 * l + 1, n) for l in range(self.architecture.site_lmax + 1)]
-        features = site_features(example, J, natural)
+        a = self.architecture
+        example = [torch.zeros(1, 2 * l + 1, a.site.n_functions * a.element_channels) for l in range(a.site_lmax + 1)]
+        features = self._site_values(example, J, natural)
         return 0 if features is None else features.shape[2]
 
     # -- geometry
@@ -204,14 +191,38 @@ class ThreeCentre(nn.Module):
 
     # -- H
 
-    def bond_parts(self, frames: list[Tensor], around: list[Tensor], bonds: Bonds, q: int) -> dict[int, Tensor]:
-        """`bond_surroundings` of some bonds."""
-        top = self.architecture.lmax_environment + 1
-        own, other = (
-            [D.to(A) @ A[atoms] for D, A in zip(frames[:top], around[:top], strict=True)]
-            for atoms in (bonds.i, bonds.j)
-        )
-        return bond_surroundings(own, other, q, self.mmax)
+    def bond_parts(self, frames: list[Tensor], around: list[Tensor], bonds: Bonds, q: int) -> dict[int, Parts]:
+        """`bond_surroundings` of some bonds and their `bond_products`, by |m|."""
+        top, space = self.architecture.lmax_environment + 1, self.architecture.products
+
+        def turned(A: list[Tensor], atoms: Tensor) -> list[Tensor]:
+            return [D.to(a) @ a[atoms] for D, a in zip(frames, A, strict=False)]
+
+        linear = bond_surroundings(turned(around[:top], bonds.i), turned(around[:top], bonds.j), q, self.mmax)
+        if space is None:
+            return {m: (features, None) for m, features in linear.items()}
+        few = [A[:, :, self._channels(space.n_functions)] for A in around[top : top + space.lmax + 1]]
+        own, other = turned(few, bonds.i), turned(few, bonds.j)
+        even, odd = (bond_surroundings(own, other, sign, space.lmax) for sign in (abs(q), -abs(q)))
+        found = [bond_products(even, odd, self.mmax)] if q < 0 else [bond_products(even, None, self.mmax)]
+        found += [bond_products(odd, None, self.mmax)] if q > 0 else []
+        return {
+            m: (
+                features,
+                space.weight * torch.cat([features[:, :, :0], *(x for f in found for x in f.get(m, []))], dim=2),
+            )
+            for m, features in linear.items()
+        }
+
+    def rows(self, parts: Parts, lengths: Tensor, q: int, m: int) -> Tensor:
+        """Features of some bonds, shape (1 or 2, n, n_features).
+
+        :param parts: of `bond_parts`; `lengths` functions of the bonds' lengths.
+        """
+        rows = times_length(parts[0], lengths, m == 0 and q >= 0)
+        if parts[1] is None:
+            return rows
+        return torch.cat([rows, times_length(parts[1], lengths[:, : self.n_product_lengths], False)], dim=2)
 
     def columns(self, graph: Any, frames: list[Tensor], distances: Tensor, around: list[Tensor]) -> Tensor:
         """Columns of all edges, shape (n_edges, n_columns), eV.
@@ -249,21 +260,35 @@ class ThreeCentre(nn.Module):
             .index_copy(0, order, torch.cat(pieces))
         )
 
-    def _value(self, kind: tuple[int, int], q: int, m: int, lengths: Tensor, features: Tensor) -> Tensor:
-        """Features times coefficients, without the products of both kinds of functions in memory."""
+    def _value(self, kind: tuple[int, int], q: int, m: int, lengths: Tensor, parts: Parts) -> Tensor:
+        """Features times coefficients, without the products with functions of the length in memory."""
         coefficients: Tensor = getattr(self, bond_name(kind, q, m))
-        n_lengths, n_outputs = lengths.shape[1], coefficients.shape[1]
-        n = n_lengths * features.shape[2]
-        matrix = coefficients[:n].view(n_lengths, -1, n_outputs).transpose(0, 1).reshape(-1, n_lengths * n_outputs)
-        by_length = (features @ matrix).view(*features.shape[:2], n_lengths, n_outputs)
-        value = torch.einsum("snpo,np->sno", by_length, lengths)
-        if m == 0 and q >= 0:
-            value = value + times_length(features[:, :, :0], lengths, True) @ coefficients[n:]
+        features, products = parts
+        n, p = lengths.shape[1] * features.shape[2], lengths.shape[1] * (m == 0 and q >= 0)
+        value = _by_length(features, lengths, coefficients[:n])
+        if p:
+            value = value + times_length(features[:, :, :0], lengths, True) @ coefficients[n : n + p]
+        if products is not None:
+            value = value + _by_length(products, lengths[:, : self.n_product_lengths], coefficients[n + p :])
         return value
 
     def site_values(self, around: list[Tensor], J: int, natural: bool) -> Tensor | None:
-        """`site_features` of some atoms."""
-        return site_features(around[self.architecture.lmax_environment + 1 :], J, natural)
+        """`site_features` of some atoms and their `site_triples`."""
+        return self._site_values(around[self.architecture.lmax_environment + 1 :], J, natural)
+
+    def _site_values(self, A: list[Tensor], J: int, natural: bool) -> Tensor | None:
+        features, space = site_features(A, J, natural), self.architecture.products
+        if space is None:
+            return features
+        few = [part[:, :, self._channels(space.site_functions)] for part in A[: space.site_lmax + 1]]
+        triples = [space.site_weight * triple for triple in site_triples(few, J, natural)]
+        found = [part for part in (features, *triples) if part is not None]
+        return torch.cat(found, dim=2) if found else None
+
+    def _channels(self, n_functions: int) -> list[int]:
+        """Places of the first functions of each channel of elements among those on site."""
+        n, channels = self.architecture.site.n_functions, self.architecture.element_channels
+        return [c * n + f for c in range(channels) for f in range(min(n_functions, n))]
 
     def _site_columns(self, species: int, outputs: SiteTargets, around: list[Tensor]) -> Tensor:
         values = {}
@@ -276,18 +301,11 @@ class ThreeCentre(nn.Module):
         return outputs.decode(values)
 
 
-def feature_count(a: Architecture, q: int, m: int) -> int:
-    """Features of a system between atoms."""
-    around = (a.lmax_environment + 1 - m) * a.environment.n_functions * a.element_channels * (1 if q else 2)
-    return a.bond.n_functions * (around + (m == 0 and q >= 0))
-
-
-def systems_cost(a: Architecture, basis: OrbitalBasis) -> float:
-    """Sum of the cubes of the numbers of features over all systems between atoms: what solving them costs."""
-    n = len(basis.elements)
-    mmax = min(a.lmax_environment, 2 * max(l for shells in basis.shells.values() for l in shells) + 1)
-    sectors = ((1, n), (-1, n), (0, n * (n - 1) // 2))
-    return sum(count * float(feature_count(a, q, m)) ** 3 for q, count in sectors for m in range(mmax + 1))
+def _by_length(features: Tensor, lengths: Tensor, coefficients: Tensor) -> Tensor:
+    n_lengths, n_outputs = lengths.shape[1], coefficients.shape[1]
+    matrix = coefficients.view(n_lengths, -1, n_outputs).transpose(0, 1).reshape(-1, n_lengths * n_outputs)
+    by_length = (features @ matrix).view(*features.shape[:2], n_lengths, n_outputs)
+    return torch.einsum("snpo,np->sno", by_length, lengths)
 
 
 def bond_name(kind: tuple[int, int], q: int, m: int) -> str:

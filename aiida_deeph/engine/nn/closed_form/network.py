@@ -11,9 +11,11 @@ from torch import Tensor
 from aiida_deeph.engine.domain.basis import OrbitalBasis, SpinMode
 from aiida_deeph.engine.domain.channels import element_of
 from aiida_deeph.engine.graph.layout import EntryLayout
+from aiida_deeph.engine.nn.closed_form.architecture import Architecture
+from aiida_deeph.engine.nn.closed_form.choice import left_out_errors
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig
 from aiida_deeph.engine.nn.closed_form.fit import fit
-from aiida_deeph.engine.nn.closed_form.model import Architecture, ThreeCentre
+from aiida_deeph.engine.nn.closed_form.model import ThreeCentre
 from aiida_deeph.engine.nn.closed_form.posterior import OUTSIDE, Posterior
 from aiida_deeph.engine.nn.closed_form.prior import architecture_of, supported_detail
 from aiida_deeph.engine.nn.network import AddUp, Network
@@ -21,6 +23,8 @@ from aiida_deeph.engine.nn.passes import Output, Part, Sweep
 
 BIN_WIDTH, BINS = 0.05, 400
 """Of the table of distances in which the shortest bond is looked up, Angstrom."""
+WORTHWHILE = 0.95
+"""Four centres are taken where errors of structures that were left out become smaller than this share."""
 
 
 class ClosedForm(Network):
@@ -62,12 +66,20 @@ class ClosedForm(Network):
         config = ClosedFormConfig(
             lmax_environment=None if known.choose_lmax else known.lmax_environment,
             detail=None if known.choose else known.detail,
+            body_order=None if known.choose_order else 3 if known.products is None else 4,
             element_channels=known.element_channels,
         )
         detail = config.detail or supported_detail(int(n_atoms))
         occupied = torch.nonzero(distances)
         shortest = BIN_WIDTH * int(occupied[0]) if len(occupied) else 1.0
-        architecture = architecture_of(config, detail, self.layout.basis, known.bond.end, shortest)
+        shapes = (config, detail, self.layout.basis, known.bond.end, shortest)
+        architecture = architecture_of(*shapes)
+        if config.body_order is None and detail == "fine":
+            four = architecture_of(*shapes, body_order=4)
+            if four.products is not None:
+                errors = left_out_errors(ThreeCentre(four, self.layout), graphs, add_up)
+                chosen = four if errors[1] < WORTHWHILE * errors[0] else architecture
+                architecture = chosen.model_copy(update={"left_out_errors": errors})
         exact = ThreeCentre(architecture, self.layout)
         posterior = Posterior(exact)
         fit(exact, graphs, add_up, lambda name, solution: posterior.take(exact, name, solution))

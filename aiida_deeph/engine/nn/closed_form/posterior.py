@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiida_deeph.engine.nn.closed_form.features import times_length
 from aiida_deeph.engine.nn.closed_form.fit import Solution
 from aiida_deeph.engine.nn.closed_form.model import ThreeCentre, bond_name, site_name
 
@@ -100,8 +99,8 @@ class Posterior(nn.Module):
                 continue
             q = max(outputs.sectors)
             basis, lengths = model.lengths(distances[bonds.rows])
-            features = model.bond_parts(model.frames_of(frames, bonds), around, bonds, q)[0]
-            rows = times_length(features, lengths, True)[0] @ getattr(self, bond_name(kind, q, 0))
+            parts = model.bond_parts(model.frames_of(frames, bonds), around, bonds, q)[0]
+            rows = model.rows(parts, lengths, q, 0)[0] @ getattr(self, bond_name(kind, q, 0))
             found = rows.square().sum(dim=1)
             own = getattr(self, f"variance_{kind[0]}_{kind[1]}") * (model.scale(kind, basis)[:, None]).square()
             places = between[bonds.rows]

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from aiida_deeph.engine.domain.basis import OrbitalBasis
+from aiida_deeph.engine.nn.closed_form.architecture import Architecture, ProductSpace, systems_cost
 from aiida_deeph.engine.nn.closed_form.config import ClosedFormConfig, Detail
-from aiida_deeph.engine.nn.closed_form.model import Architecture, systems_cost
 from aiida_deeph.engine.nn.closed_form.radial import RadialSpace
 
 MARGIN = 0.9
@@ -23,6 +24,8 @@ TOLERANCE_BOND, TOLERANCE_ENVIRONMENT, TOLERANCE_SITE = 0.01, 0.03, 0.05
 """Components with a smaller standard deviation, as a fraction of the largest, are left out of the radial functions."""
 LARGEST_COST = 6e10
 """Of solving all systems, see `systems_cost`: about a minute of one thread, and 2 GiB of normal equations."""
+LARGEST_COST_FOUR = 2.5e11
+"""With four centres: about two minutes of one thread."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,38 @@ PRIORS: dict[Detail, Prior] = {
 }
 
 
+PRODUCTS = tuple(
+    ProductSpace(lmax=l, n_functions=n, n_lengths=3, weight=0.3, site_lmax=l, site_functions=3, site_weight=0.3)
+    for l, n in ((3, 4), (3, 3), (2, 4), (2, 3))
+)
+"""Products of surroundings, the best first."""
+
+
 def supported_detail(n_atoms: int) -> Detail:
     """The finest prior that so many atoms in the training data support."""
     return next(detail for detail, prior in PRIORS.items() if n_atoms >= prior.atoms)
 
 
 def architecture_of(
-    config: ClosedFormConfig, detail: Detail, basis: OrbitalBasis, end: float, shortest: float = 1.0
+    config: ClosedFormConfig,
+    detail: Detail,
+    basis: OrbitalBasis,
+    end: float,
+    shortest: float = 1.0,
+    body_order: int | None = None,
 ) -> Architecture:
     """Shapes that follow from a prior; what the configuration leaves open is made smaller until the cost is bounded.
 
     :param end: largest distance of a pair in the training data, Angstrom; `shortest` the smallest.
+    :param body_order: 4 for products of surroundings, unless all of them cost too much; None takes the configured one.
     """
+    if (body_order or config.body_order) == 4:
+        n_channels, fixed = min(config.element_channels, len(basis.elements)), config.lmax_environment
+        for products, lmax in product(PRODUCTS, (PRIORS[detail].lmax, 6, 4) if fixed is None else (fixed,)):
+            three = _architecture(config, detail, lmax, n_channels, end, MARGIN * shortest)
+            four = three.model_copy(update={"products": products})
+            if systems_cost(four, basis) <= LARGEST_COST_FOUR:
+                return four
     for candidate in _candidates(config, detail, min(config.element_channels, len(basis.elements))):
         found = _architecture(config, *candidate, end, MARGIN * shortest)
         if systems_cost(found, basis) <= LARGEST_COST:
@@ -100,4 +123,5 @@ def _architecture(
         detail=detail,
         choose=config.detail is None,
         choose_lmax=config.lmax_environment is None,
+        choose_order=config.body_order is None,
     )
