@@ -151,7 +151,7 @@ def tell_program(code: Any) -> None:
             f"{code.full_label}: no program at {code.filepath_executable}, unless modules of jobs bring it"
         )
     else:
-        echo.echo_info(f"{code.full_label}: {identity}")
+        echo.echo_report(f"{code.full_label}: {identity}")
 
 
 def find(computer: Any, program: str, prepend: str) -> str:
