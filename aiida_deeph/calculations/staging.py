@@ -53,7 +53,9 @@ class Staging:
 
     def write_structure(self, node: StructureData, name: str = STRUCTURE_FILE) -> str:
         """Put the structure there as extended xyz: atoms in their order, positions not wrapped, all digits."""
-        write_structure(self._path(name), to_engine(node))
+        path = self._path(name)
+        path.parent.mkdir(exist_ok=True)
+        write_structure(path, to_engine(node))
         return name
 
     def write_json(self, values: Mapping[str, Any], name: str) -> str:

@@ -303,3 +303,30 @@ class FullInputs(DatasetInputs):
         """Whether nothing is labelled or trained: the model that is there is put to use."""
         nothing = not self.structures and self.labels is None and self.extend is None
         return self.initial_model is not None and nothing and bool(self.targets or self.validation)
+
+
+class ActiveInputs(Inputs):
+    """Active learning: which structures may be labelled, and when it ends.
+
+    :param candidates: files, folders, groups, queries, from which is chosen; with `perturbation`, parents of cells.
+    :param perturbation: how the candidates are drawn around parents (see DesignConfig).
+    :param targets: structures that shall be predicted well; without any, the candidates.
+    :param budget: most labels.
+    :param target: expected mean |error| of H at which it ends, eV.
+    :param rule: `coverage`, `leverage`, `variance` or `random` (see SelectConfig).
+    """
+
+    label: str | None = None
+    candidates: tuple[StructuresSource, ...]
+    perturbation: dict[str, Any] | None = None
+    targets: dict[str, StructureSource] = Field(default_factory=dict)
+    budget: int = Field(ge=1)
+    target: float | None = Field(default=None, gt=0)
+    first: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    rule: str | None = None
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | dict) else value

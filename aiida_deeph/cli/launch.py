@@ -12,6 +12,7 @@ from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_deeph.cli import inputs as schema
+from aiida_deeph.cli.active_builder import active_builder
 from aiida_deeph.cli.builders import (
     codes_of,
     dataset_changes,
@@ -266,3 +267,13 @@ def launch_full(path: Path, engine: Any, dft: Any, protocol: str | None, run: bo
     values = read(schema.FullInputs, path, protocol)
     builder = full_builder(values, path, engine=engine, dft=dft, dry_run=dry_run)
     start(builder, values, "full", run=run, dry_run=dry_run)
+
+
+@command.command("active")
+@common
+@DFT
+def launch_active(path: Path, engine: Any, dft: Any, protocol: str | None, run: bool, dry_run: bool) -> None:
+    """Labels until a model is good enough: label, codes, candidates, perturbation, targets, budget, target, rule."""
+    values = read(schema.ActiveInputs, path, protocol)
+    builder = active_builder(values, path, engine=engine, dft=dft, dry_run=dry_run)
+    start(builder, values, "active", run=run, dry_run=dry_run)

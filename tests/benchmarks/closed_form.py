@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,11 @@ def folders(name: str, numbers: Sequence[int]) -> list[RealSpaceHamiltonian]:
 
 def molecules(file: str) -> list[RealSpaceHamiltonian]:
     """Molecules of fixtures/qhnet: from PySCF's order (p as x, y, z) to m = -l..l, Hartree to eV."""
-    data = np.load(FIXTURES / "qhnet" / file)
+    return from_pyscf(np.load(FIXTURES / "qhnet" / file))
+
+
+def from_pyscf(data: Mapping[str, Any]) -> list[RealSpaceHamiltonian]:
+    """The same of `atomic_numbers`, `positions_angstrom`, `fock_hartree`."""
     symbols = tuple(SYMBOLS[int(n)] for n in data["atomic_numbers"])
     basis = OrbitalBasis({symbol: SHELLS[symbol] for symbol in sorted(set(symbols))})
     order: list[int] = []

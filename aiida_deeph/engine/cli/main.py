@@ -31,6 +31,7 @@ COMMANDS = {
     "plot": "A figure of bands, a density of states and the like.",
     "predict": "Predict the Hamiltonian H(R) of a structure.",
     "preprocess": "Turn many raw DFT outputs into a gated dataset.",
+    "select": "Choose which structures to label next.",
     "structure": "Build twisted bilayers, and cells for a dataset.",
     "tight-binding": "H(R) without overlap for tight-binding programs (Wannier90's files).",
     "train": "Train a network on a dataset.",

@@ -21,11 +21,13 @@ class NetworkConfig(Config):
 
     :cvar implementation: `module:Class` of the `Network`, imported when a network is built.
     :cvar citation: for model cards; empty if there is no paper.
+    :cvar has_posterior: whether it tells which labels it would learn from.
     :param name: entry in the registry of networks.
     """
 
     implementation: ClassVar[str]
     citation: ClassVar[str] = ""
+    has_posterior: ClassVar[bool] = False
 
     name: str
 

@@ -8,7 +8,7 @@ parts (`prediction.chunked`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -49,6 +49,9 @@ class Output:
         there: for networks with a head of its own for blocks on the atoms.
     :param deviation: expected error of the entries of each edge, shape (n_part_edges,), eV; None if it is not known.
     :param outside: whether nothing like it was in the training data, shape (n_part_edges,); given with `deviation`.
+    :param information: for each kind of edges its name, features of its edges whose products are the covariances of
+        their errors, shape (n, n_features), and the errors expected of them if everything was determined, shape (n,),
+        eV: what labels would tell; None if it is not known.
     """
 
     layout: EntryLayout
@@ -56,6 +59,7 @@ class Output:
     atoms: Callable[[Part], Tensor] | None = None
     deviation: Callable[[Part], Tensor] | None = None
     outside: Callable[[Part], Tensor] | None = None
+    information: Callable[[Part], Iterator[tuple[str, Tensor, Tensor]]] | None = None
 
     def columns(self, part: Part) -> Tensor:
         """Columns of all edges of a part, shape (n_part_edges, n_columns), eV."""

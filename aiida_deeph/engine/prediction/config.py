@@ -1,12 +1,13 @@
-"""What `deeph-engine predict` reads."""
+"""What `deeph-engine predict` and `deeph-engine select` read."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.prediction.rules import RULES
 
 
 class PredictConfig(Config):
@@ -29,3 +30,35 @@ class PredictConfig(Config):
     precision: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1)
+
+
+class SelectConfig(Config):
+    """Choose which structures to label next; `OUTPUT` (JSON) holds them and what the model expects of all.
+
+    :param model: model folder, of a network with a posterior.
+    :param candidates: folder of structure files, from which is chosen.
+    :param targets: folder of structure files that shall be predicted well; None is the candidates themselves.
+    :param known: names of candidates (of their files, without ending) that are labelled already.
+    :param rule: `coverage` (smallest expected error of the targets), `leverage` (least determined, each unlike the
+        others), `variance` (largest expected error), `random`.
+    :param count: how many are chosen.
+    :param seed: of the rule `random`.
+    """
+
+    model: str
+    candidates: str
+    targets: str | None = None
+    known: tuple[str, ...] = ()
+    rule: str = "coverage"
+    count: int = Field(default=4, ge=0)
+    seed: int = 0
+    output: str = "selection.json"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("rule")
+    @classmethod
+    def _registered(cls, value: str) -> str:
+        if value not in RULES:
+            raise ValueError(f"no rule `{value}`, but {', '.join(RULES)}")
+        return value

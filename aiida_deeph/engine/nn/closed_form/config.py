@@ -25,6 +25,7 @@ class ClosedFormConfig(NetworkConfig):
     """
 
     implementation: ClassVar[str] = "aiida_deeph.engine.nn.closed_form.network:ClosedForm"
+    has_posterior: ClassVar[bool] = True
 
     name: Literal["closed-form"] = "closed-form"
     detail: Detail | None = None

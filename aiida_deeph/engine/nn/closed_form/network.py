@@ -115,4 +115,11 @@ class ClosedForm(Network):
         def outside(part: Part) -> Tensor:
             return known(part)[0] > OUTSIDE
 
-        yield Output(self.layout, columns, deviation=deviation, outside=outside)
+        def information(part: Part) -> Iterator[tuple[str, Tensor, Tensor]]:
+            leverage, variance = known(part)
+            own = variance / (1 + leverage[:, None])
+            errors = self.posterior.expected_error(model, part.graph, own)
+            for name, places, rows in self.posterior.whitened(model, part.graph, *geometry(part), part.of_atoms(sums)):
+                yield name, rows, errors[places]
+
+        yield Output(self.layout, columns, deviation=deviation, outside=outside, information=information)

@@ -8,6 +8,7 @@ leverage is that of m = 0 and q >= 0 alone, and on site that of J = 0; the ridge
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import pi, sqrt
 from typing import Any
 
@@ -90,33 +91,53 @@ class Posterior(nn.Module):
 
         :param around: surroundings of the graph's atoms.
         """
-        between, n_edges = model.between(graph), graph.edge_index.shape[1]
+        n_edges = graph.edge_index.shape[1]
         leverage = distances.new_zeros(n_edges, dtype=model.mixing.dtype)
         variance = leverage.new_zeros(n_edges, len(model.layout.targets))
-        for kind, outputs in model.bonds.items():
+        for _, places, rows in self.whitened(model, graph, frames, distances, around):
+            leverage[places] = rows.square().sum(dim=1)
+        between = model.between(graph)
+        for kind in model.bonds:
             bonds = model.bonds_of(graph, kind)
-            if not len(bonds.rows):
-                continue
-            q = max(outputs.sectors)
-            basis, lengths = model.lengths(distances[bonds.rows])
-            parts = model.bond_parts(model.frames_of(frames, bonds), around, bonds, q)[0]
-            rows = model.rows(parts, lengths, q, 0)[0] @ getattr(self, bond_name(kind, q, 0))
-            found = rows.square().sum(dim=1)
-            own = getattr(self, f"variance_{kind[0]}_{kind[1]}") * (model.scale(kind, basis)[:, None]).square()
             places = between[bonds.rows]
-            leverage[places], variance[places] = found, own * (1 + found[:, None])
+            scale = model.scale(kind, model.lengths(distances[bonds.rows])[0])
+            own = getattr(self, f"variance_{kind[0]}_{kind[1]}") * scale[:, None].square()
+            variance[places] = own * (1 + leverage[places, None])
             if bool(bonds.turned.any()):  # seen from the other atom, a pair of shells is another target
                 turned = places[bonds.turned]
                 variance[turned] = variance[turned][:, model.targets.partner]
         for species in range(model.n_species):
             rows = graph.loops[graph.species[graph.edge_index[0, graph.loops]] == species]
-            if not len(rows):
-                continue
-            on_site = model.site_values([A[graph.edge_index[0, rows]] for A in around], 0, True)
-            assert on_site is not None  # there is the constant
-            found = (on_site[0] @ getattr(self, site_name(species, 0, True))).square().sum(dim=1)
-            leverage[rows], variance[rows] = found, getattr(self, f"variance_{species}") * (1 + found[:, None])
+            variance[rows] = getattr(self, f"variance_{species}") * (1 + leverage[rows, None])
         return leverage, variance
+
+    @torch.no_grad()
+    def whitened(
+        self, model: ThreeCentre, graph: Any, frames: list[Tensor], distances: Tensor, around: list[Tensor]
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of each kind of edges in the graph: its name, their places among the graph's edges, shape (n,), and their
+        features in units of what the data do not determine, shape (n, n_features): leverages are sums of squares, and
+        their products the covariances of predictions, both in units of the noise.
+
+        :param around: surroundings of the graph's atoms.
+        """
+        between = model.between(graph)
+        for kind, outputs in model.bonds.items():
+            bonds = model.bonds_of(graph, kind)
+            if not len(bonds.rows):
+                continue
+            q = max(outputs.sectors)
+            _, lengths = model.lengths(distances[bonds.rows])
+            parts = model.bond_parts(model.frames_of(frames, bonds), around, bonds, q)[0]
+            name = bond_name(kind, q, 0)
+            yield name, between[bonds.rows], model.rows(parts, lengths, q, 0)[0] @ getattr(self, name)
+        for species in range(model.n_species):
+            rows = graph.loops[graph.species[graph.edge_index[0, graph.loops]] == species]
+            if len(rows):
+                on_site = model.site_values([A[graph.edge_index[0, rows]] for A in around], 0, True)
+                assert on_site is not None  # there is the constant
+                name = site_name(species, 0, True)
+                yield name, rows, on_site[0] @ getattr(self, name)
 
     def expected_error(self, model: ThreeCentre, graph: Any, variance: Tensor) -> Tensor:
         """Mean |error| over the entries of each edge, if errors are normal; shape (n_edges,), eV."""
