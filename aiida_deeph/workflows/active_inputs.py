@@ -31,9 +31,7 @@ def validate_active(inputs: Mapping[str, Any], _: Any) -> str | None:
     for name, structure in inputs.get("targets", {}).items():
         unknown = sorted(structure.get_symbols_set() - known)
         if unknown:
-            return (
-                f"targets.{name} holds {', '.join(unknown)}, of which no candidate has any: {', '.join(sorted(known))}"
-            )
+            return f"targets.{name} holds {', '.join(unknown)}, which no candidate does: {', '.join(sorted(known))}"
     first, budget = inputs["first"].value, inputs["budget"].value
     if budget < first:
         return f"the budget of {budget} labels is smaller than the first batch of {first}: raise it, or lower `first`"

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/active_learning.py [water] [bilayer] [--seeds 5] [--rules coverage]
 
 water: a pool of which four fifths lie near equilibrium and one fifth far from it (drawn here by PySCF), error on far
-molecules that are not in the pool. bilayer: a pool drawn from one recipe. Labels are there already; every round fits the
-closed form anew. Data lie in ../shared/fixtures; the results of one run stand in active_learning.md.
+molecules that are not in the pool. bilayer: a pool drawn from one recipe. Labels are there already; every round fits
+the closed form anew. Data lie in ../shared/fixtures; the results of one run stand in active_learning.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from closed_form import SYMBOLS, fitted, folders, from_pyscf, molecules
+from closed_form import fitted, folders, from_pyscf, molecules
 
 from aiida_deeph.engine.domain.hamiltonian import RealSpaceHamiltonian
 from aiida_deeph.engine.domain.neighbours import pair_cutoffs
@@ -43,7 +43,6 @@ def far_waters(n: int, seed: int = 5) -> list[RealSpaceHamiltonian]:
             positions.append(place)
             focks.append(run.get_fock())
     values = {"atomic_numbers": [8, 1, 1], "positions_angstrom": positions, "fock_hartree": focks}
-    assert all(number in SYMBOLS for number in (8, 1))
     return from_pyscf(values)
 
 
@@ -82,7 +81,7 @@ def curve(pool: Labels, test: Labels, rule: str, seed: int, first: int, batch: i
 
 
 def needed(counts: Sequence[int], errors: Sequence[float], level: float) -> float:
-    """Labels at which an error falls below a level for the first time, between rounds by the logarithm; inf if never."""
+    """Labels at which an error falls below a level for the first time, between rounds by the logarithm; inf: never."""
     for n, error in enumerate(errors):
         if error <= level:
             if n == 0:

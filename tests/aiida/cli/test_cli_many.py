@@ -7,8 +7,9 @@ from aiida import orm
 from ase import Atoms
 from ase.io import write
 
+from aiida_deeph.cli.active_builder import active_builder
 from aiida_deeph.cli.builders import full_builder
-from aiida_deeph.cli.inputs import FullInputs, PredictInputs, TargetInputs
+from aiida_deeph.cli.inputs import ActiveInputs, FullInputs, PredictInputs, TargetInputs
 from aiida_deeph.cli.sources import structure_nodes
 from aiida_deeph.cli.target_builders import observable_changes, predict_builder, target_builder
 from aiida_deeph.data.model import DeepHModelData
@@ -141,3 +142,14 @@ def test_full_with_a_model_and_targets_alone(values, folder):
 def test_predict_inputs_that_cannot_be_meant(more, message):
     with pytest.raises(InputError, match=message):
         parse_config(PredictInputs, {"model": 1, **more})
+
+
+def test_candidates_are_files_or_drawn(folder, engine_code):
+    values = {"codes": {"engine": engine_code.full_label}, "candidates": "cells/[ab].xyz", "budget": 6, "target": 0.01}
+    builder = active_builder(parse_config(ActiveInputs, values), folder / "inputs.yaml", dry_run=True)
+    assert set(builder.candidates) == {"a", "b"} and (builder.budget.value, builder.target.value) == (6, 0.01)
+    values |= {"perturbation": {"n": 5, "amplitude": 0.05}, "targets": {"large": "cells/b.xyz"}, "rule": "leverage"}
+    values |= {"first": 2, "batch": 3}
+    builder = active_builder(parse_config(ActiveInputs, values), folder / "inputs.yaml", dry_run=True)
+    assert len(builder.candidates) == 5 and set(builder.targets) == {"large"}
+    assert (builder.first.value, builder.batch.value, builder.select.parameters["rule"]) == (2, 3, "leverage")

@@ -16,22 +16,22 @@ from aiida_deeph.workflows.active import ActiveWorkChain
 
 
 def hydrogen(stretch: float, angle: float = 0.0) -> orm.StructureData:
-    """A bent molecule of three hydrogen atoms."""
+    """A bent chain of four hydrogen atoms."""
     far = stretch * np.array([np.cos(angle), np.sin(angle), 0])
-    positions = np.array([[0, 0, 0], [-0.8, 0.3, 0], far])
-    return from_engine(Structure(("H", "H", "H"), positions, 20 * np.eye(3), (False,) * 3))
+    positions = np.array([[0, 0, 0], [-0.8, 0.3, 0], far, far + np.array([0.2, 0.8, 0])])
+    return from_engine(Structure(("H",) * 4, positions, 20 * np.eye(3), (False,) * 3))
 
 
 def pool() -> dict[str, orm.StructureData]:
     return {f"m{n}": hydrogen(0.8 + 0.1 * n, 0.2 * n) for n in range(6)}
 
 
-def builder(code: Any, candidates: dict[str, orm.StructureData], budget: int = 4, **given: Any) -> Any:
+def builder(code: Any, candidates: dict[str, orm.StructureData], budget: int = 3, **given: Any) -> Any:
     overrides = given.pop("overrides", {})
     overrides = {
         "first": 2,
         "batch": 1,
-        "dataset": {"label": {"parameters": {"basis": "sto-3g", "spin": 1}}},
+        "dataset": {"label": {"parameters": {"basis": "sto-3g"}}},
         "train": {"train": {"parameters": {"threads": 1}}},
         **overrides,
     }
@@ -42,7 +42,7 @@ def builder(code: Any, candidates: dict[str, orm.StructureData], budget: int = 4
 
 def test_protocol(engine_code):
     inputs = builder(engine_code, pool(), target=1e-3)
-    assert (inputs.first.value, inputs.batch.value, inputs.budget.value) == (2, 1, 4)
+    assert (inputs.first.value, inputs.batch.value, inputs.budget.value) == (2, 1, 3)
     assert inputs.train.train.parameters["network"] == {"name": "closed-form"}
     assert inputs.train.train.parameters["split"]["train"] == 1.0
     assert inputs.select.parameters["rule"] == "coverage"
@@ -67,9 +67,8 @@ def test_refusals_before_anything_is_labelled(engine_code):
     assert "the budget of 1 labels is smaller than the first batch of 2" in refusal_of(builder(engine_code, pool(), 1))
     network = {"train": {"train": {"parameters": {"network": {"name": "deephe3"}}}}}
     assert "deephe3 has no posterior" in refusal_of(builder(engine_code, pool(), overrides=network))
-    assert "no rule `best`" in refusal_of(
+    with pytest.raises(InputError, match="no rule `best`, but coverage"):
         builder(engine_code, pool(), overrides={"select": {"parameters": {"rule": "best"}}})
-    )
 
 
 def labels_of(node: orm.WorkChainNode) -> list[str]:
@@ -85,14 +84,25 @@ def test_the_loop(engine_code):
     results, node = run_get_node(builder(engine_code, candidates, target=1e-9))
     assert node.exit_status == 720, node.exit_message
     numbers = results["output_parameters"].get_dict()
-    assert numbers["n_labels"] == [2, 3, 4] and numbers["n_members"] == [2, 3, 4]
-    assert len(set(numbers["labelled"])) == 4
+    assert numbers["n_labels"] == [2, 3] and numbers["n_members"] == [2, 3]
+    assert len(set(numbers["labelled"])) == 3
     labelled = labels_of(node)
-    assert len(labelled) == len(set(labelled)) == 4
+    assert len(labelled) == len(set(labelled)) == 3
     first = results["rounds"]["round_01_numbers"]
     assert set(first["candidates"]) == set(candidates) and len(first["selected"]) == 1
     assert set(first["selected"]) & set(first["labelled"]) == set()
     assert numbers["expected_mae_eV"][-1] < numbers["expected_mae_eV"][0]
-    assert results["dataset"].n_members == 4 and results["model"].elements == ("H",)
-    reached, node = run_get_node(builder(engine_code, candidates, target=1e9))
-    assert node.is_finished_ok and reached["output_parameters"]["n_labels"] == [2]
+    assert results["dataset"].n_members == 3 and results["model"].elements == ("H",)
+
+
+def test_it_ends_at_the_target(engine_code, start):
+    """Or when nothing is left to be labelled."""
+    process = start(builder(engine_code, pool(), target=1e-3))
+    process.setup()
+    assert len(process.ctx.batch) == 2 and process.is_open()
+    process.ctx.expected = 2e-3
+    assert process.is_open()
+    process.ctx.expected = 0.9e-3
+    assert not process.is_open()
+    process.ctx.expected, process.ctx.batch = 2e-3, []
+    assert not process.is_open()
