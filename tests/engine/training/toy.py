@@ -81,7 +81,9 @@ def toy_magnet(seed: int) -> RealSpaceHamiltonian:
             H.block((0, 0, 0), atom, atom)[...] -= 0.5 * spin * moments[atom] * np.eye(4)
         channels.append(H)
     distances = np.linalg.norm(data.structure.pair_vectors(data.overlap.atom_pairs), axis=1)
-    overlap = data.overlap.with_entries(0.1 * np.exp(-distances)[data.overlap.pair_of_entry])
+    rows, columns = data.overlap.entry_positions()
+    both_s = (rows == 0) & (columns == 0)
+    overlap = data.overlap.with_entries(0.1 * np.exp(-distances)[data.overlap.pair_of_entry] * both_s)
     for atom, n in enumerate(data.orbitals_per_atom):
         overlap.block((0, 0, 0), atom, atom)[...] = np.eye(n)
     known = Moments(moments, 0.8 * moments)
