@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from closed_form import fitted, folders, from_pyscf, molecules
@@ -46,7 +47,7 @@ def far_waters(n: int, seed: int = 5) -> list[RealSpaceHamiltonian]:
     return from_pyscf(values)
 
 
-def curve(pool: Labels, test: Labels, rule: str, seed: int, first: int, batch: int, budget: int, **config: str):
+def curve(pool: Labels, test: Labels, rule: str, seed: int, first: int, batch: int, budget: int, **config: Any):
     """Labels and test error (MAE, eV) of each round; expected and true error of each test structure at the end."""
     rng = np.random.default_rng(seed)
     known = [int(n) for n in rng.permutation(len(pool))[:first]]
@@ -107,7 +108,7 @@ def main() -> None:
             for seed in range(given.seeds):
                 if name == "water":
                     pool, test, sizes = [*near, *far[:20]], far[20:], (4, 4, 40 if rule != "random" else 80)
-                    counts, errors, seconds = curve(pool, test, rule, seed, *sizes)
+                    counts, errors, seconds = curve(pool, test, rule, seed, *sizes, body_order=3)
                 else:
                     order = 100 + np.random.default_rng(seed).permutation(36)
                     pool, test = folders("bilayer-graphene", order[:30]), folders("bilayer-graphene", order[30:])
