@@ -84,7 +84,7 @@ def choose(
     :raises InputError: see `survey`.
     """
     expected, told = survey(network, description, candidates)
-    aims, wanted = survey(network, description, targets) if targets else (expected, told)
+    goals, wanted = survey(network, description, targets) if targets else (expected, told)
     features = {kind: rows.shape[1] for found, _ in (*told, *wanted) for kind, rows in found.items()}
     pool = Pool(
         expected_error=np.array([found["expected_mae_eV"] for found in expected.values()]),
@@ -96,10 +96,10 @@ def choose(
     names = list(candidates)
     return {
         "selected": [names[place] for place in chosen],
-        "expected_mae_eV": float(np.mean([found["expected_mae_eV"] for found in aims.values()])),
-        "largest_expected_error_eV": max(found["largest_expected_error_eV"] for found in aims.values()),
+        "expected_mae_eV": float(np.mean([found["expected_mae_eV"] for found in goals.values()])),
+        "largest_expected_error_eV": max(found["largest_expected_error_eV"] for found in goals.values()),
         "candidates": expected,
-        "targets": aims if targets else {},
+        "targets": goals if targets else {},
     }
 
 
