@@ -58,7 +58,7 @@ def test_code_of_another_plugin(aiida_code_installed, chain, plugin):
 
 def test_unknown_field(refused, chain):
     inputs = {"structure": chain, "kpoints": kpoints(), "parameters": orm.Dict({"bassis": "gth-szv"})}
-    refused("deeph.pyscf", inputs, "bassis", "PyscfConfig")
+    refused("deeph.pyscf", inputs, "bassis", "nearest: basis")
 
 
 def test_wrong_value(refused, dataset):
@@ -140,7 +140,7 @@ def test_element_without_basis(refused, chain):
 
 
 def test_no_basis(refused, chain):
-    refused("deeph.overlap", {"structure": chain}, "basis", "Field required")
+    refused("deeph.overlap", {"structure": chain}, "basis", "it is required")
 
 
 @pytest.mark.parametrize("name", ["BASIS", "/somewhere/BASIS_MOLOPT"])
