@@ -24,6 +24,7 @@ FILES: dict[str, type[schema.Inputs]] = {
     "bands": schema.BandsInputs,
     "accelerate": schema.AccelerateInputs,
     "full": schema.FullInputs,
+    "active": schema.ActiveInputs,
 }
 MATERIALS = ("bulk", "layer", "polymer", "molecule", "predict")
 # Parameters of jobs, as `overrides` take them; those of observables go by their names with the same ending.

@@ -308,11 +308,14 @@ class FullInputs(DatasetInputs):
 class ActiveInputs(Inputs):
     """Active learning: which structures may be labelled, and when it ends.
 
+    :param label: entry point of the labelling workchain, e.g. `deeph.label.pyscf`; else that of the code.
     :param candidates: files, folders, groups, queries, from which is chosen; with `perturbation`, parents of cells.
     :param perturbation: how the candidates are drawn around parents (see DesignConfig).
     :param targets: structures that shall be predicted well; without any, the candidates.
     :param budget: most labels.
     :param target: expected mean |error| of H at which it ends, eV.
+    :param first: labels of the first round, drawn at random.
+    :param batch: labels of every further round.
     :param rule: `coverage`, `leverage`, `variance` or `random` (see SelectConfig).
     """
 

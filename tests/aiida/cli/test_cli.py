@@ -101,6 +101,7 @@ def test_commands_complete():
         "bands",
         "accelerate",
         "full",
+        "active",
     }
 
 

@@ -314,6 +314,8 @@ def test_label_and_dataset_through_the_scheduler(stand_in, engine_code, tmp_path
     assert {"openmx.dat", "openmx.scfout", "openmx.out", "DFT_DATA"} <= {path.name for path in folder.iterdir()}
     assert (folder / "DFT_DATA/PAO/C6.0.pao").is_file() and (folder / "DFT_DATA/VPS/C_PBE19.vps").is_file()
 
+    # Made up, so not the basis of the recorded matrices, as the gates would see.
+    (folder / "DFT_DATA/PAO/C6.0.pao").unlink()
     engine_code.computer.set_minimum_job_poll_interval(0.2)
     labels = {"graphene": outputs["remote_folder"]}
     made, job = run_get_node(
