@@ -308,7 +308,7 @@ class FullInputs(DatasetInputs):
 class ActiveInputs(Inputs):
     """Active learning: which structures may be labelled, and when it ends.
 
-    :param label: entry point of the labelling workchain, e.g. `deeph.label.pyscf`; else that of the code.
+    :param label: the DFT code.
     :param candidates: files, folders, groups, queries, from which is chosen; with `perturbation`, parents of cells.
     :param perturbation: how the candidates are drawn around parents (see DesignConfig).
     :param targets: structures that shall be predicted well; without any, the candidates.
