@@ -52,8 +52,10 @@ class ProgramCalcJob(CalcJob):
         """Attach the folder if it is missing: AiiDA marks a job as uploaded before it stores that output, and does not
         upload it again if it is killed in between; the job would end well, without its folder."""
         super().load_instance_state(saved_state, load_context)
-        workdir, linked = self.node.get_remote_workdir(), self.node.base.links.get_outgoing(link_label_filter=FOLDER)
-        if workdir and self.node.get_state() not in (None, CalcJobState.UPLOADING) and not linked.all():
+        workdir = self.node.get_remote_workdir()
+        if not workdir or self.node.get_state() in (None, CalcJobState.UPLOADING):
+            return
+        if not self.node.base.links.get_outgoing(link_label_filter=FOLDER).all():
             folder = RemoteData(computer=self.node.computer, remote_path=workdir)
             folder.base.links.add_incoming(self.node, LinkType.CREATE, FOLDER)
             folder.store()

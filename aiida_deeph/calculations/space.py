@@ -6,6 +6,8 @@ beginning and gives them back at its end: then there is room for one line, and a
 
 from __future__ import annotations
 
+import functools
+
 from aiida import orm
 from aiida.common.datastructures import CalcInfo
 
@@ -34,11 +36,12 @@ def watch_space(info: CalcInfo) -> CalcInfo:
     return info
 
 
-def says_no_space(said: str | None) -> bool:
-    """Whether the standard output of a job script holds that line."""
-    return NO_SPACE in (said or "").splitlines()
+@functools.lru_cache(maxsize=8)
+def last_words(node: orm.CalcJobNode) -> tuple[str, ...]:
+    """Lines on the standard output of the script of a job that has ended; read once for all who ask."""
+    return tuple((node.get_scheduler_stdout() or "").splitlines())
 
 
 def found_no_space(node: orm.CalcJobNode) -> bool:
     """Whether a job ended on a full disk, by its own last words."""
-    return says_no_space(node.get_scheduler_stdout())
+    return NO_SPACE in last_words(node)

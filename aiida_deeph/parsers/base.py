@@ -21,7 +21,7 @@ from aiida.engine import ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
 
-from aiida_deeph.calculations.space import says_no_space
+from aiida_deeph.calculations.space import NO_SPACE
 from aiida_deeph.calculations.staging import STDERR_FILE
 from aiida_deeph.engine.errors import MACHINE_ERRORS, DeepHError
 
@@ -68,9 +68,10 @@ class EngineParser(Parser):
             verdict = self.failure(f"{error} is missing")
         except (InvalidOutputError, DeepHError) as error:
             verdict = self.exit_codes.ERROR_OUTPUT_INVALID.format(message=error)
-        said = self._text(self.node.get_option("scheduler_stdout") or "")
-        if verdict is not None and verdict.status in UNEXPLAINED and says_no_space(said):
-            verdict = self.exit_codes.ERROR_NO_SPACE.format(message=verdict.message)
+        if verdict is not None and verdict.status in UNEXPLAINED:
+            said = self._text(self.node.get_option("scheduler_stdout") or "") or ""
+            if NO_SPACE in said.splitlines():
+                verdict = self.exit_codes.ERROR_NO_SPACE.format(message=verdict.message)
         return self._scheduler_verdict() or verdict
 
     @abstractmethod

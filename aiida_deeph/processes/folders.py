@@ -12,7 +12,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_deeph.calculations.folders import OUTPUT
-from aiida_deeph.calculations.space import reserving, room
+from aiida_deeph.calculations.space import last_words, reserving, room
 from aiida_deeph.engine.errors import InputError
 
 STASH, RETRIEVE = "stash", "additional_retrieve_list"
@@ -118,8 +118,7 @@ def checking(files: Iterable[str]) -> str:
 
 def missing_files(node: orm.CalcJobNode) -> list[str]:
     """Files that a job did not leave, by its own last words; none if it was cut off before it could say so."""
-    text = node.get_scheduler_stdout() or ""
-    return [line.removeprefix(MISSING) for line in text.splitlines() if line.startswith(MISSING)]
+    return [line.removeprefix(MISSING) for line in last_words(node) if line.startswith(MISSING)]
 
 
 def lasting_folder(outputs: Any) -> orm.Data:
