@@ -237,6 +237,7 @@ def test_outside_is_named_atom_by_atom(tmp_path: Path) -> None:
     assert reports[1]["expected_mae_eV"] > reports[0]["expected_mae_eV"] > 0
 
 
+@pytest.mark.slow
 def test_smooth_prior_beats_none_where_data_are_few() -> None:
     """A smooth H of distances, seen in two structures only: the finest prior, nearly one ridge, errs more."""
     errors = []
