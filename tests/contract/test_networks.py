@@ -214,7 +214,8 @@ def test_a_network_is_named_in_its_folder_alone() -> None:
     Checkpoints of the published codes are of chosen networks, and so is what the quickstart trains.
     """
     chosen = {"engine/cli/export_reference.py", "engine/nn/reference/convert.py", "engine/nn/reference/qhnet.py"}
-    chosen |= {"quickstart/settings.py", "quickstart/molecules.py", "engine/nn/deephe3/residual.py"}  # the last stands on one that is fitted
+    # The last stands on one that is fitted.
+    chosen |= {"quickstart/settings.py", "quickstart/molecules.py", "engine/nn/deephe3/residual.py"}
     sources = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in ROOT.rglob("*.py")}
     asks = re.compile(r"(isinstance|hasattr|getattr)\((self\.)?_?network\b")
     assert {place for place, text in sources.items() if asks.search(text)} <= {
