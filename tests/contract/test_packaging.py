@@ -13,7 +13,6 @@ import yaml
 import aiida_deeph
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="installed without its repository")
 
 
 @pytest.fixture(scope="module")

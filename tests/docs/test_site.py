@@ -16,7 +16,7 @@ from aiida_deeph.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DOCS.is_dir(), reason="installed without its repository")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

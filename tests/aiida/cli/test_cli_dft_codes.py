@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,14 @@ import yaml
 from aiida import orm
 from ase import Atoms
 from ase.io import write
-from click.testing import CliRunner
 
 from aiida_deeph.cli.builders import structures_of
 from aiida_deeph.cli.inputs import DatasetInputs
-from aiida_deeph.cli.main import command
 from aiida_deeph.cli.proofs import prove
 from aiida_deeph.codes.registry import PREFIX, label_class
 from aiida_deeph.engine.config import load_config
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError
+from tests.aiida.commands import run_command
 from tests.aiida.lcao_files import install_families
 
 CODES = ["siesta", "abacus"]
@@ -34,14 +34,7 @@ def run(aiida_profile_clean, tmp_path):
     """Function that runs `aiida-deeph ARGUMENTS` in the profile of the tests; an error of ours is raised."""
     install_families(tmp_path / "orb", ("H", "C", "Fe"))
 
-    def invoke(*arguments: object) -> str:
-        result = CliRunner().invoke(command, ["-p", aiida_profile_clean.name, *map(str, arguments)])
-        if isinstance(result.exception, DeepHError):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return invoke
+    return partial(run_command, aiida_profile_clean)
 
 
 @pytest.fixture

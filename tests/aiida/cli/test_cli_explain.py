@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import yaml
 from aiida.manage import get_config
 from ase.build import bulk
 from ase.io import write
-from click.testing import CliRunner
 
 from aiida_deeph.cli.explain import FILES, MATERIALS, config_of, kinds
 from aiida_deeph.cli.inputs import FullInputs, PredictInputs
 from aiida_deeph.cli.main import command
 from aiida_deeph.codes.registry import PREFIX, label_entry_points
 from aiida_deeph.engine.config import parse_config
-from aiida_deeph.engine.errors import DeepHError, InputError
+from aiida_deeph.engine.errors import InputError
 from aiida_deeph.engine.fields import fields_of, schema_of
 from aiida_deeph.engine.structures.design import DesignConfig
 from aiida_deeph.engine.training.config import TrainConfig
+from tests.aiida.commands import run_command
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +31,7 @@ def _profile(aiida_profile):
 @pytest.fixture
 def run(aiida_profile):
     """Function that runs `aiida-deeph ARGUMENTS` and returns its output; an error of ours is raised."""
-
-    def invoke(*arguments: object) -> str:
-        result = CliRunner().invoke(command, ["-p", aiida_profile.name, *map(str, arguments)])
-        if isinstance(result.exception, DeepHError):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return invoke
+    return partial(run_command, aiida_profile)
 
 
 @pytest.mark.parametrize("material", MATERIALS)

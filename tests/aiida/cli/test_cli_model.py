@@ -6,16 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
-from click.testing import CliRunner
 
-from aiida_deeph.cli.main import command
 from aiida_deeph.data.dataset import DatasetData
 from aiida_deeph.data.model import DeepHModelData
 from aiida_deeph.engine.errors import DeepHError, InputError
+from tests.aiida.commands import run_command
 
 SETTINGS = {"basis": "gth-szv", "pseudo": "gth-pbe", "kmesh": [1, 1, 9]}
 TRAINING = {
@@ -49,15 +49,7 @@ print(json.dumps(found))
 @pytest.fixture
 def run(aiida_profile):
     """Function that runs `aiida-deeph ARGUMENTS`; an error of ours is raised."""
-
-    def invoke(*arguments: object):
-        result = CliRunner().invoke(command, ["-p", aiida_profile.name, *map(str, arguments)])
-        if isinstance(result.exception, DeepHError):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return invoke
+    return partial(run_command, aiida_profile)
 
 
 def job(computer, name, caller=None, **inputs):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiida import orm
 from aiida.tools.archive import import_archive
-from click.testing import CliRunner
 
-from aiida_deeph.cli.main import command
-from aiida_deeph.engine.errors import DeepHError
+from tests.aiida.commands import run_command
 
 ARCHIVE = Path(__file__).parents[2] / "fixtures" / "archives" / "full_0.1.0.aiida"
 
@@ -29,12 +28,4 @@ def full(aiida_profile):
 @pytest.fixture
 def run(full, aiida_profile) -> Callable[..., str]:
     """Function that runs `aiida-deeph ARGUMENTS` and returns its output; an error of ours is raised."""
-
-    def invoke(*arguments: object) -> str:
-        result = CliRunner().invoke(command, ["-p", aiida_profile.name, *map(str, arguments)])
-        if isinstance(result.exception, DeepHError):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return invoke
+    return partial(run_command, aiida_profile)

@@ -26,7 +26,6 @@ from aiida_deeph.engine.io.structure import write_structure
 from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 from tests.engine.nn.molecules import labelled
 
-FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures" / "qhnet"
 WATER = Structure(
     ("O", "H", "H"), np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.1, -0.76, -0.48]]), np.eye(3) * 20, (False,) * 3
 )
@@ -54,10 +53,9 @@ def by_pyscf(structure: Structure, kind: Any, xc: str, **settings: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not FIXTURES.is_dir(), reason="fixtures of QHNet are not here")
 @pytest.mark.parametrize(("file", "xc"), [("water_pbe", "pbe"), ("water_b3lyp", "b3lyp")])
-def test_molecules_of_the_fixtures(tmp_path: Path, file: str, xc: str) -> None:
-    expected = labelled(FIXTURES / f"{file}.npz", 3)
+def test_molecules_of_the_fixtures(tmp_path: Path, shared: Path, file: str, xc: str) -> None:
+    expected = labelled(shared / "fixtures/qhnet" / f"{file}.npz", 3)
     _, data = run(tmp_path, expected.structure, xc=xc, basis="def2-svp", grid_level=3)
     assert data.hamiltonian is not None and expected.hamiltonian is not None
     assert np.array_equal(data.hamiltonian.atom_pairs, expected.hamiltonian.atom_pairs)

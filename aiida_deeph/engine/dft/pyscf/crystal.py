@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
 from aiida_deeph.engine.dft.pyscf.magnets import found_moments
 from aiida_deeph.engine.dft.pyscf.output import Matrices, shells_of
+from aiida_deeph.engine.dft.pyscf.shared import build, set_functional, settled
 from aiida_deeph.engine.domain.kpoints import mesh_indices
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
@@ -80,29 +80,9 @@ def build_cell(structure: Structure, config: PyscfConfig) -> Any:
         )
 
     cell = gto.Cell()
-    cell.atom = [
-        (s, p) for s, p in zip(structure.symbols, (structure.positions / BOHR_TO_ANGSTROM).tolist(), strict=True)
-    ]
     cell.a = structure.cell / BOHR_TO_ANGSTROM
-    cell.unit = "Bohr"
-    cell.basis, cell.pseudo = config.basis, config.pseudo
     cell.mesh = grid_mesh(cell.a, config.ke_cutoff)
-    cell.verbose = 0
-    cell.spin = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cell.build(dump_input=False, parse_arg=False)
-    except Exception as error:  # PySCF has a class of its own for each failure
-        raise InputError(
-            "PySCF refuses the structure, basis or pseudopotential",
-            where=f"basis {config.basis}, pseudo {config.pseudo}",
-            found=f"{type(error).__name__} {error}",
-            expected=f"names that PySCF knows for {', '.join(structure.elements)}",
-        ) from None
-    missing = [symbol for symbol in structure.elements if symbol not in cell._pseudo]
-    if missing:
-        raise InputError("element without pseudopotential", where=f"pseudo {config.pseudo}", found=", ".join(missing))
+    build(cell, structure, config)
     if cell.nelectron % 2 and config.magnetic_moments is None:
         raise InputError(
             "odd number of electrons",
@@ -124,32 +104,25 @@ def crystal_field(cell: Any, fractional: np.ndarray, config: PyscfConfig) -> Any
 
     :raises InputError: the functional is unknown, or not one for cells.
     """
-    from pyscf.pbc import dft, scf
+    from pyscf.pbc import dft
     from pyscf.pbc.dft.multigrid import MultiGridNumInt
 
     from aiida_deeph.engine.dft.pyscf.grid import GridNumInt, orbital_memory
 
     kpts = cell.get_abs_kpts(fractional)
     field = dft.KRKS(cell, kpts) if config.magnetic_moments is None else dft.KUKS(cell, kpts)
-    field.xc = config.xc
-    try:
-        kind, hybrid = field._numint._xc_type(config.xc), field._numint.libxc.is_hybrid_xc(config.xc)
-    except (KeyError, ValueError, NotImplementedError) as error:
-        raise InputError("functional unknown to PySCF", where="xc", found=config.xc, expected=error) from None
-    if hybrid or kind not in ("LDA", "GGA"):
-        raise InputError(
-            "functional is not supported", where="xc", found=config.xc, expected="an LDA or a GGA, no hybrid"
-        )
+    set_functional(
+        field,
+        config,
+        lambda kind, known: kind in ("LDA", "GGA") and not known.is_hybrid_xc(config.xc),
+        "an LDA or a GGA, no hybrid",
+    )
     if orbital_memory(cell.nao, int(np.prod(cell.mesh)), len(kpts) // 2 + 1) <= ORBITAL_MEMORY:
         field._numint = GridNumInt(cell)
         field._numint.keep(kpts)
     else:
         field._numint = MultiGridNumInt(cell)
-    if config.smearing is not None:
-        field = scf.addons.smearing(field, sigma=config.smearing / HARTREE_TO_EV, method="fermi")
-    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, Cycles.GRADIENT_TOLERANCE, False
-    field.max_cycle = config.max_cycle
-    return field
+    return settled(field, config)
 
 
 def point_in_vacuum(cell: Any, structure: Structure) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,11 @@ from aiida_deeph.engine.dft.pyscf.config import PyscfConfig
 from aiida_deeph.engine.dft.pyscf.cycles import Cycles
 from aiida_deeph.engine.dft.pyscf.magnets import found_moments
 from aiida_deeph.engine.dft.pyscf.output import Matrices, shells_of
+from aiida_deeph.engine.dft.pyscf.shared import build, set_functional, settled
 from aiida_deeph.engine.domain.kpoints import check_directions
 from aiida_deeph.engine.domain.structure import Structure
 from aiida_deeph.engine.errors import InputError
-from aiida_deeph.engine.orbitals.gaussian import core_potential
-from aiida_deeph.engine.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
+from aiida_deeph.engine.units import HARTREE_TO_EV
 
 Real = NDArray[np.float64]
 
@@ -61,29 +60,8 @@ def build_molecule(structure: Structure, config: PyscfConfig) -> Any:
     if config.bands is not None:
         check_directions(np.array(config.bands), structure.pbc, "bands")
     mol = gto.Mole()
-    mol.atom = [
-        (s, p) for s, p in zip(structure.symbols, (structure.positions / BOHR_TO_ANGSTROM).tolist(), strict=True)
-    ]
-    mol.unit, mol.verbose, mol.charge = "Bohr", 0, config.charge
-    mol.basis, mol.pseudo = config.basis, config.pseudo
-    mol.spin = None
-    try:
-        if config.pseudo is None:
-            cores = {symbol: core_potential(symbol, config.basis) for symbol in structure.elements}
-            mol.ecp = {symbol: core for symbol, core in cores.items() if core}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mol.build(dump_input=False, parse_arg=False)
-    except Exception as error:  # PySCF has a class of its own for each failure
-        raise InputError(
-            "PySCF refuses the structure, basis or pseudopotential",
-            where=f"basis {config.basis}, pseudo {config.pseudo}",
-            found=f"{type(error).__name__} {error}",
-            expected=f"names that PySCF knows for {', '.join(structure.elements)}",
-        ) from None
-    missing = [symbol for symbol in structure.elements if config.pseudo and symbol not in mol._pseudo]
-    if missing:
-        raise InputError("element without pseudopotential", where=f"pseudo {config.pseudo}", found=", ".join(missing))
+    mol.charge = config.charge
+    build(mol, structure, config)
     if (mol.nelectron - config.unpaired_electrons) % 2 or mol.nelectron < max(config.unpaired_electrons, 1):
         raise InputError(
             "odd number of electrons" if not config.unpaired_electrons else "electrons do not pair",
@@ -106,22 +84,17 @@ def mean_field(mol: Any, config: PyscfConfig) -> Any:
 
     :raises InputError: the functional is unknown.
     """
-    from pyscf import dft, scf
+    from pyscf import dft
 
     field = dft.UKS(mol) if is_unrestricted(config) else dft.RKS(mol)
-    field.xc = config.xc
-    try:
-        kind = field._numint._xc_type(config.xc)
-    except (KeyError, ValueError, NotImplementedError) as error:
-        raise InputError("functional unknown to PySCF", where="xc", found=config.xc, expected=error) from None
-    if kind not in ("HF", "LDA", "GGA", "MGGA") or field._numint.libxc.is_nlc(config.xc):
-        raise InputError("functional is not supported", where="xc", found=config.xc, expected="no nonlocal correlation")
+    set_functional(
+        field,
+        config,
+        lambda kind, known: kind in ("HF", "LDA", "GGA", "MGGA") and not known.is_nlc(config.xc),
+        "no nonlocal correlation",
+    )
     field.grids.level = config.grid_level
-    if config.smearing is not None:
-        field = scf.addons.smearing(field, sigma=config.smearing / HARTREE_TO_EV, method="fermi")
-    field.conv_tol, field.conv_tol_grad, field.conv_check = config.conv_tol, Cycles.GRADIENT_TOLERANCE, False
-    field.max_cycle = config.max_cycle
-    return field
+    return settled(field, config)
 
 
 def fock_matrices(field: Any, density: Real) -> Real:
