@@ -30,7 +30,7 @@ def active_builder(
     if values.rule is not None:
         changes["select"] = {"parameters": {"rule": values.rule}}
     codes = codes_of(values, path, engine=engine, dft=dft)
-    candidates = structure_nodes(values.candidates, path.parent)
+    candidates = structure_nodes(values.candidates, path.parent, "candidates")
     if values.perturbation is not None:
         candidates = drawn(candidates, values.perturbation, store=not dry_run)
     return ActiveWorkChain.get_builder_from_protocol(

@@ -65,19 +65,22 @@ def _changed(structure: Structure, source: schema.StructureSource | schema.Struc
     return node
 
 
-def structure_nodes(sources: Sequence[schema.StructuresSource], folder: Path) -> dict[str, Any]:
+def structure_nodes(
+    sources: Sequence[schema.StructuresSource], folder: Path, field: str = "structures"
+) -> dict[str, Any]:
     """Nodes of all structures that some sources mean, under names of inputs; those of files are new and unstored.
 
     Names are those of the files with the number of the frame, or the labels of nodes; equal ones get a number behind.
 
     :param folder: where the inputs file lies.
+    :param field: of that file, as messages name it.
     :raises InputError: a source holds nothing, or something that is no structure.
     """
     from aiida_deeph.cli.imported import member_name
 
     nodes: dict[str, Any] = {}
     for number, source in enumerate(sources):
-        where, found = f"structures.{number}", 0
+        where, found = f"{field}.{number}", 0
         for name, node in _of_files(source, folder, where) if source.file else _of_database(source, where):
             plain = unique = member_name(name)
             count = 2

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from aiida_deeph.engine.config import Config
+from aiida_deeph.engine.errors import nearest
 from aiida_deeph.engine.prediction.rules import RULES
 
 
@@ -60,5 +61,5 @@ class SelectConfig(Config):
     @classmethod
     def _registered(cls, value: str) -> str:
         if value not in RULES:
-            raise ValueError(f"no rule `{value}`, but {', '.join(RULES)}")
+            raise ValueError(nearest(value, RULES))
         return value

@@ -94,6 +94,12 @@ def test_what_means_nothing_is_named(folder, sources, message):
         names(sources, folder)
 
 
+def test_what_means_nothing_is_named_by_its_field(folder):
+    source = parse_config(PredictInputs, {"model": 1, "structures": "nothing/*.cif"}).structures
+    with pytest.raises(InputError, match=r"in candidates\.0"):
+        structure_nodes(source, folder, "candidates")
+
+
 def test_observables_become_changes_of_the_protocol():
     assert observable_changes(None, "G-X") == {"bands": {"kpath": "G-X"}}
     assert observable_changes({}, None) == observable_changes({"dos": False}, None) == {"bands": None}

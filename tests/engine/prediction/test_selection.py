@@ -98,7 +98,7 @@ def test_few_rows_stand_for_all():
 
 
 def test_no_such_rule():
-    with pytest.raises(InputError, match="no rule `best`, but coverage, leverage, variance, random"):
+    with pytest.raises(InputError, match="found 'best'; expected one of coverage, leverage, variance, random"):
         parse_config(SelectConfig, {"model": "m", "candidates": "c", "rule": "best"}, "config")
 
 
