@@ -67,7 +67,7 @@ def test_refusals_before_anything_is_labelled(engine_code):
     assert "the budget of 1 labels is smaller than the first batch of 2" in refusal_of(builder(engine_code, pool(), 1))
     network = {"train": {"train": {"parameters": {"network": {"name": "deephe3"}}}}}
     assert "deephe3 has no posterior" in refusal_of(builder(engine_code, pool(), overrides=network))
-    with pytest.raises(InputError, match="no rule `best`, but coverage"):
+    with pytest.raises(InputError, match="found 'best'; expected one of coverage"):
         builder(engine_code, pool(), overrides={"select": {"parameters": {"rule": "best"}}})
 
 
