@@ -166,6 +166,7 @@ def _command(name: str, folder: Path, output: Path) -> list[str]:
     return [name, str(folder), *(word.format(folder=folder) for word in ARGUMENTS[name]), "--output", str(output)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_join_to_the_whole(name, system, tmp_path):
     whole = run(name, system, tmp_path / "whole.json")

@@ -121,6 +121,7 @@ def silent_port():
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_host_that_does_not_answer_is_named_within_the_time_limit(run, silent_port):
     """The connection comes first, once: no code is made, no job is tried again and again."""
     computer = orm.Computer("silent", "127.0.0.1", "", "core.ssh", "core.slurm", "/tmp").store()
@@ -154,6 +155,7 @@ check_connection(Computer(), 60)
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["pyscf", pytest.param("cp2k", marks=pytest.mark.requires("cp2k"))])
 def test_tiny_jobs_run(name, engine_code, aiida_code_installed, capsys):

@@ -117,6 +117,7 @@ def test_card_of_a_model_without_history(run, aiida_profile, make_model_folder):
     assert "failed" not in card["data"] and card["cost"] == {}
 
 
+@pytest.mark.slow
 def test_archive_holds_everything_behind_a_model(run, trained, tmp_path):
     file = tmp_path / "model.aiida"
     run("model", "export", trained.pk, "--archive", file)
@@ -178,6 +179,7 @@ def test_checkpoint_of_the_reference_code(run, shared):
     assert model.model_description.origin["e3nn"].startswith("0.3")
 
 
+@pytest.mark.slow
 def test_folder_that_is_no_checkpoint_of_the_reference_code(run, tmp_path):
     with pytest.raises(DeepHError, match=r"not imported; in .*folder"):
         (tmp_path / "folder").mkdir()

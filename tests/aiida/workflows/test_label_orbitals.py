@@ -75,6 +75,7 @@ def test_orbitals_of_labels_that_differ(model_of):
         orbitals_of_basis(basis_of(model), model)
 
 
+@pytest.mark.slow
 def test_full_workflow_leaves_the_orbitals_to_the_labels(start, step, code_of, engine_code, model_of):
     codes = {"engine": engine_code, "dft": code_of("siesta")}
     values = {"dataset": {"perturbation": {"n": 4, "amplitude": 0.05, "seed": 1}}}

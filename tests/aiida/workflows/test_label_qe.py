@@ -182,6 +182,7 @@ def test_both_jobs_of_a_label_run_without_a_workchain_around_them(programs, engi
     assert not recovery.called and sum(isinstance(child, orm.CalcJobNode) for child in node.called) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [("bands",), ("hpro",), ("bands", "hpro")], ids=" and ".join)
 def test_full_disk_makes_bands_and_projection_wait_and_runs_only_them_again(programs, start, step, ended_job, full):
     points = orm.KpointsData()

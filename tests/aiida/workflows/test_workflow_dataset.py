@@ -103,6 +103,7 @@ def test_a_label_that_ended_while_the_parent_was_away_is_taken_up(start, step, b
     assert list(process.ctx.failed) == ["c1"]
 
 
+@pytest.mark.slow
 def test_perturbed_cells_are_drawn_once(start, step, builder_of, cells):
     builder = builder_of(cells(1), perturbation={"n": 60, "amplitude": 0.02})
     process = start(builder)

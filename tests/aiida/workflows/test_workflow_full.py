@@ -133,6 +133,7 @@ def test_code_of_another_plugin(full, cp2k_code, engine_code):
         full(codes={"engine": cp2k_code, "dft": engine_code})
 
 
+@pytest.mark.slow
 def test_steps_read_like_a_plan(start, step, full, ended_job, make_model_folder):
     process = start(full())
     node = step(process, process.run_dataset)["dataset"]

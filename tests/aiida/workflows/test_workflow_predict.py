@@ -129,6 +129,7 @@ def test_full_disk_makes_the_prediction_wait_without_counting(predict, step, end
     assert step(predict, predict.inspect_predict).status == 320
 
 
+@pytest.mark.slow
 def test_bands_and_density_of_states(engine_code, deeph_folder):
     node = HamiltonianData(deeph_folder)
     overrides = {"points_per_segment": 2, "dos": {"parameters": {"n_points": 11}}}
@@ -153,6 +154,7 @@ def test_bands_without_density_of_states(start, step, engine_code, deeph_folder)
     assert process.ctx.kpoints.uuid == process.inputs.kpoints.uuid
 
 
+@pytest.mark.slow
 def test_unfolded_bands_and_wavefunctions(engine_code, deeph_folder):
     node = HamiltonianData(deeph_folder)
     overrides = {"points_per_segment": 2, "dos": None, "bands": {"parameters": {"wavefunctions": [0]}}}
@@ -199,6 +201,7 @@ def test_killed_bands_go_on_where_they_stopped(start, step, engine_code, deeph_f
     assert not process.has_work()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [430, 440])
 @pytest.mark.parametrize("name", ["bands", "dos"])
 def test_full_machine_makes_any_observable_wait(

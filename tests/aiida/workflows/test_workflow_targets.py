@@ -44,6 +44,7 @@ def running(process):
     return {name: orm.load_node(pk) for name, pk in process.ctx.pool_running.items()}
 
 
+@pytest.mark.slow
 def test_pool_is_bounded_refilled_and_goes_on_past_failures(targets, step):
     process = targets(group="results/chains")
     step(process, process.setup, process.fill_pool)

@@ -86,6 +86,7 @@ def test_predict_command_takes_the_pairs_of_the_structure(shared: Path, tmp_path
         predict(bare, show_progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("fixture", FIXTURES)
 def test_float64_is_the_plain_network(fixture: str, shared: Path, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_products_by_blocks_change_nothing(models: Any) -> None:
         assert blocks == pytest.approx(random_moments(*common).total, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_single_precision_is_what_large_systems_get(
     models: Any, folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
